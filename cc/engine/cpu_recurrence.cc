@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+#include "cc/engine/cpu_recurrence.h"
+
+#include "Eigen/Core"
+#include "cc/engine/cpu_engine.h"
+
+namespace tf_plr {
+namespace cpu {
+
+template <>
+struct AccumulatorOf<Eigen::half> {
+  using type = float;
+};
+template <>
+struct AccumulatorOf<Eigen::bfloat16> {
+  using type = float;
+};
+
+template <typename Cell, typename T>
+void Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
+         const Workers& workers) {
+  Engine<Cell, T>(problem, arrays).Run(algorithm, workers);
+}
+
+#define TF_PLR_INSTANTIATE(T)                                                                     \
+  template void Run(const Problem&, const Arrays<RecurrenceCell, T>&, Algorithm, const Workers&); \
+  template void Run(const Problem&, const Arrays<RecurrenceGradientCell, T>&, Algorithm,          \
+                    const Workers&);
+
+TF_PLR_INSTANTIATE(Eigen::half)
+TF_PLR_INSTANTIATE(Eigen::bfloat16)
+TF_PLR_INSTANTIATE(float)
+TF_PLR_INSTANTIATE(double)
+TF_PLR_INSTANTIATE(Complex<float>)
+TF_PLR_INSTANTIATE(Complex<double>)
+
+}  // namespace cpu
+}  // namespace tf_plr

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+// The CPU engine as plain functions, compiled in cpu_recurrence.cc for the six data types.
+#ifndef TF_PLR_ENGINE_CPU_RECURRENCE_H_
+#define TF_PLR_ENGINE_CPU_RECURRENCE_H_
+
+#include "cc/engine/cells.h"
+#include "cc/engine/problem.h"
+#include "cc/engine/workers.h"
+
+namespace tf_plr {
+namespace cpu {
+
+// Runs Cell (RecurrenceCell or RecurrenceGradientCell) over `problem`. T: Eigen::half,
+// Eigen::bfloat16, float, double, Complex<float> or Complex<double>.
+template <typename Cell, typename T>
+void Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
+         const Workers& workers);
+
+}  // namespace cpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_CPU_RECURRENCE_H_

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+// The arithmetic that both engines share: complex numbers, conjugation, multiply-add.
+#ifndef TF_PLR_ENGINE_NUMERIC_H_
+#define TF_PLR_ENGINE_NUMERIC_H_
+
+#if defined(__CUDACC__)
+#define TF_PLR_HOST_DEVICE __host__ __device__ __forceinline__
+#else
+#define TF_PLR_HOST_DEVICE __attribute__((always_inline)) inline
+#endif
+
+namespace tf_plr {
+
+// Laid out as std::complex, usable in device code, and multiplied without the
+// C99 recovery of infinities, which would cost a branch per product.
+template <typename Real>
+struct alignas(2 * sizeof(Real)) Complex {
+  Real real, imag;
+
+  TF_PLR_HOST_DEVICE Complex() = default;
+  TF_PLR_HOST_DEVICE Complex(Real real, Real imag = Real(0)) : real(real), imag(imag) {}
+};
+
+template <typename Real>
+TF_PLR_HOST_DEVICE Complex<Real> operator*(Complex<Real> a, Complex<Real> b) {
+  return {a.real * b.real - a.imag * b.imag, a.real * b.imag + a.imag * b.real};
+}
+
+template <typename Real>
+TF_PLR_HOST_DEVICE Complex<Real> operator+(Complex<Real> a, Complex<Real> b) {
+  return {a.real + b.real, a.imag + b.imag};
+}
+
+template <typename Real>
+TF_PLR_HOST_DEVICE Real Conjugate(Real a) {
+  return a;
+}
+
+template <typename Real>
+TF_PLR_HOST_DEVICE Complex<Real> Conjugate(Complex<Real> a) {
+  return {a.real, -a.imag};
+}
+
+// a * b + c; contracted to one fused operation where the target has it.
+template <typename A>
+TF_PLR_HOST_DEVICE A MultiplyAdd(A a, A b, A c) {
+  return a * b + c;
+}
+
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_NUMERIC_H_

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+// Runs numbered tasks on whatever thread pool the caller has: TensorFlow's or XLA's.
+#ifndef TF_PLR_ENGINE_WORKERS_H_
+#define TF_PLR_ENGINE_WORKERS_H_
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+
+namespace tf_plr {
+
+struct Workers {
+  int threads;  // That may run at once, the calling one included.
+  std::function<void(std::function<void()>)> schedule;
+};
+
+// Calls task(0), task(1), ... task(count - 1), each once, and returns when all have returned.
+//
+// Tasks are claimed in order, so a task may wait for one with a smaller number: that one has been
+// claimed by a running thread. The calling thread takes part, so a pool that is busy elsewhere
+// delays nothing; a helper that starts after the last task was claimed touches only `Shared`.
+inline void RunTasks(const Workers& workers, int64_t count,
+                     const std::function<void(int64_t)>& task) {
+  const int64_t helpers = (workers.threads < count ? workers.threads : count) - 1;
+  if (helpers <= 0) {
+    for (int64_t i = 0; i < count; ++i) task(i);
+    return;
+  }
+  struct Shared {
+    std::atomic<int64_t> next{0};
+    std::mutex mutex;
+    std::condition_variable all_done;
+    int64_t done = 0;  // Guarded by mutex.
+  };
+  auto shared = std::make_shared<Shared>();
+  auto work = [shared, count, &task] {
+    int64_t finished = 0;
+    for (int64_t i; (i = shared->next.fetch_add(1)) < count; ++finished) {
+      task(i);
+    }
+    if (finished == 0) return;
+    std::lock_guard<std::mutex> lock(shared->mutex);
+    shared->done += finished;
+    if (shared->done == count) shared->all_done.notify_one();
+  };
+  for (int64_t i = 0; i < helpers; ++i) workers.schedule(work);
+  work();
+  std::unique_lock<std::mutex> lock(shared->mutex);
+  shared->all_done.wait(lock, [&] { return shared->done == count; });
+}
+
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_WORKERS_H_

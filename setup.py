@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: MIT
+"""Builds the native library tf_plr/_native.so beside the Python sources.
+
+pyproject.toml holds everything static; here is what depends on the machine: TensorFlow's compile
+flags, whether there is a CUDA compiler, and the TensorFlow release that the wheel will require.
+
+Environment variables:
+  TF_PLR_CUDA                 0: build without GPU code even where nvcc is found.
+  TF_PLR_CUDA_ARCHITECTURES   GPU architectures, "80 90" by default; PTX of the last is added.
+  CXX                         The C++ compiler, g++ by default.
+  CUDA_HOME                   Where to look for bin/nvcc before PATH.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+CXX = os.environ.get("CXX", "g++")
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import tensorflow as tf  # noqa: E402 (the log level must be set before)
+
+TF_MINOR = ".".join(tf.__version__.split(".")[:2])
+
+
+def find_nvcc():
+    if os.environ.get("TF_PLR_CUDA", "1") == "0":
+        return None
+    home = os.environ.get("CUDA_HOME")
+    if home and (nvcc := Path(home, "bin", "nvcc")).exists():
+        return str(nvcc)
+    return shutil.which("nvcc")
+
+
+class Compiler:
+    """One compiler and its flags: turns a source into an object, if anything changed."""
+
+    def __init__(self, command, build_dir):
+        self.command = command
+        self.build_dir = build_dir
+
+    def compile(self, source):
+        obj = self.build_dir / (source.replace("/", "_") + ".o")
+        depfile, stamp = obj.with_suffix(".d"), obj.with_suffix(".cmd")
+        # The include path of an isolated build is new every time; its TensorFlow's release is not.
+        key = " ".join(self.command).replace(tf.sysconfig.get_include(), tf.__version__)
+        key = hashlib.sha256(key.encode()).hexdigest()
+        if self._is_fresh(obj, depfile) and stamp.exists() and stamp.read_text() == key:
+            return str(obj), False
+        command = [*self.command, "-MMD", "-MF", str(depfile), "-c", source, "-o", str(obj)]
+        print(shlex.join(command), flush=True)
+        subprocess.run(command, check=True, cwd=ROOT)
+        stamp.write_text(key)
+        return str(obj), True
+
+    @staticmethod
+    def _is_fresh(obj, depfile):
+        if not (obj.exists() and depfile.exists()):
+            return False
+        text = depfile.read_text().replace("\\\n", " ").split(":", 1)[1]
+        paths = [ROOT / path for path in shlex.split(text)]
+        # -isystem headers are not listed; what else lies outside the tree belongs to a compiler.
+        own = [path for path in paths if path.is_relative_to(ROOT)]
+        return all(p.exists() and p.stat().st_mtime <= obj.stat().st_mtime for p in own)
+
+
+class BuildNative(build_ext):
+    """Compiles cc/**/*.cc, and cc/**/*.cu where nvcc is found, in parallel, into one library."""
+
+    def get_ext_filename(self, fullname):
+        return fullname.replace(".", "/") + ".so"
+
+    def build_extension(self, ext):
+        build_dir = Path(self.build_temp).resolve()
+        build_dir.mkdir(parents=True, exist_ok=True)
+        nvcc = find_nvcc()
+        flags = self._common_flags()
+        host = Compiler([CXX, *flags, "-Wall", "-Wextra", *(["-DTF_PLR_CUDA"] if nvcc else [])],
+                        build_dir)
+        jobs = [(host, source) for source in ext.sources]
+        info = {"tensorflow": tf.__version__, "cuda": None, "cuda_architectures": []}
+        if nvcc:
+            architectures = os.environ.get("TF_PLR_CUDA_ARCHITECTURES", "80 90").split()
+            device = Compiler(self._nvcc_command(nvcc, architectures), build_dir)
+            jobs += [(device, source) for source in sources("cu")]
+            version = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
+            info["cuda"] = re.search(r"release ([\d.]+)", version).group(1)
+            info["cuda_architectures"] = architectures
+            print(f"tf_plr: building for CPU and GPU (CUDA {info['cuda']}, "
+                  f"sm_{' sm_'.join(architectures)}), TensorFlow {tf.__version__}", flush=True)
+        else:
+            print(f"tf_plr: building for CPU only (no nvcc), TensorFlow {tf.__version__}",
+                  flush=True)
+
+        # Slowest first: CUDA, then the rest.
+        jobs.sort(key=lambda job: not job[1].endswith(".cu"))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            compiled = list(pool.map(lambda job: job[0].compile(job[1]), jobs))
+        objects = [obj for obj, _ in compiled]
+
+        library = Path(self.get_ext_fullpath(ext.name)).resolve()
+        library.parent.mkdir(parents=True, exist_ok=True)
+        linked = library.exists() and all(
+            Path(obj).stat().st_mtime <= library.stat().st_mtime for obj in objects
+        )
+        if not linked or any(changed for _, changed in compiled):
+            self._link(objects, library, nvcc)
+        library.with_suffix(".json").write_text(json.dumps(info, indent=2) + "\n")
+
+    def copy_extensions_to_source(self):
+        super().copy_extensions_to_source()
+        for ext in self.extensions:
+            built = Path(self.build_lib, self.get_ext_filename(ext.name)).with_suffix(".json")
+            self.copy_file(str(built), str(ROOT / Path(*ext.name.split(".")).with_suffix(".json")))
+
+    @staticmethod
+    def _common_flags():
+        include = tf.sysconfig.get_include()
+        flags = [f for f in tf.sysconfig.get_compile_flags() if not f.startswith("-I")]
+        flags += ["-I.", "-isystem", include, "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden"]
+        if os.uname().machine == "x86_64":
+            flags.append("-march=x86-64-v2")
+        return flags
+
+    @staticmethod
+    def _nvcc_command(nvcc, architectures):
+        targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures]
+        last = architectures[-1]
+        targets.append(f"-gencode=arch=compute_{last},code=compute_{last}")
+        return [nvcc, "-ccbin", CXX, "-std=c++17", "-O3", "-DNDEBUG", "-I.", "-cudart", "static",
+                "-Xcompiler", "-fPIC,-fvisibility=hidden", *targets]
+
+    @staticmethod
+    def _link(objects, library, nvcc):
+        # nvcc knows where its runtime lies; linked statically, it needs no CUDA at run time.
+        linker = [nvcc, "-ccbin", CXX, "-cudart", "static"] if nvcc else [CXX]
+        command = [*linker, "-shared", *objects, "-o", str(library),
+                   *tf.sysconfig.get_link_flags()]
+        print(shlex.join(command), flush=True)
+        subprocess.run(command, check=True, cwd=ROOT)
+
+
+class PlatformWheel(bdist_wheel):
+    """The library does not touch Python's C API: one wheel a platform serves every Python 3."""
+
+    def get_tag(self):
+        return "py3", "none", super().get_tag()[2]
+
+
+def sources(suffix):
+    return sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(f"cc/**/*.{suffix}"))
+
+
+setup(
+    ext_modules=[Extension("tf_plr._native", sources("cc"))],
+    cmdclass={"build_ext": BuildNative, "bdist_wheel": PlatformWheel},
+    # The native library is bound to the ABI of the TensorFlow minor it was built with.
+    install_requires=[f"tensorflow=={TF_MINOR}.*", "keras>=3.10", "numpy>=1.26"],
+)

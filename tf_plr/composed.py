@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""The recurrence in stock TensorFlow ops, for where no native library can go."""
+
+import tensorflow as tf
+
+from tf_plr.time_axis import TimeAxis
+
+
+def composed_linear_recurrence(decays, impulses, initial_state, axis, *, reverse):
+    """Scans with doubling strides: ceil(log2(steps)) passes over all steps.
+
+    Before the pass of stride k, decays[t] and impulses[t] hold the composition of the k
+    transitions up to t. Source: Hillis and Steele, *Data Parallel Algorithms*, CACM 29 (12), 1986.
+
+    Arguments are tensors that `linear_recurrence` has checked; `axis` is not negative.
+    """
+    time = TimeAxis(axis, reverse)
+    decays, impulses = _with_equal_shapes(decays, impulses)
+    dtype = decays.dtype
+    accumulator = tf.float32 if dtype.size == 2 else dtype
+    decays, impulses = tf.cast(decays, accumulator), tf.cast(impulses, accumulator)
+
+    if initial_state is not None:
+        initial_state = _with_shape_of_columns(tf.cast(initial_state, accumulator), impulses, axis)
+        carried = time.first(decays, 1) * tf.expand_dims(initial_state, axis)
+        impulses = time.join(carried + time.first(impulses, 1), time.without_first(impulses, 1))
+
+    def double(k, decays, impulses):
+        later = time.without_first(decays, k)
+        summed = later * time.without_last(impulses, k) + time.without_first(impulses, k)
+        product = later * time.without_last(decays, k)
+        impulses = time.join(time.first(impulses, k), summed)
+        decays = time.join(time.first(decays, k), product)
+        return 2 * k, decays, impulses
+
+    if decays.shape[axis] is not None:
+        k = 1
+        while k < decays.shape[axis]:
+            k, decays, impulses = double(k, decays, impulses)
+    else:
+        steps = tf.shape(decays)[axis]
+        _, _, impulses = tf.while_loop(
+            lambda k, *_: k < steps,
+            double,
+            (1, decays, impulses),
+            shape_invariants=(tf.TensorShape([]), decays.shape, impulses.shape),
+        )
+    return tf.cast(impulses, dtype)
+
+
+def _with_equal_shapes(decays, impulses):
+    """Gives both all that is known of their shapes; what is not is checked in the running graph."""
+    if decays.shape.is_fully_defined() and impulses.shape.is_fully_defined():
+        return decays, impulses
+    same = tf.debugging.assert_equal(
+        tf.shape(decays), tf.shape(impulses), "decays and impulses must have the same shape"
+    )
+    shape = decays.shape.merge_with(impulses.shape)
+    with tf.control_dependencies([same]):
+        return tf.ensure_shape(decays, shape), tf.ensure_shape(impulses, shape)
+
+
+def _with_shape_of_columns(initial_state, impulses, axis):
+    if initial_state.shape.is_fully_defined() and impulses.shape.is_fully_defined():
+        return initial_state
+    shape = tf.shape(impulses)
+    same = tf.debugging.assert_equal(
+        tf.shape(initial_state),
+        tf.concat([shape[:axis], shape[axis + 1 :]], 0),
+        "initial_state must have the shape of impulses without axis",
+    )
+    with tf.control_dependencies([same]):
+        return tf.identity(initial_state)

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: MIT
+"""The op: `linear_recurrence` and its derivatives."""
+
+import operator
+
+import tensorflow as tf
+
+from tf_plr import _library
+from tf_plr.composed import composed_linear_recurrence
+from tf_plr.time_axis import TimeAxis
+
+ALGORITHMS = ("auto", "parallel", "serial", "composed")
+DTYPES = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+
+
+def linear_recurrence(
+    decays,
+    impulses,
+    initial_state=None,
+    *,
+    axis=0,
+    reverse=False,
+    algorithm="auto",
+):
+    """Computes a linear recurrence along one axis, in parallel.
+
+    ```
+    states[t] = decays[t] * states[t - 1] + impulses[t],    states[-1] = initial_state
+    ```
+
+    elementwise over all other axes. It can be differentiated any number of times; in 16-bit
+    types it is accumulated in float32.
+
+    Source: Martin and Cundy, *Parallelizing Linear Recurrent Neural Nets Over Sequence Length*,
+    ICLR 2018, section 2 (https://arxiv.org/abs/1709.04057).
+
+    Example:
+
+    >>> tf_plr.linear_recurrence([0.5, 0.5, 0.5], [1.0, 1.0, 1.0]).numpy()
+    array([1.  , 1.5 , 1.75], dtype=float32)
+
+    Args:
+        decays: float16, bfloat16, float32, float64, complex64 or complex128 tensor of any rank
+            from 1 and any size from 0.
+        impulses: Tensor of the shape and dtype of `decays`.
+        initial_state: Tensor of the dtype of `decays` and its shape without `axis`. None: zeros.
+        axis: The axis of time, from `-rank` to `rank - 1`. No axis costs a transposition.
+        reverse: Whether to run from the end of the axis to its start.
+        algorithm: `"serial"` walks through time, in parallel over columns; `"parallel"` also
+            splits time, combining products of decays, which may overflow where the states
+            themselves do not if many decays exceed 1; `"auto"` chooses between the two by shape;
+            `"composed"` uses only stock TensorFlow ops: slower, but the graph runs wherever
+            TensorFlow's own ops do, without tf_plr.
+
+    Returns:
+        The states after each step: a tensor of the shape and dtype of `decays`.
+
+    Raises:
+        TypeError: dtypes that differ or are not supported; ragged or sparse tensors.
+        ValueError: shapes that differ, an axis out of range, an unknown algorithm.
+        tf.errors.InvalidArgumentError: the same, where only the running graph knows the shapes.
+        ImportError: the native library is missing or was built for another TensorFlow.
+    """
+    if algorithm == "composed":
+        arguments = _checked(decays, impulses, initial_state, axis, algorithm)
+        return composed_linear_recurrence(*arguments, reverse=reverse)
+    ops = _library.load()
+    try:
+        return ops.linear_recurrence(
+            decays,
+            impulses,
+            [] if initial_state is None else [initial_state],
+            axis=axis,
+            reverse=reverse,
+            algorithm=algorithm,
+        )
+    except (TypeError, ValueError, tf.errors.InvalidArgumentError):
+        # The native op checks everything; say it in the caller's words where that can be done.
+        _checked(decays, impulses, initial_state, axis, algorithm)
+        raise
+
+
+def _checked(decays, impulses, initial_state, axis, algorithm):
+    """Returns the first four as tensors and a non-negative axis, or raises what is wrong."""
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"algorithm must be one of {ALGORITHMS}, but is {algorithm!r}")
+    decays = _as_tensor("decays", decays)
+    impulses = _as_tensor("impulses", impulses)
+    _check_dtype("impulses", impulses, decays)
+    if not decays.shape.is_compatible_with(impulses.shape):
+        raise ValueError(
+            "decays and impulses must have the same shape, but decays has shape "
+            f"{decays.shape} and impulses has shape {impulses.shape}"
+        )
+    try:
+        axis = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an integer, but is {axis!r}") from None
+    rank = decays.shape.rank if decays.shape.rank is not None else impulses.shape.rank
+    if rank == 0:
+        raise ValueError("decays and impulses must have at least one axis, but are scalars")
+    if rank is None:
+        if algorithm == "composed":
+            raise ValueError('algorithm="composed" needs decays or impulses of known rank')
+    elif not -rank <= axis < rank:
+        raise ValueError(f"axis must be in [{-rank}, {rank}) for tensors of rank {rank}, is {axis}")
+    else:
+        axis %= rank
+    if initial_state is not None:
+        initial_state = _as_tensor("initial_state", initial_state)
+        _check_dtype("initial_state", initial_state, decays)
+        if rank is not None:
+            steps_shape = decays.shape.merge_with(impulses.shape)
+            expected = steps_shape[:axis].concatenate(steps_shape[axis + 1 :])
+            if not expected.is_compatible_with(initial_state.shape):
+                raise ValueError(
+                    f"initial_state must have the shape of impulses without axis {axis}, "
+                    f"{expected}, but has shape {initial_state.shape}"
+                )
+    return decays, impulses, initial_state, axis
+
+
+def _as_tensor(name, value):
+    if isinstance(value, (tf.RaggedTensor, tf.SparseTensor, tf.IndexedSlices)):
+        raise TypeError(f"{name} must be a dense tensor, but is a {type(value).__name__}")
+    tensor = tf.convert_to_tensor(value, name=name)
+    if tensor.dtype.name not in DTYPES:
+        raise TypeError(f"{name} must have a dtype among {DTYPES}, but has {tensor.dtype.name}")
+    return tensor
+
+
+def _check_dtype(name, tensor, decays):
+    if tensor.dtype != decays.dtype:
+        raise TypeError(
+            f"{name} must have the dtype of decays, {decays.dtype.name}, "
+            f"but has {tensor.dtype.name}"
+        )
+
+
+@tf.RegisterGradient("LinearRecurrence")
+def _linear_recurrence_gradient(op, d_states):
+    decays, _, *initial_state = op.inputs
+    d_decays, d_impulses, d_initial_state = _library.load().linear_recurrence_grad(
+        decays, op.outputs[0], d_states, initial_state, **_attributes(op)
+    )
+    return [d_decays, d_impulses, *d_initial_state]
+
+
+@tf.RegisterGradient("LinearRecurrenceGrad")
+def _linear_recurrence_grad_gradient(op, u_decays, u_impulses, *u_initial_state):
+    """The gradient op's own gradient, in the same two ops, so that any order follows.
+
+    With u_* the incoming gradients, g = d_impulses, and h_{t-1} the previous states: what reaches
+    g_t does so by the forward recurrence s = LR(decays, u_decays * h_{t-1} + u_impulses,
+    u_initial_state), and s is the gradient by d_states.
+    """
+    decays, states, _, *initial_state = op.inputs
+    gradient = op.outputs[1]
+    attributes = _attributes(op)
+    time = TimeAxis(attributes["axis"] % decays.shape.rank, attributes["reverse"])
+    previous_states = time.previous(states, initial_state[0] if initial_state else None)
+    s = _library.load().linear_recurrence(
+        decays, u_decays * previous_states + u_impulses, list(u_initial_state), **attributes
+    )
+    previous_s = time.previous(s, u_initial_state[0] if initial_state else None)
+    by_decays = tf.math.conj(previous_s) * gradient
+    by_states, by_initial_state = time.unshift(tf.math.conj(u_decays) * gradient)
+    return [by_decays, by_states, s, *([by_initial_state] if initial_state else [])]
+
+
+def _attributes(op):
+    algorithm = op.get_attr("algorithm")
+    return {
+        "axis": op.get_attr("axis"),
+        "reverse": op.get_attr("reverse"),
+        "algorithm": algorithm.decode() if isinstance(algorithm, bytes) else algorithm,
+    }
