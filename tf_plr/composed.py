@@ -7,23 +7,49 @@ from tf_plr.time_axis import TimeAxis
 
 
 def composed_linear_recurrence(decays, impulses, initial_state, axis, *, reverse):
-    """Scans with doubling strides: ceil(log2(steps)) passes over all steps.
-
-    Before the pass of stride k, decays[t] and impulses[t] hold the composition of the k
-    transitions up to t. Source: Hillis and Steele, *Data Parallel Algorithms*, CACM 29 (12), 1986.
+    """The recurrence and its gradient; accumulated as in the native op.
 
     Arguments are tensors that `linear_recurrence` has checked; `axis` is not negative.
     """
     time = TimeAxis(axis, reverse)
     decays, impulses = _with_equal_shapes(decays, impulses)
     dtype = decays.dtype
-    accumulator = tf.float32 if dtype.size == 2 else dtype
-    decays, impulses = tf.cast(decays, accumulator), tf.cast(impulses, accumulator)
+    if initial_state is None:
+        initial_state = tf.zeros_like(tf.reduce_sum(impulses, axis))
+    else:
+        initial_state = _with_shape_of_columns(initial_state, impulses, axis)
 
-    if initial_state is not None:
-        initial_state = _with_shape_of_columns(tf.cast(initial_state, accumulator), impulses, axis)
-        carried = time.first(decays, 1) * tf.expand_dims(initial_state, axis)
-        impulses = time.join(carried + time.first(impulses, 1), time.without_first(impulses, 1))
+    @tf.custom_gradient
+    def recurrence(decays, impulses, initial_state):
+        states = _scan(decays, impulses, initial_state, time)
+
+        def gradient(d_states):
+            # As in the native gradient op, carried_t = conj(decays_t) d_impulses_t.
+            decay = tf.math.conj(decays)
+            carried = composed_linear_recurrence(
+                decay, decay * d_states, None, axis, reverse=not reverse
+            )
+            next_carried, d_initial_state = time.unshift(carried)
+            d_impulses = next_carried + d_states
+            d_decays = tf.math.conj(time.previous(states, initial_state)) * d_impulses
+            return d_decays, d_impulses, d_initial_state
+
+        return states, gradient
+
+    accumulator = tf.float32 if dtype.size == 2 else dtype
+    # tf.custom_gradient needs tensors of the current graph, not ones captured from another.
+    arguments = [tf.identity(tf.cast(a, accumulator)) for a in (decays, impulses, initial_state)]
+    return tf.cast(recurrence(*arguments), dtype)
+
+
+def _scan(decays, impulses, initial_state, time):
+    """Scans with doubling strides: ceil(log2(steps)) passes over all steps.
+
+    Before the pass of stride k, decays[t] and impulses[t] hold the composition of the k
+    transitions up to t. Source: Hillis and Steele, *Data Parallel Algorithms*, CACM 29 (12), 1986.
+    """
+    carried = time.first(decays, 1) * tf.expand_dims(initial_state, time.axis)
+    impulses = time.join(carried + time.first(impulses, 1), time.without_first(impulses, 1))
 
     def double(k, decays, impulses):
         later = time.without_first(decays, k)
@@ -33,19 +59,19 @@ def composed_linear_recurrence(decays, impulses, initial_state, axis, *, reverse
         decays = time.join(time.first(decays, k), product)
         return 2 * k, decays, impulses
 
-    if decays.shape[axis] is not None:
+    if decays.shape[time.axis] is not None:
         k = 1
-        while k < decays.shape[axis]:
+        while k < decays.shape[time.axis]:
             k, decays, impulses = double(k, decays, impulses)
-    else:
-        steps = tf.shape(decays)[axis]
-        _, _, impulses = tf.while_loop(
-            lambda k, *_: k < steps,
-            double,
-            (1, decays, impulses),
-            shape_invariants=(tf.TensorShape([]), decays.shape, impulses.shape),
-        )
-    return tf.cast(impulses, dtype)
+        return impulses
+    steps = tf.shape(decays)[time.axis]
+    _, _, impulses = tf.while_loop(
+        lambda k, *_: k < steps,
+        double,
+        (1, decays, impulses),
+        shape_invariants=(tf.TensorShape([]), decays.shape, impulses.shape),
+    )
+    return impulses
 
 
 def _with_equal_shapes(decays, impulses):

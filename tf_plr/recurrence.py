@@ -61,6 +61,7 @@ def linear_recurrence(
         tf.errors.InvalidArgumentError: the same, where only the running graph knows the shapes.
         ImportError: the native library is missing or was built for another TensorFlow.
     """
+    axis = _as_index("axis", axis)
     if algorithm == "composed":
         arguments = _checked(decays, impulses, initial_state, axis, algorithm)
         return composed_linear_recurrence(*arguments, reverse=reverse)
@@ -74,8 +75,8 @@ def linear_recurrence(
             reverse=reverse,
             algorithm=algorithm,
         )
-    except (TypeError, ValueError, tf.errors.InvalidArgumentError):
-        # The native op checks everything; say it in the caller's words where that can be done.
+    except Exception:
+        # The native op has found the mistake; say it in the caller's words where that can be done.
         _checked(decays, impulses, initial_state, axis, algorithm)
         raise
 
@@ -92,10 +93,6 @@ def _checked(decays, impulses, initial_state, axis, algorithm):
             "decays and impulses must have the same shape, but decays has shape "
             f"{decays.shape} and impulses has shape {impulses.shape}"
         )
-    try:
-        axis = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"axis must be an integer, but is {axis!r}") from None
     rank = decays.shape.rank if decays.shape.rank is not None else impulses.shape.rank
     if rank == 0:
         raise ValueError("decays and impulses must have at least one axis, but are scalars")
@@ -118,6 +115,13 @@ def _checked(decays, impulses, initial_state, axis, algorithm):
                     f"{expected}, but has shape {initial_state.shape}"
                 )
     return decays, impulses, initial_state, axis
+
+
+def _as_index(name, value):
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, but is {value!r}") from None
 
 
 def _as_tensor(name, value):

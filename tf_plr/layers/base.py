@@ -256,6 +256,7 @@ class LinearRecurrentLayer(keras.layers.RNN):
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """Returns (last output, outputs, last states); called by `keras.layers.RNN.call`."""
         mask = checked_mask(mask, sequences)
+        self._check_initial_state(initial_state, sequences.shape[0])
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
@@ -265,6 +266,20 @@ class LinearRecurrentLayer(keras.layers.RNN):
         if mask is not None:
             outputs = self._mask_outputs(outputs, mask)
         return outputs[:, -1], outputs, states
+
+    def _check_initial_state(self, initial_state, batch_size):
+        sizes = self.cell.state_size
+        if len(initial_state) != len(sizes):
+            raise ValueError(
+                f"initial_state must be a list of {len(sizes)} tensors, but has "
+                f"{len(initial_state)}"
+            )
+        for i, (state, size) in enumerate(zip(initial_state, sizes, strict=True)):
+            if not state.shape.is_compatible_with((batch_size, size)):
+                raise ValueError(
+                    f"initial_state[{i}] must have shape {(batch_size, size)}, but has shape "
+                    f"{tuple(state.shape)}"
+                )
 
     def _mask_outputs(self, outputs, mask):
         """Repeats the last valid output, itself a recurrence; zeros before the first."""

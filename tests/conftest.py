@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+# Every way to call a function of tensors: eagerly, as a graph, as a graph that knows no shapes.
+MODES = ("eager", "function", "unknown_shapes")
+
+
+def call(function, arguments, mode):
+    """Calls function(*arguments) in a mode; an argument may be None."""
+    if mode == "eager":
+        return function(*arguments)
+    given = [a for a in arguments if a is not None]
+
+    def with_nones(*tensors):
+        tensors = iter(tensors)
+        return function(*[None if a is None else next(tensors) for a in arguments])
+
+    dynamic = mode == "unknown_shapes"
+    signature = [tf.TensorSpec([None] * a.ndim if dynamic else a.shape, a.dtype) for a in given]
+    return tf.function(with_nones, input_signature=signature)(*given)
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    return request.param
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    keras.utils.set_random_seed(0)

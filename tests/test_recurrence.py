@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: MIT
+"""Values of the op against the float64 loop."""
+
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+from conftest import call
+
+import tf_plr
+from tf_plr.recurrence import ALGORITHMS, DTYPES
+
+# [outer, steps, inner] by the path that they take.
+SHAPES = {
+    "no_steps": (2, 0, 3),
+    "no_columns": (2, 5, 0),
+    "no_outer": (0, 5, 3),
+    "one_element": (1, 1, 1),
+    "one_step": (3, 1, 7),
+    "one_column": (1, 1001, 1),
+    "time_contiguous": (7, 333, 1),
+    "odd": (3, 37, 13),
+    "few_columns_long": (1, 20011, 3),
+    "chunks_end_evenly": (1, 4096, 16),
+    "wider_than_a_block": (1, 5, 9001),
+    "many_blocks": (5, 67, 300),
+}
+
+
+def random_arguments(rng, shape, axis, dtype, with_initial_state):
+    """(decays, impulses, initial_state) in float64 or complex128, but exact in `dtype`."""
+
+    def draw(shape, sample):
+        values = sample(shape)
+        if dtype.startswith("complex"):
+            values = values * np.exp(1j * rng.uniform(0, 2 * np.pi, shape))
+        wide = np.complex128 if dtype.startswith("complex") else np.float64
+        return np.asarray(values).astype(tf.as_dtype(dtype).as_numpy_dtype).astype(wide)
+
+    columns = shape[:axis] + shape[axis + 1 :]
+    return (
+        draw(shape, lambda s: rng.uniform(-1, 1, s)),
+        draw(shape, lambda s: rng.normal(size=s)),
+        draw(columns, lambda s: rng.normal(size=s)) if with_initial_state else None,
+    )
+
+
+def assert_states(actual, decays, impulses, initial_state, axis, reverse, dtype):
+    expected = reference.linear_recurrence(decays, impulses, initial_state, axis, reverse)
+    accumulated = reference.UNIT_ROUNDOFF[reference.ACCUMULATOR[dtype]]
+    bound = reference.error_bound(decays, impulses, initial_state, accumulated, axis, reverse)
+    bound += 2 * reference.UNIT_ROUNDOFF[dtype] * np.abs(expected)  # The result's own rounding.
+    assert actual.dtype == dtype
+    assert actual.shape == expected.shape
+    error = np.abs(np.asarray(actual).astype(expected.dtype) - expected)
+    assert np.all(error <= bound + 1e-300)
+
+
+def to_tensors(arguments, dtype):
+    return [None if a is None else tf.constant(a, dtype) for a in arguments]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("with_initial_state", [False, True])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_every_path(rng, shape, algorithm, reverse, with_initial_state):
+    arguments = random_arguments(rng, shape, 1, "float32", with_initial_state)
+    states = tf_plr.linear_recurrence(
+        *to_tensors(arguments, "float32"), axis=1, reverse=reverse, algorithm=algorithm
+    )
+    assert_states(states, *arguments, 1, reverse, "float32")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_dtype_and_mode(rng, dtype, algorithm, mode):
+    for shape in [(2, 41, 19), (3, 700, 1), (1, 900, 2)]:
+        for reverse in (False, True):
+            arguments = random_arguments(rng, shape, 1, dtype, with_initial_state=not reverse)
+            states = call(
+                lambda a, x, h, reverse=reverse: tf_plr.linear_recurrence(
+                    a, x, h, axis=1, reverse=reverse, algorithm=algorithm
+                ),
+                to_tensors(arguments, dtype),
+                mode,
+            )
+            assert_states(states, *arguments, 1, reverse, dtype)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("rank", [1, 2, 3, 4, 5])
+def test_every_axis_is_at_least_as_accurate_as_a_float32_loop(rng, rank, algorithm):
+    shape = ((4000,), (70, 60), (16, 18, 14), (8, 10, 9, 6), (5, 6, 7, 5, 4))[rank - 1]
+    for axis in range(-rank, rank):
+        arguments = random_arguments(rng, shape, axis % rank, "float32", True)
+        exact = reference.linear_recurrence(*arguments, axis)
+        loop = reference.linear_recurrence(*(a.astype(np.float32) for a in arguments), axis)
+        states = tf_plr.linear_recurrence(
+            *to_tensors(arguments, "float32"), axis=axis, algorithm=algorithm
+        )
+        assert np.linalg.norm(states - exact) <= 2 * np.linalg.norm(loop - exact)
+
+
+def test_long_sequences_are_at_least_as_accurate_as_a_float32_loop(rng):
+    shape = (100_000, 3)
+    decays = (1 - 10 ** rng.uniform(-5, -1, shape)).astype(np.float32)
+    impulses = rng.normal(size=shape).astype(np.float32)
+    exact = reference.linear_recurrence(decays.astype(np.float64), impulses.astype(np.float64))
+    loop_error = np.abs(reference.linear_recurrence(decays, impulses) - exact).max()
+    for algorithm in ("auto", "parallel", "serial"):
+        states = tf_plr.linear_recurrence(decays, impulses, algorithm=algorithm)
+        assert np.abs(states - exact).max() <= 2 * loop_error
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("shape", [(50, 6), (30_000, 2)])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_and_inf_stay_in_their_column_and_after_their_step(rng, value, shape, algorithm):
+    decays, impulses, _ = random_arguments(rng, shape, 0, "float32", False)
+    expected = tf_plr.linear_recurrence(*to_tensors([decays, impulses], "float32")).numpy()
+    step = shape[0] // 2
+    for poisoned in (decays, impulses):
+        before = poisoned[step, 1]
+        poisoned[step, 1] = value
+        states = tf_plr.linear_recurrence(
+            *to_tensors([decays, impulses], "float32"), algorithm=algorithm
+        ).numpy()
+        poisoned[step, 1] = before
+        assert not np.isfinite(states[step, 1])
+        states[step:, 1] = expected[step:, 1]
+        np.testing.assert_allclose(states, expected, atol=1e-5)
+
+
+def test_results_do_not_depend_on_timing(rng):
+    arguments = random_arguments(rng, (1, 50_000, 5), 1, "float32", True)
+    tensors = to_tensors(arguments, "float32")
+    for algorithm in ("auto", "parallel"):
+        runs = [tf_plr.linear_recurrence(*tensors, axis=1, algorithm=algorithm) for _ in range(10)]
+        assert all(np.array_equal(run, runs[0]) for run in runs)
+
+
+def test_inputs_are_left_alone(rng):
+    arguments = random_arguments(rng, (2, 40, 3), 1, "float32", True)
+    tensors = to_tensors(arguments, "float32")
+    tf_plr.linear_recurrence(*tensors, axis=1)
+    tf.function(lambda a, x, h: tf_plr.linear_recurrence(a, x, h, axis=1))(*tensors)
+    for tensor, argument in zip(tensors, arguments, strict=True):
+        assert np.array_equal(tensor, argument)
+
+
+def test_impulses_computed_in_the_graph_may_be_overwritten(rng):
+    """In a graph the states may take over the buffer of impulses that nothing else reads."""
+    decays, impulses, _ = random_arguments(rng, (1, 5000, 3), 1, "float32", False)
+    doubled = tf.function(lambda a, x: tf_plr.linear_recurrence(a, 2 * x, axis=1))
+    states = doubled(*to_tensors([decays, impulses], "float32"))
+    assert_states(states, decays, 2 * impulses, None, 1, False, "float32")
+
+
+def test_python_values_and_numpy_arrays():
+    np.testing.assert_array_equal(
+        tf_plr.linear_recurrence([0.5, 0.5, 0.5], [1.0, 1.0, 1.0], 2.0), [2, 2, 2]
+    )
+    states = tf_plr.linear_recurrence(np.full(3, 2.0), np.ones(3))
+    assert states.dtype == tf.float64
+    np.testing.assert_array_equal(states, [1, 3, 7])
+
+
+def test_static_shapes_merge():
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, 4, None]), tf.TensorSpec([2, None, None])]
+    )
+    def states(decays, impulses):
+        result = tf_plr.linear_recurrence(decays, impulses, axis=1)
+        assert result.shape.as_list() == [2, 4, None]
+        return result
+
+    assert states(tf.ones([2, 4, 3]), tf.ones([2, 4, 3])).shape == [2, 4, 3]
+
+
+def test_runs_in_tf_data():
+    dataset = tf.data.Dataset.from_tensors(tf.ones([4])).map(
+        lambda x: tf_plr.linear_recurrence(x, x), num_parallel_calls=2
+    )
+    np.testing.assert_array_equal(next(iter(dataset)), [1, 2, 3, 4])
+
+
+@pytest.mark.huge
+def test_more_than_2_to_the_31_elements():
+    """Needs 13 GB. The end of the first and of the last column is where 32-bit indices break."""
+    columns, steps = 2**16 + 1, 2**15
+    ones = tf.ones([steps, columns], tf.float16)
+    states = tf_plr.linear_recurrence(0.5 * ones, ones)
+    assert np.all(states[-1] == 2)
