@@ -86,8 +86,9 @@ class BuildNative(build_ext):
         build_dir.mkdir(parents=True, exist_ok=True)
         nvcc = find_nvcc()
         flags = self._common_flags()
-        host = Compiler([CXX, *flags, "-Wall", "-Wextra", *(["-DTF_PLR_CUDA"] if nvcc else [])],
-                        build_dir)
+        host = Compiler(
+            [CXX, *flags, "-Wall", "-Wextra", *(["-DTF_PLR_CUDA"] if nvcc else [])], build_dir
+        )
         jobs = [(host, source) for source in ext.sources]
         info = {"tensorflow": tf.__version__, "cuda": None, "cuda_architectures": []}
         if nvcc:
@@ -97,11 +98,15 @@ class BuildNative(build_ext):
             version = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
             info["cuda"] = re.search(r"release ([\d.]+)", version).group(1)
             info["cuda_architectures"] = architectures
-            print(f"tf_plr: building for CPU and GPU (CUDA {info['cuda']}, "
-                  f"sm_{' sm_'.join(architectures)}), TensorFlow {tf.__version__}", flush=True)
+            print(
+                f"tf_plr: building for CPU and GPU (CUDA {info['cuda']}, "
+                f"sm_{' sm_'.join(architectures)}), TensorFlow {tf.__version__}",
+                flush=True,
+            )
         else:
-            print(f"tf_plr: building for CPU only (no nvcc), TensorFlow {tf.__version__}",
-                  flush=True)
+            print(
+                f"tf_plr: building for CPU only (no nvcc), TensorFlow {tf.__version__}", flush=True
+            )
 
         # Slowest first: CUDA, then the rest.
         jobs.sort(key=lambda job: not job[1].endswith(".cu"))
@@ -138,15 +143,26 @@ class BuildNative(build_ext):
         targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures]
         last = architectures[-1]
         targets.append(f"-gencode=arch=compute_{last},code=compute_{last}")
-        return [nvcc, "-ccbin", CXX, "-std=c++17", "-O3", "-DNDEBUG", "-I.", "-cudart", "static",
-                "-Xcompiler", "-fPIC,-fvisibility=hidden", *targets]
+        return [
+            nvcc,
+            "-ccbin",
+            CXX,
+            "-std=c++17",
+            "-O3",
+            "-DNDEBUG",
+            "-I.",
+            "-cudart",
+            "static",
+            "-Xcompiler",
+            "-fPIC,-fvisibility=hidden",
+            *targets,
+        ]
 
     @staticmethod
     def _link(objects, library, nvcc):
         # nvcc knows where its runtime lies; linked statically, it needs no CUDA at run time.
         linker = [nvcc, "-ccbin", CXX, "-cudart", "static"] if nvcc else [CXX]
-        command = [*linker, "-shared", *objects, "-o", str(library),
-                   *tf.sysconfig.get_link_flags()]
+        command = [*linker, "-shared", *objects, "-o", str(library), *tf.sysconfig.get_link_flags()]
         print(shlex.join(command), flush=True)
         subprocess.run(command, check=True, cwd=ROOT)
 

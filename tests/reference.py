@@ -13,7 +13,11 @@ UNIT_ROUNDOFF = {
     "complex128": 2**-53,
 }
 # The type in which each is accumulated.
-ACCUMULATOR = {**{name: name for name in UNIT_ROUNDOFF}, "float16": "float32", "bfloat16": "float32"}
+ACCUMULATOR = {
+    **{name: name for name in UNIT_ROUNDOFF},
+    "float16": "float32",
+    "bfloat16": "float32",
+}
 
 
 def linear_recurrence(decays, impulses, initial_state=None, axis=0, reverse=False):
@@ -118,7 +122,7 @@ def sru(x, kernel, bias, c, gain=None):
 
 def qrnn(x, kernel, bias, c, history=None, gain=None, pooling="fo"):
     """kernel [size, input_dim, blocks * units]; history: the last size - 1 inputs, oldest first."""
-    size, input_dim, filters = kernel.shape
+    size, input_dim, _filters = kernel.shape
     n = c.shape[1]
     if history is None:
         history = np.zeros((len(x), (size - 1) * input_dim))

@@ -145,7 +145,9 @@ def test_layer_inputs(layer):
 def test_layer_initial_state(layer):
     made = layer(4)
     states = made(tf.ones([2, 5, 3])) is not None and made.get_initial_state(2)
-    with pytest.raises(ValueError, match=f"initial_state must be .*{len(states)}.*{len(states) + 1}"):
+    with pytest.raises(
+        ValueError, match=f"initial_state must be .*{len(states)}.*{len(states) + 1}"
+    ):
         made(tf.ones([2, 5, 3]), initial_state=[*states, states[0]])
     with pytest.raises(ValueError, match=r"initial_state\[0\] must have shape \(2, 4\).*\(2, 7\)"):
         made(tf.ones([2, 5, 3]), initial_state=[tf.ones([2, 7]), *states[1:]])

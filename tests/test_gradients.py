@@ -24,9 +24,7 @@ def assert_gradients(actual, decays, impulses, initial_state, d_states, reverse,
     """Along axis 1, each within the bounds of the two recurrences that it comes from."""
     initial = np.zeros_like(impulses[:, :1].sum(1)) if initial_state is None else initial_state
     states = reference.linear_recurrence(decays, impulses, initial, 1, reverse)
-    expected = reference.linear_recurrence_gradients(
-        decays, states, d_states, initial, 1, reverse
-    )
+    expected = reference.linear_recurrence_gradients(decays, states, d_states, initial, 1, reverse)
     roundoff = reference.UNIT_ROUNDOFF[dtype]  # The gradient op reads states that were rounded.
     # decays_{t+1} multiplies the gradient at t.
     shifted = np.roll(decays, 1 if reverse else -1, axis=1)
@@ -160,6 +158,9 @@ def test_nothing_is_computed_twice():
             states = tf_plr.linear_recurrence(a, x)
         return tape.gradient(states, [a, x])
 
-    ops = [op.type for op in train.get_concrete_function(tf.ones([8]), tf.ones([8])).graph.get_operations()]
+    ops = [
+        op.type
+        for op in train.get_concrete_function(tf.ones([8]), tf.ones([8])).graph.get_operations()
+    ]
     assert ops.count("LinearRecurrence") == 1
     assert ops.count("LinearRecurrenceGrad") == 1

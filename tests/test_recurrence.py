@@ -167,9 +167,7 @@ def test_python_values_and_numpy_arrays():
 
 
 def test_static_shapes_merge():
-    @tf.function(
-        input_signature=[tf.TensorSpec([None, 4, None]), tf.TensorSpec([2, None, None])]
-    )
+    @tf.function(input_signature=[tf.TensorSpec([None, 4, None]), tf.TensorSpec([2, None, None])])
     def states(decays, impulses):
         result = tf_plr.linear_recurrence(decays, impulses, axis=1)
         assert result.shape.as_list() == [2, 4, None]

@@ -3,6 +3,7 @@
 
 from importlib.metadata import version
 
+from tf_plr._library import load_library
 from tf_plr.layers import (
     GILR,
     GILRLSTM,
@@ -29,4 +30,5 @@ __all__ = [
     "QRNNCell",
     "SRUCell",
     "linear_recurrence",
+    "load_library",
 ]

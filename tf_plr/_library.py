@@ -15,6 +15,18 @@ REMEDY = (
 )
 
 
+def load_library():
+    """Registers the native ops with TensorFlow.
+
+    `linear_recurrence` and the layers do so when they first need it. Call it before loading a
+    SavedModel that was exported with them.
+
+    Raises:
+        ImportError: the library is missing, was built for another TensorFlow, or cannot be loaded.
+    """
+    load()
+
+
 @functools.cache
 def load():
     """Returns the module of the native ops.

@@ -232,16 +232,22 @@ class LinearRecurrentLayer(keras.layers.RNN):
         self.supports_jit = algorithm == "composed"
 
     def __init_subclass__(cls, **kwargs):
-        """Gives the layer the signature and the documentation of its cell and its own."""
+        """Gives a layer the signature and the documentation of its cell beside its own."""
         super().__init_subclass__(**kwargs)
+        if "cell_class" not in vars(cls):
+            return
         of_cell = _parameters(cls.cell_class)
         of_layer = {**_parameters(LinearRecurrentLayer), **_parameters(keras.layers.Layer)}
         cls.cell_arguments = list(of_cell)
-        cls.__signature__ = inspect.Signature([*of_cell.values(), *of_layer.values()])
-        cls.__doc__ = "\n".join(
-            [inspect.getdoc(cls)]
-            + [_arguments_section(c) for c in (LinearRecurrentCell, LinearRecurrentLayer)]
-        )
+
+        def __init__(self, *args, **kwargs):  # noqa: N807
+            LinearRecurrentLayer.__init__(self, *args, **kwargs)
+
+        this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        __init__.__signature__ = inspect.Signature([this, *of_cell.values(), *of_layer.values()])
+        cls.__init__ = __init__
+        sections = (_arguments_section(c) for c in (LinearRecurrentCell, LinearRecurrentLayer))
+        cls.__doc__ = "\n".join([inspect.getdoc(cls), *sections])
 
     def __getattr__(self, name):
         # The cell's arguments read as the layer's: layer.units, layer.activation, ...
