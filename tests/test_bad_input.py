@@ -89,7 +89,7 @@ def test_op_finds_a_wrong_axis_at_run_time(shape):
     def states(a, x):
         return tf_plr.linear_recurrence(a, x, axis=1)
 
-    with pytest.raises(tf.errors.InvalidArgumentError, match="at least one axis|axis must be in"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"at least one axis|axis must be in"):
         states(tf.ones(shape), tf.ones(shape))
 
 

@@ -45,7 +45,7 @@ def test_built_for_another_tensorflow(library):
 
 def test_not_a_library(library):
     library.write_bytes(b"not a library")
-    with pytest.raises(ImportError, match="could not be loaded .*pip install"):
+    with pytest.raises(ImportError, match=r"could not be loaded .*pip install"):
         recur()
 
 
