@@ -17,7 +17,7 @@ template <typename Real>
 struct alignas(2 * sizeof(Real)) Complex {
   Real real, imag;
 
-  TF_PLR_HOST_DEVICE Complex() = default;
+  Complex() = default;
   TF_PLR_HOST_DEVICE Complex(Real real, Real imag = Real(0)) : real(real), imag(imag) {}
 };
 

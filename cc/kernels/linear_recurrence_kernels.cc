@@ -7,6 +7,10 @@
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/register_types.h"
 #include "tensorflow/core/lib/core/threadpool.h"
+#if defined(TF_PLR_CUDA)
+#include "cc/engine/gpu_recurrence.h"
+#include "tensorflow/core/platform/stream_executor.h"
+#endif
 
 namespace tf_plr {
 namespace {
@@ -22,20 +26,61 @@ using tensorflow::OpOutputList;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
-// The engines' element type for TensorFlow's T.
-template <typename T>
-struct EngineType {
-  using type = T;
-};
-template <typename Real>
-struct EngineType<std::complex<Real>> {
-  using type = Complex<Real>;
+// A device says how its engine names TensorFlow's T, and runs it.
+struct Cpu {
+  template <typename T>
+  struct ElementOf {
+    using type = T;
+  };
+  template <typename Real>
+  struct ElementOf<std::complex<Real>> {
+    using type = Complex<Real>;
+  };
+
+  template <typename Cell, typename Element>
+  static Status Run(OpKernelContext* context, const Problem& problem,
+                    const Arrays<Cell, Element>& arrays, Algorithm algorithm) {
+    auto* pool = context->device()->tensorflow_cpu_worker_threads()->workers;
+    cpu::Run(problem, arrays, algorithm, {pool->NumThreads(), [pool](std::function<void()> work) {
+                                            pool->Schedule(std::move(work));
+                                          }});
+    return absl::OkStatus();
+  }
 };
 
-template <typename T>
-typename EngineType<T>::type* Data(const Tensor& tensor) {
-  return reinterpret_cast<typename EngineType<T>::type*>(
-      const_cast<char*>(tensor.tensor_data().data()));
+#if defined(TF_PLR_CUDA)
+struct Gpu {
+  template <typename T>
+  struct ElementOf : Cpu::ElementOf<T> {};
+
+  template <typename Cell, typename Element>
+  static Status Run(OpKernelContext* context, const Problem& problem,
+                    const Arrays<Cell, Element>& arrays, Algorithm algorithm) {
+    const size_t bytes = gpu::WorkspaceBytes(problem, arrays, algorithm);
+    Tensor workspace;
+    if (bytes > 0) {
+      TF_RETURN_IF_ERROR(context->allocate_temp(
+          tensorflow::DT_INT8, TensorShape({static_cast<int64_t>(bytes)}), &workspace));
+    }
+    void* stream = context->op_device_context()->stream()->platform_specific_handle().stream;
+    const char* error =
+        gpu::Run(problem, arrays, algorithm, bytes > 0 ? workspace.data() : nullptr, stream);
+    return error == nullptr ? absl::OkStatus() : absl::InternalError(error);
+  }
+};
+template <>
+struct Gpu::ElementOf<Eigen::half> {
+  using type = gpu::Half;
+};
+template <>
+struct Gpu::ElementOf<Eigen::bfloat16> {
+  using type = gpu::BFloat16;
+};
+#endif
+
+template <typename Element>
+Element* Data(const Tensor& tensor) {
+  return reinterpret_cast<Element*>(const_cast<char*>(tensor.tensor_data().data()));
 }
 
 Status CheckShape(const char* name, const TensorShape& shape, const char* expected_name,
@@ -44,15 +89,6 @@ Status CheckShape(const char* name, const TensorShape& shape, const char* expect
   return InvalidArgumentError(StrCat(name, " must have the shape of ", expected_name, ", ",
                                      expected.DebugString(), ", but has shape ",
                                      shape.DebugString()));
-}
-
-template <typename Cell, typename T>
-void RunOnCpu(OpKernelContext* context, const Problem& problem, const Arrays<Cell, T>& arrays,
-              Algorithm algorithm) {
-  auto* pool = context->device()->tensorflow_cpu_worker_threads()->workers;
-  cpu::Run(problem, arrays, algorithm, {pool->NumThreads(), [pool](std::function<void()> work) {
-                                          pool->Schedule(std::move(work));
-                                        }});
 }
 
 // What both ops share: attributes, and the problem and initial state found in the inputs.
@@ -108,10 +144,11 @@ class RecurrenceKernel : public OpKernel {
   Algorithm algorithm_;
 };
 
-template <typename T>
+template <typename Device, typename T>
 class LinearRecurrenceOp : public RecurrenceKernel {
  public:
   using RecurrenceKernel::RecurrenceKernel;
+  using Element = typename Device::template ElementOf<T>::type;
 
   void Compute(OpKernelContext* context) override {
     const Tensor& decays = context->input(0);
@@ -125,19 +162,20 @@ class LinearRecurrenceOp : public RecurrenceKernel {
     Tensor* states;
     OP_REQUIRES_OK(context,
                    context->forward_input_or_allocate_output({1}, 0, decays.shape(), &states));
-    Arrays<RecurrenceCell, typename EngineType<T>::type> arrays{};
-    arrays.inputs[RecurrenceCell::kDecays] = Data<T>(decays);
-    arrays.inputs[RecurrenceCell::kImpulses] = Data<T>(impulses);
-    arrays.outputs[RecurrenceCell::kStates] = Data<T>(*states);
-    if (initial_state) arrays.initial_carry = Data<T>(*initial_state);
-    RunOnCpu(context, problem, arrays, algorithm());
+    Arrays<RecurrenceCell, Element> arrays{};
+    arrays.inputs[RecurrenceCell::kDecays] = Data<Element>(decays);
+    arrays.inputs[RecurrenceCell::kImpulses] = Data<Element>(impulses);
+    arrays.outputs[RecurrenceCell::kStates] = Data<Element>(*states);
+    if (initial_state) arrays.initial_carry = Data<Element>(*initial_state);
+    OP_REQUIRES_OK(context, Device::Run(context, problem, arrays, algorithm()));
   }
 };
 
-template <typename T>
+template <typename Device, typename T>
 class LinearRecurrenceGradOp : public RecurrenceKernel {
  public:
   using RecurrenceKernel::RecurrenceKernel;
+  using Element = typename Device::template ElementOf<T>::type;
 
   void Compute(OpKernelContext* context) override {
     const Tensor& decays = context->input(0);
@@ -152,30 +190,35 @@ class LinearRecurrenceGradOp : public RecurrenceKernel {
     Tensor *d_decays, *d_impulses;
     OP_REQUIRES_OK(context, context->allocate_output(0, decays.shape(), &d_decays));
     OP_REQUIRES_OK(context, context->allocate_output(1, decays.shape(), &d_impulses));
-    Arrays<RecurrenceGradientCell, typename EngineType<T>::type> arrays{};
-    arrays.inputs[RecurrenceGradientCell::kDecays] = Data<T>(decays);
-    arrays.inputs[RecurrenceGradientCell::kDStates] = Data<T>(d_states);
-    arrays.inputs[RecurrenceGradientCell::kPreviousStates] = Data<T>(states);
-    arrays.outputs[RecurrenceGradientCell::kDDecays] = Data<T>(*d_decays);
-    arrays.outputs[RecurrenceGradientCell::kDImpulses] = Data<T>(*d_impulses);
+    Arrays<RecurrenceGradientCell, Element> arrays{};
+    arrays.inputs[RecurrenceGradientCell::kDecays] = Data<Element>(decays);
+    arrays.inputs[RecurrenceGradientCell::kDStates] = Data<Element>(d_states);
+    arrays.inputs[RecurrenceGradientCell::kPreviousStates] = Data<Element>(states);
+    arrays.outputs[RecurrenceGradientCell::kDDecays] = Data<Element>(*d_decays);
+    arrays.outputs[RecurrenceGradientCell::kDImpulses] = Data<Element>(*d_impulses);
     if (initial_state) {
       Tensor* d_initial_state;
       OP_REQUIRES_OK(context, context->allocate_output(2, columns_shape, &d_initial_state));
-      arrays.boundary = Data<T>(*initial_state);
-      arrays.final_carry = Data<T>(*d_initial_state);
+      arrays.boundary = Data<Element>(*initial_state);
+      arrays.final_carry = Data<Element>(*d_initial_state);
     }
     problem.reverse = !problem.reverse;
-    RunOnCpu(context, problem, arrays, algorithm());
+    OP_REQUIRES_OK(context, Device::Run(context, problem, arrays, algorithm()));
   }
 };
 
-#define TF_PLR_REGISTER(T)                                                                \
-  REGISTER_KERNEL_BUILDER(                                                                \
-      Name("LinearRecurrence").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"),     \
-      LinearRecurrenceOp<T>);                                                             \
-  REGISTER_KERNEL_BUILDER(                                                                \
-      Name("LinearRecurrenceGrad").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"), \
-      LinearRecurrenceGradOp<T>);
+#define TF_PLR_REGISTER_ON(Engine, DEVICE, T)                                                 \
+  REGISTER_KERNEL_BUILDER(Name("LinearRecurrence").Device(DEVICE).TypeConstraint<T>("T"),     \
+                          LinearRecurrenceOp<Engine, T>);                                     \
+  REGISTER_KERNEL_BUILDER(Name("LinearRecurrenceGrad").Device(DEVICE).TypeConstraint<T>("T"), \
+                          LinearRecurrenceGradOp<Engine, T>);
+#if defined(TF_PLR_CUDA)
+#define TF_PLR_REGISTER(T)                           \
+  TF_PLR_REGISTER_ON(Cpu, tensorflow::DEVICE_CPU, T) \
+  TF_PLR_REGISTER_ON(Gpu, tensorflow::DEVICE_GPU, T)
+#else
+#define TF_PLR_REGISTER(T) TF_PLR_REGISTER_ON(Cpu, tensorflow::DEVICE_CPU, T)
+#endif
 
 TF_PLR_REGISTER(Eigen::half)
 TF_PLR_REGISTER(Eigen::bfloat16)

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT
+// From a problem to a launch: how it is cut into tiles, and in which order blocks take them.
+#ifndef TF_PLR_ENGINE_GPU_PLAN_CUH_
+#define TF_PLR_ENGINE_GPU_PLAN_CUH_
+
+#include <algorithm>
+#include <type_traits>
+
+#include "cc/engine/gpu_engine.cuh"
+#include "cc/engine/gpu_recurrence.h"
+
+namespace tf_plr {
+namespace gpu {
+
+// The storage type that device code uses for an element type of the interface.
+template <typename T>
+struct StorageOf {
+  using type = T;
+};
+template <>
+struct StorageOf<Half> {
+  using type = __half;
+};
+template <>
+struct StorageOf<BFloat16> {
+  using type = __nv_bfloat16;
+};
+
+struct DeviceLimits {
+  int multiprocessors, shared_per_block, shared_per_multiprocessor;
+
+  static cudaError_t Read(DeviceLimits* limits) {
+    int device;
+    cudaError_t error = cudaGetDevice(&device);
+    const std::pair<int*, cudaDeviceAttr> wanted[] = {
+        {&limits->multiprocessors, cudaDevAttrMultiProcessorCount},
+        {&limits->shared_per_block, cudaDevAttrMaxSharedMemoryPerBlockOptin},
+        {&limits->shared_per_multiprocessor, cudaDevAttrMaxSharedMemoryPerMultiprocessor},
+    };
+    for (const auto& [value, attribute] : wanted) {
+      if (error == cudaSuccess) error = cudaDeviceGetAttribute(value, attribute, device);
+    }
+    return error;
+  }
+};
+
+constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+inline int PowerOfTwoFrom(int64_t n, int most) {
+  int power = 1;
+  while (power < n && power < most) power *= 2;
+  return power;
+}
+
+template <typename Cell, typename T>
+class Plan {
+ public:
+  Plan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
+       const Tuning& tuning, const DeviceLimits& limits)
+      : limits_(limits) {
+    params_.problem = problem;
+    params_.arrays = arrays;
+    contiguous_ = problem.inner < 32;
+    vector_ = !contiguous_ && sizeof(T) == 2 && RowsAreAligned(2 * sizeof(T)) ? 2 : 1;
+    params_.wide_copies = RowsAreAligned(16);
+    const int64_t widest_chains = problem.outer * CeilDiv(problem.inner, kWarp * vector_);
+    params_.lanes = contiguous_                  ? PowerOfTwoFrom(problem.inner, kWarp)
+                    : tuning.lanes               ? tuning.lanes
+                    : widest_chains < kFewChains ? kWarp / 2
+                                                 : kWarp;
+    params_.column_tiles = CeilDiv(problem.inner, params_.lanes * vector_);
+    params_.chains = problem.outer * params_.column_tiles;
+
+    Cut(algorithm, tuning);
+  }
+
+  size_t workspace_bytes() const { return look_back_ ? StatusBytes() + sizeof(StatusWord) : 0; }
+
+  cudaError_t Launch(void* workspace, cudaStream_t stream) {
+    if (look_back_) {
+      params_.status = static_cast<StatusWord*>(workspace);
+      params_.next_tile =
+          reinterpret_cast<unsigned long long*>(static_cast<char*>(workspace) + StatusBytes());
+      const cudaError_t error = cudaMemsetAsync(workspace, 0, workspace_bytes(), stream);
+      if (error != cudaSuccess) return error;
+    }
+    if constexpr (sizeof(T) == 2) {
+      if (vector_ == 2) return LaunchAs<Layout::kRows, 2>(stream);
+    }
+    return contiguous_ ? LaunchAs<Layout::kContiguous, 1>(stream)
+                       : LaunchAs<Layout::kRows, 1>(stream);
+  }
+
+ private:
+  // Room for Block::Shared.
+  static constexpr int64_t kFixedBytes =
+      (2 * kMaxThreads + kWarp) * kMaxVector * sizeof(Transition<Accumulator<T>>) + 512;
+
+  // With fewer, chains are made narrower, for the sake of shorter look-backs.
+  static constexpr int64_t kFewChains = 64;
+  // Smaller problems are cut into smaller tiles, so that all multiprocessors have some.
+  static constexpr int64_t kSmallBytes = 8 << 20;
+
+  int64_t problem_bytes() const {
+    return params_.problem.size() * Cell::kInputs * static_cast<int64_t>(sizeof(T));
+  }
+
+  int rows_of_thread() const {
+    return contiguous_ ? Traits<Cell, T, Layout::kContiguous, Schedule::kStream, 1>::kRows
+                       : Traits<Cell, T, Layout::kRows, Schedule::kStream, 1>::kRows;
+  }
+
+  // Whether all rows of all arrays are aligned to `bytes`.
+  bool RowsAreAligned(size_t bytes) const {
+    uintptr_t bits = params_.problem.inner * sizeof(T);
+    for (const T* input : params_.arrays.inputs) bits |= reinterpret_cast<uintptr_t>(input);
+    for (const T* output : params_.arrays.outputs) bits |= reinterpret_cast<uintptr_t>(output);
+    return (bits | reinterpret_cast<uintptr_t>(params_.arrays.boundary)) % bytes == 0;
+  }
+
+  // Chooses the block and the tile, then the schedule, then how much to prefetch.
+  void Cut(Algorithm algorithm, const Tuning& tuning) {
+    threads_ = tuning.threads ? tuning.threads : kMaxThreads;
+    if (!tuning.threads && problem_bytes() < kSmallBytes) threads_ = kMaxThreads / 2;
+    while (StageBytes() + kFixedBytes > limits_.shared_per_block) threads_ /= 2;
+    const int all_groups = threads_ / params_.lanes;
+    params_.stage_elements = static_cast<int>(StageBytes() / (Cell::kInputs * sizeof(T)));
+    params_.groups = PowerOfTwoFrom(CeilDiv(params_.problem.steps, rows_of_thread()), all_groups);
+    params_.slots = all_groups / params_.groups;
+    params_.chain_tiles = CeilDiv(params_.problem.steps, params_.groups * rows_of_thread());
+
+    const int64_t streams = CeilDiv(params_.chains, params_.slots);
+    look_back_ = params_.chain_tiles > 1 &&
+                 (algorithm == Algorithm::kParallel ||
+                  (algorithm == Algorithm::kAuto && streams < limits_.multiprocessors));
+    const int64_t works = look_back_ ? params_.chains * params_.chain_tiles : streams;
+
+    const bool two_fit =
+        2 * (StageBytes() + kFixedBytes + (1 << 10)) <= limits_.shared_per_multiprocessor;
+    const int blocks = tuning.blocks_per_multiprocessor ? tuning.blocks_per_multiprocessor
+                       : two_fit                        ? 2
+                                                        : 1;
+    grid_ = std::min(works, int64_t{blocks} * limits_.multiprocessors);
+    const int64_t turns =
+        look_back_ ? CeilDiv(works, grid_) : CeilDiv(works, grid_) * params_.chain_tiles;
+    const int64_t room = std::min<int64_t>(limits_.shared_per_block,
+                                           limits_.shared_per_multiprocessor / blocks - (1 << 10));
+    const int64_t fitting = (room - kFixedBytes) / StageBytes();
+    const int64_t wanted = tuning.stages ? tuning.stages : kMaxStages;
+    params_.stages = static_cast<int>(std::max(int64_t{1}, std::min({wanted, turns, fitting})));
+  }
+
+  // Of all inputs, rounded so that every input's part is aligned to 16 bytes.
+  int64_t StageBytes() const {
+    const int64_t columns = contiguous_ ? params_.problem.inner : params_.lanes * vector_;
+    const int64_t elements = threads_ / params_.lanes * rows_of_thread() * columns;
+    return Cell::kInputs * CeilDiv(elements, 16) * 16 * sizeof(T);
+  }
+
+  size_t StatusBytes() const {
+    const int64_t segments = CeilDiv(params_.chain_tiles, kSegment);
+    return (params_.chain_tiles + segments) * params_.chains * params_.lanes * vector_ *
+           kStatusWords<Accumulator<T>> * sizeof(StatusWord);
+  }
+
+  template <Layout kLayout, int kVector>
+  cudaError_t LaunchAs(cudaStream_t stream) const {
+    return look_back_ ? LaunchKernel<Traits<Cell, T, kLayout, Schedule::kLookBack, kVector>>(stream)
+                      : LaunchKernel<Traits<Cell, T, kLayout, Schedule::kStream, kVector>>(stream);
+  }
+
+  template <typename Chosen>
+  cudaError_t LaunchKernel(cudaStream_t stream) const {
+    static_assert(sizeof(typename Block<Chosen>::Shared) <= kFixedBytes);
+    const size_t shared = sizeof(typename Block<Chosen>::Shared) + params_.stages * StageBytes();
+    cudaError_t error = cudaFuncSetAttribute(
+        Scan<Chosen>, cudaFuncAttributeMaxDynamicSharedMemorySize, limits_.shared_per_block);
+    if (error != cudaSuccess) return error;
+    Scan<Chosen><<<static_cast<unsigned>(grid_), threads_, shared, stream>>>(params_);
+    return cudaGetLastError();
+  }
+
+  const DeviceLimits limits_;
+  Params<Cell, T> params_{};
+  bool contiguous_, look_back_;
+  int vector_, threads_;
+  int64_t grid_;
+};
+
+}  // namespace gpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_GPU_PLAN_CUH_

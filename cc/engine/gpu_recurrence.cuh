@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// The functions of gpu_recurrence.h; each gpu_recurrence_*.cu instantiates them for some types.
+#ifndef TF_PLR_ENGINE_GPU_RECURRENCE_CUH_
+#define TF_PLR_ENGINE_GPU_RECURRENCE_CUH_
+
+#include <string>
+
+#include "cc/engine/gpu_plan.cuh"
+#include "cc/engine/gpu_recurrence.h"
+
+namespace tf_plr {
+namespace gpu {
+
+template <typename Cell, typename T>
+auto Stored(const Arrays<Cell, T>& arrays) {
+  Arrays<Cell, typename StorageOf<T>::type> stored;
+  static_assert(sizeof(stored) == sizeof(arrays));
+  memcpy(&stored, &arrays, sizeof(stored));  // Pointers only.
+  return stored;
+}
+
+// Valid until the calling thread's next call.
+inline const char* Explain(cudaError_t error) {
+  if (error != cudaErrorNoKernelImageForDevice) return cudaGetErrorString(error);
+  int device = 0, major = 0, minor = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+  const std::string architecture = std::to_string(10 * major + minor);
+  static thread_local std::string message;
+  message = "tf_plr was not built for this GPU's architecture, sm_" + architecture +
+            ". Rebuild it with TF_PLR_CUDA_ARCHITECTURES=\"" + architecture + "\".";
+  return message.c_str();
+}
+
+template <typename Cell, typename T>
+size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
+                      const Tuning& tuning) {
+  DeviceLimits limits;
+  if (problem.size() == 0 || DeviceLimits::Read(&limits) != cudaSuccess) return 0;
+  return Plan<Cell, typename StorageOf<T>::type>(problem, Stored(arrays), algorithm, tuning, limits)
+      .workspace_bytes();
+}
+
+template <typename Cell, typename T>
+const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
+                void* workspace, void* stream, const Tuning& tuning) {
+  const auto cuda_stream = static_cast<cudaStream_t>(stream);
+  cudaError_t error = cudaSuccess;
+  if (problem.size() > 0) {
+    DeviceLimits limits;
+    error = DeviceLimits::Read(&limits);
+    if (error == cudaSuccess) {
+      Plan<Cell, typename StorageOf<T>::type> plan(problem, Stored(arrays), algorithm, tuning,
+                                                   limits);
+      error = plan.Launch(workspace, cuda_stream);
+    }
+  } else if (arrays.final_carry != nullptr && problem.columns() > 0) {  // No steps.
+    const size_t bytes = problem.columns() * sizeof(typename StorageOf<T>::type);
+    error = arrays.initial_carry == nullptr
+                ? cudaMemsetAsync(arrays.final_carry, 0, bytes, cuda_stream)
+                : cudaMemcpyAsync(arrays.final_carry, arrays.initial_carry, bytes,
+                                  cudaMemcpyDeviceToDevice, cuda_stream);
+  }
+  return error == cudaSuccess ? nullptr : Explain(error);
+}
+
+#define TF_PLR_INSTANTIATE_CELL(Cell, T)                                                    \
+  template size_t WorkspaceBytes(const Problem&, const Arrays<Cell, T>&, Algorithm,         \
+                                 const Tuning&);                                            \
+  template const char* Run(const Problem&, const Arrays<Cell, T>&, Algorithm, void*, void*, \
+                           const Tuning&);
+#define TF_PLR_INSTANTIATE(T)                \
+  TF_PLR_INSTANTIATE_CELL(RecurrenceCell, T) \
+  TF_PLR_INSTANTIATE_CELL(RecurrenceGradientCell, T)
+
+}  // namespace gpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_GPU_RECURRENCE_CUH_
