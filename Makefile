@@ -43,3 +43,26 @@ $(VENV)/installed: pyproject.toml
 $(VENV)/built: $(VENV)/installed $(SOURCES)
 	$(BIN)/pip install -q --no-build-isolation --no-deps -e .
 	touch $@
+
+# The GPU engine without TensorFlow: needs nvcc, and a GPU to run.
+ENGINE := $(wildcard cc/engine/gpu_recurrence_*.cu)
+NVCC_FLAGS := -std=c++17 -O3 -DNDEBUG -lineinfo -I. -arch=native
+
+.PHONY: gpu-sanitize gpu-benchmark
+
+build/gpu_engine_test: tests/gpu_engine_test.cu $(SOURCES)
+	mkdir -p build
+	nvcc $(NVCC_FLAGS) -o $@ $< $(ENGINE)
+
+gpu-sanitize: build/gpu_engine_test
+	$<
+	for tool in memcheck racecheck initcheck synccheck; do \
+	  compute-sanitizer --tool $$tool --error-exitcode 1 $< || exit 1; \
+	done
+
+build/libtf_plr_kernels.so: benchmarks/kernel_api.cu $(SOURCES)
+	mkdir -p build
+	nvcc $(NVCC_FLAGS) -shared -Xcompiler -fPIC -o $@ $< $(ENGINE)
+
+gpu-benchmark: build/libtf_plr_kernels.so
+	python3 benchmarks/gpu_kernel.py

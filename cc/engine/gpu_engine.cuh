@@ -226,21 +226,24 @@ class Block {
     T values[kVector];
   };
 
-  // What shared memory holds before the stages.
+  // What shared memory holds first; then come the transitions of the warps and the stages.
   struct alignas(16) Shared {
-    // Transitions of the warps' rows, of two tiles in turn: a fast warp may write the next tile's
-    // while a slow one still reads.
-    Transition<A> of_warps[2][kMaxWarps][kWarp * kVector];
     A carry[kWarp * kVector];
     Work works[kMaxStages];    // Whose copies are in each stage.
     Place places[kMaxStages];  // For kLookBack: of the works' chains.
     Work taken;
   };
 
+  // Of two tiles in turn: a fast warp may write the next tile's while a slow one still reads.
+  TF_PLR_HOST_DEVICE static constexpr size_t BytesBeforeStages(int threads) {
+    return sizeof(Shared) + 2 * threads * kVector * sizeof(Transition<A>);
+  }
+
   __device__ Block(const Params<Cell, T>& params, char* shared)
       : p_(params),
         shared_(*reinterpret_cast<Shared*>(shared)),
-        stages_(reinterpret_cast<T*>(shared + sizeof(Shared))),
+        of_warps_(reinterpret_cast<Transition<A>*>(shared + sizeof(Shared))),
+        stages_(reinterpret_cast<T*>(shared + BytesBeforeStages(blockDim.x))),
         warp_(threadIdx.x / kWarp),
         lane_(threadIdx.x % kWarp),
         column_(lane_ % p_.lanes),
@@ -565,10 +568,10 @@ class Block {
     if (lane_ / p_.lanes % groups_in_warp_ == groups_in_warp_ - 1) {
 #pragma unroll
       for (int v = 0; v < kVector; ++v) {
-        shared_.of_warps[turn][warp_][in_warp + v] = Compose(before[v], own[v]);
+        *OfWarp(turn, warp_, in_warp + v) = Compose(before[v], own[v]);
       }
     }
-    __syncthreads();  // Publishes of_warps[turn] to all warps.
+    __syncthreads();  // Publishes the warps' transitions to all warps.
 
     if (kLookBack) {
       if (requester) {
@@ -593,7 +596,7 @@ class Block {
 #pragma unroll 8
       for (int i = 0; i < warps; ++i) {
         if (first_warp + i == warp_) state[v] = through;
-        through = shared_.of_warps[turn][first_warp + i][in_warp + v].Apply(through);
+        through = OfWarp(turn, first_warp + i, in_warp + v)->Apply(through);
       }
       if (kLookBack) {
         state[v] = through;
@@ -606,12 +609,19 @@ class Block {
       state[v] = before[v].Apply(state[v]);
     }
 
+    // Registers are better spent on more blocks, where these wait for each other.
+    if (kLookBack) LoadRows<false>(part, position, stage, values);
     ScanRows(part, position, stage, values, state);
     if constexpr (kContiguous) {
       __syncthreads();  // Publishes the outputs in the stage to all threads.
       StorePieces(PieceOf(work), stage);
       __syncthreads();  // Everyone has read the stage.
     }
+  }
+
+  // The transition of all rows of a warp, by lane and column of the lane.
+  __device__ Transition<A>* OfWarp(int turn, int warp, int column) const {
+    return of_warps_ + (turn * blockDim.x + warp * kWarp) * kVector + column;
   }
 
   // `column` counts within the tile.
@@ -735,8 +745,8 @@ class Block {
     const bool ends_chain = work.tile + 1 == p_.chain_tiles;
     const bool ends_segment = in_segment == kSegment - 1 && !ends_chain;
 
-    const Transition<A> of_warp = member < warps_in_chain_ ? shared_.of_warps[turn][member][column]
-                                                           : Transition<A>::Identity();
+    const Transition<A> of_warp =
+        member < warps_in_chain_ ? *OfWarp(turn, member, column) : Transition<A>::Identity();
     const Transition<A> of_tile = FromTeam(ScanOverTeam(of_warp), kSegment - 1);
     StatusWord* const tile_words = StatusOf(work.tile, work.chain, column);
     if (member == 0 && !ends_chain) Publish(tile_words, of_tile, kTransition);
@@ -832,6 +842,7 @@ class Block {
 
   const Params<Cell, T>& p_;
   Shared& shared_;
+  Transition<A>* const of_warps_;
   T* const stages_;
   const int warp_, lane_;
   const int column_;          // Within the group.
@@ -845,7 +856,7 @@ class Block {
 };
 
 template <typename Traits>
-__global__ void __launch_bounds__(kMaxThreads)
+__global__ void __launch_bounds__(kMaxThreads, Traits::kSchedule == Schedule::kLookBack ? 2 : 1)
     Scan(const __grid_constant__ Params<typename Traits::Cell, typename Traits::T> params) {
   extern __shared__ __align__(16) char shared[];
   Block<Traits>(params, shared).Run();

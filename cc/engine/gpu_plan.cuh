@@ -92,9 +92,11 @@ class Plan {
   }
 
  private:
-  // Room for Block::Shared.
-  static constexpr int64_t kFixedBytes =
-      (2 * kMaxThreads + kWarp) * kMaxVector * sizeof(Transition<Accumulator<T>>) + 512;
+  // Of any instance; they differ in the vector only.
+  int64_t BytesBeforeStages() const {
+    return Block<Traits<Cell, T, Layout::kRows, Schedule::kStream, kMaxVector>>::BytesBeforeStages(
+        threads_);
+  }
 
   // With fewer, chains are made narrower, for the sake of shorter look-backs.
   static constexpr int64_t kFewChains = 64;
@@ -118,34 +120,40 @@ class Plan {
     return (bits | reinterpret_cast<uintptr_t>(params_.arrays.boundary)) % bytes == 0;
   }
 
-  // Chooses the block and the tile, then the schedule, then how much to prefetch.
+  // Chooses the schedule, the block and the tile, and how much to prefetch. The constants were
+  // tuned on an H100 (benchmarks/gpu_kernel.py).
   void Cut(Algorithm algorithm, const Tuning& tuning) {
-    threads_ = tuning.threads ? tuning.threads : kMaxThreads;
-    if (!tuning.threads && problem_bytes() < kSmallBytes) threads_ = kMaxThreads / 2;
-    while (StageBytes() + kFixedBytes > limits_.shared_per_block) threads_ /= 2;
-    const int all_groups = threads_ / params_.lanes;
+    const int64_t steps = params_.problem.steps;
+    const bool few_streams = params_.chains < 2 * limits_.multiprocessors;
+    look_back_ = algorithm == Algorithm::kParallel ||
+                 (algorithm == Algorithm::kAuto && params_.chains < limits_.multiprocessors);
+
+    const bool half_blocks =
+        problem_bytes() < kSmallBytes || (!look_back_ && (contiguous_ || few_streams));
+    threads_ = tuning.threads ? tuning.threads : half_blocks ? kMaxThreads / 2 : kMaxThreads;
+    while (BytesBeforeStages() + StageBytes() > limits_.shared_per_block) threads_ /= 2;
     params_.stage_elements = static_cast<int>(StageBytes() / (Cell::kInputs * sizeof(T)));
-    params_.groups = PowerOfTwoFrom(CeilDiv(params_.problem.steps, rows_of_thread()), all_groups);
+
+    const int all_groups = threads_ / params_.lanes;
+    // In Layout::kRows a warp serves one slot, since its lanes copy for each other.
+    const int64_t least_groups = contiguous_ ? 1 : kWarp / params_.lanes;
+    params_.groups =
+        PowerOfTwoFrom(std::max(least_groups, CeilDiv(steps, rows_of_thread())), all_groups);
     params_.slots = all_groups / params_.groups;
-    params_.chain_tiles = CeilDiv(params_.problem.steps, params_.groups * rows_of_thread());
+    params_.chain_tiles = CeilDiv(steps, params_.groups * rows_of_thread());
+    look_back_ = look_back_ && params_.chain_tiles > 1;
 
-    const int64_t streams = CeilDiv(params_.chains, params_.slots);
-    look_back_ = params_.chain_tiles > 1 &&
-                 (algorithm == Algorithm::kParallel ||
-                  (algorithm == Algorithm::kAuto && streams < limits_.multiprocessors));
-    const int64_t works = look_back_ ? params_.chains * params_.chain_tiles : streams;
-
-    const bool two_fit =
-        2 * (StageBytes() + kFixedBytes + (1 << 10)) <= limits_.shared_per_multiprocessor;
+    // Where nothing is waited for, blocks beyond those that fit even out the load.
     const int blocks = tuning.blocks_per_multiprocessor ? tuning.blocks_per_multiprocessor
-                       : two_fit                        ? 2
-                                                        : 1;
+                       : look_back_                     ? 2
+                                                        : 4;
+    const int64_t works =
+        look_back_ ? params_.chains * params_.chain_tiles : CeilDiv(params_.chains, params_.slots);
     grid_ = std::min(works, int64_t{blocks} * limits_.multiprocessors);
-    const int64_t turns =
-        look_back_ ? CeilDiv(works, grid_) : CeilDiv(works, grid_) * params_.chain_tiles;
+    const int64_t turns = CeilDiv(works, grid_) * (look_back_ ? 1 : params_.chain_tiles);
     const int64_t room = std::min<int64_t>(limits_.shared_per_block,
                                            limits_.shared_per_multiprocessor / blocks - (1 << 10));
-    const int64_t fitting = (room - kFixedBytes) / StageBytes();
+    const int64_t fitting = (room - BytesBeforeStages()) / StageBytes();
     const int64_t wanted = tuning.stages ? tuning.stages : kMaxStages;
     params_.stages = static_cast<int>(std::max(int64_t{1}, std::min({wanted, turns, fitting})));
   }
@@ -171,8 +179,8 @@ class Plan {
 
   template <typename Chosen>
   cudaError_t LaunchKernel(cudaStream_t stream) const {
-    static_assert(sizeof(typename Block<Chosen>::Shared) <= kFixedBytes);
-    const size_t shared = sizeof(typename Block<Chosen>::Shared) + params_.stages * StageBytes();
+    const size_t shared =
+        Block<Chosen>::BytesBeforeStages(threads_) + params_.stages * StageBytes();
     cudaError_t error = cudaFuncSetAttribute(
         Scan<Chosen>, cudaFuncAttributeMaxDynamicSharedMemorySize, limits_.shared_per_block);
     if (error != cudaSuccess) return error;
