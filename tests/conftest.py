@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+# Tolerances are those of the named types; GPUs would multiply float32 matrices in fewer bits.
+tf.config.experimental.enable_tensor_float_32_execution(False)
+
 # Every way to call a function of tensors: eagerly, as a graph, as a graph that knows no shapes.
 MODES = ("eager", "function", "unknown_shapes")
 

@@ -288,7 +288,7 @@ class Block {
       }
       Process(work, place, stage, turn);
 
-      // The stage has been read: barriers lie in between.
+      if (!kContiguous) __syncwarp();  // The warp has read the stage.
       if (kLookBack) {
         loading = shared_.works[stage];
         loading_place = shared_.places[stage];
@@ -637,7 +637,7 @@ class Block {
     }
   }
 
-  // Values of rows that do not exist are those of the first; they are not used.
+  // Values of rows that do not exist are the first's, or zeros; they are not used.
   template <bool kFull>
   __device__ void LoadRows(const Part& part, Position position, int stage,
                            Pack (&values)[Cell::kInputs][kRows]) const {
@@ -647,7 +647,10 @@ class Block {
       const T* const of_row = from + (kFull || row < part.rows ? row * position.stride : 0);
 #pragma unroll
       for (int k = 0; k < Cell::kInputs; ++k) {
-        values[k][row] = *reinterpret_cast<const Pack*>(of_row + k * p_.stage_elements);
+        values[k][row] = Pack{};
+        if (kFull || part.rows > 0) {
+          values[k][row] = *reinterpret_cast<const Pack*>(of_row + k * p_.stage_elements);
+        }
       }
     }
   }

@@ -128,8 +128,8 @@ class Plan {
     look_back_ = algorithm == Algorithm::kParallel ||
                  (algorithm == Algorithm::kAuto && params_.chains < limits_.multiprocessors);
 
-    const bool half_blocks =
-        problem_bytes() < kSmallBytes || (!look_back_ && (contiguous_ || few_streams));
+    const bool half_blocks = problem_bytes() < kSmallBytes ||
+                             (!look_back_ && (contiguous_ || (few_streams && Cell::kInputs == 2)));
     threads_ = tuning.threads ? tuning.threads : half_blocks ? kMaxThreads / 2 : kMaxThreads;
     while (BytesBeforeStages() + StageBytes() > limits_.shared_per_block) threads_ /= 2;
     params_.stage_elements = static_cast<int>(StageBytes() / (Cell::kInputs * sizeof(T)));
