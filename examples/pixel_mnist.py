@@ -84,6 +84,7 @@ def plot_learning_curve(history, path):
     axes.set(
         xlabel="epoch", ylabel="accuracy", title="Pixel-by-pixel MNIST, 784 steps", ylim=(0, 1)
     )
+    axes.set_xticks(epochs)
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
@@ -125,6 +126,8 @@ def main():
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--digits", type=int, default=TRAINING_DIGITS, help="to train on")
     arguments = parser.parse_args()
+    if not BATCH_SIZE * 5 <= arguments.digits <= TRAINING_DIGITS:
+        parser.error(f"--digits must be from {BATCH_SIZE * 5} to {TRAINING_DIGITS}")
 
     keras.utils.set_random_seed(0)
     OUTPUT.mkdir(exist_ok=True)

@@ -42,6 +42,9 @@ MISTAKES = {
     "sparse": (
         dict(decays=tf.sparse.from_dense(ONES)), TypeError,
         "decays must be a dense tensor, but is a SparseTensor"),
+    "no algorithm": (dict(algorithm=None), ValueError, "algorithm must be one of .*but is None"),
+    "reverse not a bool": (
+        dict(reverse="no"), TypeError, "reverse must be True or False, but is 'no'"),
     "unknown algorithm": (
         dict(algorithm="fast"), ValueError, "algorithm must be one of .*but is 'fast'"),
 }  # fmt: skip
@@ -104,6 +107,8 @@ LAYERS = [tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN]
         (dict(units=-3), ValueError, "units must be a positive integer, but is -3"),
         (dict(units=2.5), ValueError, "units must be a positive integer, but is 2.5"),
         (dict(units=2, algorithm="fast"), ValueError, "algorithm must be one of .*'fast'"),
+        (dict(units=2, unroll=True), ValueError, "unroll must be False"),
+        (dict(units=2, dropout="x"), ValueError, r"dropout must be in \[0, 1\), but is 'x'"),
         (dict(units=2, dropout=1.5), ValueError, r"dropout must be in \[0, 1\), but is 1.5"),
         (dict(units=2, activation="tahn"), ValueError, "tahn"),
         (dict(units=2, unit=3), (TypeError, ValueError), "unit"),

@@ -164,3 +164,18 @@ def test_nothing_is_computed_twice():
     ]
     assert ops.count("LinearRecurrence") == 1
     assert ops.count("LinearRecurrenceGrad") == 1
+
+
+def test_second_order_of_tensors_of_unknown_rank():
+    @tf.function(input_signature=[tf.TensorSpec(None)] * 2)
+    def second_order(a, x):
+        with tf.GradientTape() as outer:
+            outer.watch(a)
+            with tf.GradientTape() as inner:
+                inner.watch(a)
+                loss = tf.reduce_sum(tf_plr.linear_recurrence(a, x))
+            first = inner.gradient(loss, a)
+        return outer.gradient(first, a)
+
+    # loss = x0 + a1 x0 + x1 + a2 (a1 x0 + x1) + x2; the mixed derivative by a1 and a2 is x0.
+    np.testing.assert_allclose(second_order(tf.ones([3]), tf.constant([5.0, 1, 1])), [0, 5, 5])

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Every layer against its equations, and against keras.layers.RNN around its cell."""
 
+import inspect
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -249,9 +253,8 @@ def test_dropout_drops_the_same_features_at_every_step():
     assert np.all((steps >= -1e-6).all(1) | (steps <= 1e-6).all(1))
 
 
-@pytest.mark.parametrize("options", [{"recurrent_dropout": 0.5}])
-def test_recurrent_dropout(rng, options):
-    layer = tf_plr.GILRLSTM(5, seed=1, **options)
+def test_recurrent_dropout(rng):
+    layer = tf_plr.GILRLSTM(5, seed=1, recurrent_dropout=0.5)
     x = rng.normal(size=(2, 9, 3))
     np.testing.assert_array_equal(layer(x), layer(x, training=False))
     assert not np.allclose(layer(x, training=True), layer(x))
@@ -278,5 +281,48 @@ def test_mixed_precision(model, rng, policy):
 def test_documentation_and_signature(model):
     layer, _ = model
     for argument in ("units", "kernel_initializer", "return_sequences", "algorithm", "seed"):
-        assert argument in str(__import__("inspect").signature(layer))
+        assert argument in str(inspect.signature(layer))
         assert argument in layer.__doc__
+
+
+def test_random_biases_differ_between_blocks(model):
+    layer = make(model, bias_initializer="random_normal", forget_bias=1.0)
+    layer.build((None, None, INPUT_DIM))
+    cell = layer.cell
+    blocks = dict(zip(cell.blocks, np.split(cell.bias.numpy(), len(cell.blocks)), strict=True))
+    assert np.all(blocks.pop(cell.forget_block) == 1)
+    values = np.concatenate(list(blocks.values()))
+    assert len(np.unique(values)) == len(values)
+
+
+def test_arguments_of_the_cell_are_attributes_of_the_layer(model):
+    layer = make(model, dropout=0.5)
+    assert layer.units == layer.cell.units
+    layer.dropout = 0.0
+    assert layer.cell.dropout == 0.0
+    assert layer.get_config()["dropout"] == 0.0
+    with pytest.raises(AttributeError, match="no attribute 'unit'"):
+        _ = layer.unit
+
+
+def test_sizes_from_numpy():
+    layer = tf_plr.QRNN(np.int64(4), kernel_size=np.int32(3))
+    assert type(layer.units) is int
+    assert layer(np.ones((2, 5, 3))).shape == (2, 4)
+
+
+def test_a_layer_can_be_subclassed():
+    class Mine(tf_plr.GILR):
+        cell_class = tf_plr.GILRCell
+
+        def __init__(self, units, extra=1, **kwargs):
+            super().__init__(units, **kwargs)
+            self.extra = extra
+
+    layer = Mine(4, extra=3, return_sequences=True)
+    assert layer.extra == 3
+    assert layer(np.ones((2, 5, 3))).shape == (2, 5, 4)
+
+
+def test_import_without_docstrings():
+    subprocess.run([sys.executable, "-OO", "-c", "import tf_plr"], check=True)

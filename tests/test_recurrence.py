@@ -166,6 +166,14 @@ def test_python_values_and_numpy_arrays():
     np.testing.assert_array_equal(states, [1, 3, 7])
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_values_beside_tensors_take_their_dtype(algorithm):
+    tensor = tf.constant([1.0, 2.0], tf.float64)
+    for arguments in ([[0.5, 0.5], tensor], [tensor, np.ones(2, np.float32)]):
+        states = tf_plr.linear_recurrence(*arguments, algorithm=algorithm)
+        assert states.dtype == tf.float64
+
+
 def test_static_shapes_merge():
     @tf.function(input_signature=[tf.TensorSpec([None, 4, None]), tf.TensorSpec([2, None, None])])
     def states(decays, impulses):

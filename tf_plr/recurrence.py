@@ -50,7 +50,7 @@ def linear_recurrence(
             splits time, combining products of decays, which may overflow where the states
             themselves do not if many decays exceed 1; `"auto"` chooses between the two by shape;
             `"composed"` uses only stock TensorFlow ops: slower, but the graph runs wherever
-            TensorFlow's own ops do, without tf_plr.
+            TensorFlow's own ops do, without tf_plr (under XLA with a known number of steps).
 
     Returns:
         The states after each step: a tensor of the shape and dtype of `decays`.
@@ -62,6 +62,10 @@ def linear_recurrence(
         ImportError: the native library is missing or was built for another TensorFlow.
     """
     axis = _as_index("axis", axis)
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"algorithm must be one of {ALGORITHMS}, but is {algorithm!r}")
+    if not isinstance(reverse, bool):
+        raise TypeError(f"reverse must be True or False, but is {reverse!r}")
     if algorithm == "composed":
         arguments = _checked(decays, impulses, initial_state, axis, algorithm)
         return composed_linear_recurrence(*arguments, reverse=reverse)
@@ -83,10 +87,11 @@ def linear_recurrence(
 
 def _checked(decays, impulses, initial_state, axis, algorithm):
     """Returns the first four as tensors and a non-negative axis, or raises what is wrong."""
-    if algorithm not in ALGORITHMS:
-        raise ValueError(f"algorithm must be one of {ALGORITHMS}, but is {algorithm!r}")
-    decays = _as_tensor("decays", decays)
-    impulses = _as_tensor("impulses", impulses)
+    # As in TensorFlow's own ops, Python and NumPy values take the dtype of a tensor beside them.
+    given = [value for value in (decays, impulses, initial_state) if tf.is_tensor(value)]
+    dtype = given[0].dtype if given else None
+    decays = _as_tensor("decays", decays, dtype)
+    impulses = _as_tensor("impulses", impulses, dtype or decays.dtype)
     _check_dtype("impulses", impulses, decays)
     if not decays.shape.is_compatible_with(impulses.shape):
         raise ValueError(
@@ -104,7 +109,7 @@ def _checked(decays, impulses, initial_state, axis, algorithm):
     else:
         axis %= rank
     if initial_state is not None:
-        initial_state = _as_tensor("initial_state", initial_state)
+        initial_state = _as_tensor("initial_state", initial_state, decays.dtype)
         _check_dtype("initial_state", initial_state, decays)
         if rank is not None:
             steps_shape = decays.shape.merge_with(impulses.shape)
@@ -124,10 +129,13 @@ def _as_index(name, value):
         raise TypeError(f"{name} must be an integer, but is {value!r}") from None
 
 
-def _as_tensor(name, value):
+def _as_tensor(name, value, dtype):
     if isinstance(value, (tf.RaggedTensor, tf.SparseTensor, tf.IndexedSlices)):
         raise TypeError(f"{name} must be a dense tensor, but is a {type(value).__name__}")
-    tensor = tf.convert_to_tensor(value, name=name)
+    try:
+        tensor = tf.convert_to_tensor(value, dtype, name=name)
+    except (TypeError, ValueError):
+        tensor = tf.convert_to_tensor(value, name=name)  # Of a dtype to complain about.
     if tensor.dtype.name not in DTYPES:
         raise TypeError(f"{name} must have a dtype among {DTYPES}, but has {tensor.dtype.name}")
     return tensor
@@ -161,7 +169,10 @@ def _linear_recurrence_grad_gradient(op, u_decays, u_impulses, *u_initial_state)
     decays, states, _, *initial_state = op.inputs
     gradient = op.outputs[1]
     attributes = _attributes(op)
-    time = TimeAxis(attributes["axis"] % decays.shape.rank, attributes["reverse"])
+    axis, rank = attributes["axis"], decays.shape.rank
+    if axis < 0 and rank is None:
+        raise ValueError(f"the second derivative needs decays of known rank for axis {axis}")
+    time = TimeAxis(axis if axis >= 0 else axis + rank, attributes["reverse"])
     previous_states = time.previous(states, initial_state[0] if initial_state else None)
     s = _library.load().linear_recurrence(
         decays, u_decays * previous_states + u_impulses, list(u_initial_state), **attributes

@@ -6,7 +6,7 @@
 // steps. The parallel plan cuts the steps into chunks as well: a thread reduces a chunk to one
 // transition per column, takes the carry that its predecessor published, publishes its own, and
 // only then scans the chunk, by now in cache. Memory is so read once; and since the chunks do not
-// depend on the number of threads, neither does any bit of the result.
+// depend on the number of threads, neither does any bit of an algorithm's result.
 #ifndef TF_PLR_ENGINE_CPU_ENGINE_H_
 #define TF_PLR_ENGINE_CPU_ENGINE_H_
 
@@ -36,6 +36,10 @@ using Accumulator = typename AccumulatorOf<T>::type;
 struct Tuning {
   // Wide rows stream best; their carries should still stay in the first-level cache.
   static constexpr int64_t kMaxBlockColumns = 4096;
+  // Narrower rows would share cache lines between threads and waste SIMD lanes.
+  static constexpr int64_t kMinBlockColumns = 64;
+  // Of a block of the parallel plan, whose chunks should still be long.
+  static constexpr int64_t kMaxChunkColumns = 256;
   // A chunk's arrays together, so that its second pass finds them in the second-level cache.
   static constexpr int64_t kChunkBytes = 128 << 10;
   // Less work than this per thread is not worth waking it up.
@@ -70,11 +74,7 @@ class Engine {
     const Workers useful{
         static_cast<int>(std::min<int64_t>(workers.threads, 1 + bytes / Tuning::kBytesPerThread)),
         workers.schedule};
-    if (algorithm == Algorithm::kAuto) {
-      algorithm = problem_.columns() < kFewColumns * useful.threads && useful.threads > 1
-                      ? Algorithm::kParallel
-                      : Algorithm::kSerial;
-    }
+    if (algorithm == Algorithm::kAuto) algorithm = Choose(useful.threads);
     if (algorithm == Algorithm::kParallel) {
       RunParallel(useful);
     } else {
@@ -83,17 +83,22 @@ class Engine {
   }
 
  private:
-  // Below this many columns a thread, splitting the steps pays for computing twice.
-  static constexpr int64_t kFewColumns = 64;
+  // Splitting the steps computes everything twice, which pays when it employs threads that the
+  // columns alone would leave idle, and enough of them.
+  Algorithm Choose(int threads) const {
+    const int64_t blocks = problem_.outer * CeilDiv(problem_.inner, Tuning::kMinBlockColumns);
+    return threads >= 3 * blocks ? Algorithm::kParallel : Algorithm::kSerial;
+  }
 
   // Block widths are a function of the problem and the thread count; results are not, since
   // columns never mix.
   void RunSerial(const Workers& workers) const {
-    const int64_t blocks_wanted = (workers.threads + problem_.outer - 1) / problem_.outer;
+    const int64_t blocks_wanted = CeilDiv(workers.threads, problem_.outer);
     const int64_t width =
         std::min(Tuning::kMaxBlockColumns,
-                 RoundUp((problem_.inner + blocks_wanted - 1) / blocks_wanted, 64));
-    const int64_t blocks_per_slice = (problem_.inner + width - 1) / width;
+                 CeilDiv(CeilDiv(problem_.inner, blocks_wanted), Tuning::kMinBlockColumns) *
+                     Tuning::kMinBlockColumns);
+    const int64_t blocks_per_slice = CeilDiv(problem_.inner, width);
     RunTasks(workers, problem_.outer * blocks_per_slice, [&](int64_t task) {
       const Block block = BlockAt(task, blocks_per_slice, width);
       std::unique_ptr<A[]> carry(new A[block.columns]);
@@ -104,13 +109,13 @@ class Engine {
   }
 
   void RunParallel(const Workers& workers) const {
-    const int64_t width = std::min(problem_.inner, int64_t{256});
-    const int64_t blocks_per_slice = (problem_.inner + width - 1) / width;
+    const int64_t width = std::min(problem_.inner, Tuning::kMaxChunkColumns);
+    const int64_t blocks_per_slice = CeilDiv(problem_.inner, width);
     const int64_t blocks = problem_.outer * blocks_per_slice;
     const int64_t row_bytes = width * kArrays * sizeof(T);
     const int64_t chunk =
-        std::max<int64_t>(1, std::min((problem_.steps + 1) / 2, Tuning::kChunkBytes / row_bytes));
-    const int64_t chunks = std::max<int64_t>(1, (problem_.steps + chunk - 1) / chunk);
+        std::max<int64_t>(1, std::min(CeilDiv(problem_.steps, 2), Tuning::kChunkBytes / row_bytes));
+    const int64_t chunks = std::max<int64_t>(1, CeilDiv(problem_.steps, chunk));
 
     // carries[(i + 1) * width ...] is what task i hands on; tasks of one block are `blocks` apart.
     std::unique_ptr<A[]> carries(new A[(chunks + 1) * blocks * width]);
@@ -144,7 +149,7 @@ class Engine {
     });
   }
 
-  static int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+  static int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
   Block BlockAt(int64_t index, int64_t blocks_per_slice, int64_t width) const {
     const int64_t first = index % blocks_per_slice * width;
@@ -226,7 +231,7 @@ class Engine {
       for (int k = 0; k < Cell::kOutputs; ++k) {
         out[k] = arrays_.outputs[k] + offset;
       }
-      if (Cell::kLookahead >= 0) {
+      if constexpr (Cell::kLookahead >= 0) {
         if (step + 1 < problem_.steps) {
           in[Cell::kLookahead] += row_stride_;
         } else if (arrays_.boundary != nullptr) {

@@ -205,7 +205,7 @@ class Block {
   static constexpr bool kLookBack = Traits::kSchedule == Schedule::kLookBack;
   static constexpr int kVector = Traits::kVector;
   static constexpr int kRows = Traits::kRows;
-  static constexpr int kMaxWarps = kMaxThreads / kWarp;
+  static_assert(kMaxThreads / kWarp <= kSegment, "a team holds the transitions of all warps");
 
  public:
   // One tile of each slot.

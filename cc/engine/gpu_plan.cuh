@@ -4,7 +4,7 @@
 #define TF_PLR_ENGINE_GPU_PLAN_CUH_
 
 #include <algorithm>
-#include <type_traits>
+#include <utility>
 
 #include "cc/engine/gpu_engine.cuh"
 #include "cc/engine/gpu_recurrence.h"

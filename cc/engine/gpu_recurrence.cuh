@@ -3,6 +3,7 @@
 #ifndef TF_PLR_ENGINE_GPU_RECURRENCE_CUH_
 #define TF_PLR_ENGINE_GPU_RECURRENCE_CUH_
 
+#include <cstring>
 #include <string>
 
 #include "cc/engine/gpu_plan.cuh"

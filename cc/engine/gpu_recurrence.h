@@ -18,7 +18,7 @@ struct BFloat16;
 // Compile-time tuning is in Traits (gpu_engine.cuh); this is the rest. 0: chosen by shape.
 struct Tuning {
   int threads = 0;  // Of a block; a power of two from 32 to 512.
-  int lanes = 0;    // Threads of a row of 32 columns or more; a power of two up to 32.
+  int lanes = 0;    // Threads of a row of 32 columns or more; a power of two from 8 to 32.
   int stages = 0;   // Tiles of a block in shared memory; 1 to 6.
   int blocks_per_multiprocessor = 0;
 };

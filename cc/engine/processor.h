@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// One build for every x86-64: a body is compiled for three instruction sets and picked at run time.
+// One build for every x86-64-v2 and later: a body is compiled for three instruction sets and picked
+// at run time.
 #ifndef TF_PLR_ENGINE_PROCESSOR_H_
 #define TF_PLR_ENGINE_PROCESSOR_H_
 

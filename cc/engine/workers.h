@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Runs numbered tasks on whatever thread pool the caller has: TensorFlow's or XLA's.
+// Runs numbered tasks on whatever thread pool the caller has.
 #ifndef TF_PLR_ENGINE_WORKERS_H_
 #define TF_PLR_ENGINE_WORKERS_H_
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 // OpKernels: check the arguments, allocate the results, call the device's engine.
-#include <vector>
+#include <complex>
+#include <functional>
+#include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "cc/engine/cpu_recurrence.h"
 #include "tensorflow/core/framework/op_kernel.h"
-#include "tensorflow/core/framework/register_types.h"
 #include "tensorflow/core/lib/core/threadpool.h"
 #if defined(TF_PLR_CUDA)
 #include "cc/engine/gpu_recurrence.h"

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The two ops: signature, shape function, documentation.
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/shape_inference.h"

@@ -2,6 +2,8 @@
 """What all cells and all layers share. A new layer is a new cell: see gilr.py for the shortest."""
 
 import inspect
+import numbers
+import operator
 
 import keras
 from keras import ops
@@ -29,7 +31,8 @@ class LinearRecurrentCell(keras.layers.Layer):
         bias_regularizer: Regularizer of `bias`.
         kernel_constraint: Constraint of `kernel`.
         bias_constraint: Constraint of `bias`.
-        dropout: Float in [0, 1), fraction of the input features to drop, the same at all steps.
+        dropout: Float in [0, 1), fraction of the input features to drop: the same at all steps in
+            a layer; in a cell on its own, others at each step.
         layer_normalization: Whether to normalise the pre-activations over the features, with a
             learned gain, before the bias is added.
         seed: Random seed for dropout.
@@ -69,7 +72,7 @@ class LinearRecurrentCell(keras.layers.Layer):
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.forget_bias = forget_bias
+        self.forget_bias = float(forget_bias)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
@@ -107,10 +110,10 @@ class LinearRecurrentCell(keras.layers.Layer):
 
     # Helpers for `build`.
 
-    def add_kernel(self, shape, name="kernel"):
+    def add_kernel(self, shape):
         return self.add_weight(
             shape=shape,
-            name=name,
+            name="kernel",
             initializer=self.kernel_initializer,
             regularizer=self.kernel_regularizer,
             constraint=self.kernel_constraint,
@@ -122,14 +125,11 @@ class LinearRecurrentCell(keras.layers.Layer):
             return None
 
         def initializer(shape, dtype=None, **kwargs):
-            return ops.concatenate(
-                [
-                    ops.full((self.units,), self.forget_bias, dtype=dtype)
-                    if block == self.forget_block
-                    else self.bias_initializer((self.units,), dtype=dtype, **kwargs)
-                    for block in self.blocks
-                ]
-            )
+            # Once for all blocks: an initializer gives equal shapes equal values.
+            bias = ops.convert_to_tensor(self.bias_initializer(shape, dtype=dtype, **kwargs))
+            blocks = dict(zip(self.blocks, ops.split(bias, len(self.blocks)), strict=True))
+            blocks[self.forget_block] = ops.full((self.units,), self.forget_bias, dtype=dtype)
+            return ops.concatenate(list(blocks.values()))
 
         return self.add_weight(
             shape=(len(self.blocks) * self.units,),
@@ -212,6 +212,8 @@ class LinearRecurrentLayer(keras.layers.RNN):
         algorithm="auto",
         **kwargs,
     ):
+        if kwargs.get("unroll"):
+            raise ValueError("unroll must be False: there is no loop over steps to unroll")
         if algorithm not in ALGORITHMS:
             raise ValueError(f"algorithm must be one of {ALGORITHMS}, but is {algorithm!r}")
         cell_kwargs = {name: kwargs.pop(name) for name in self.cell_arguments if name in kwargs}
@@ -240,20 +242,31 @@ class LinearRecurrentLayer(keras.layers.RNN):
         of_layer = {**_parameters(LinearRecurrentLayer), **_parameters(keras.layers.Layer)}
         cls.cell_arguments = list(of_cell)
 
+        if vars(cls).get("__doc__"):  # None under python -OO.
+            sections = (_arguments_section(c) for c in (LinearRecurrentCell, LinearRecurrentLayer))
+            cls.__doc__ = "\n".join([inspect.getdoc(cls), *sections])
+        if "__init__" in vars(cls):
+            return
+
         def __init__(self, *args, **kwargs):  # noqa: N807
             LinearRecurrentLayer.__init__(self, *args, **kwargs)
 
         this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         __init__.__signature__ = inspect.Signature([this, *of_cell.values(), *of_layer.values()])
         cls.__init__ = __init__
-        sections = (_arguments_section(c) for c in (LinearRecurrentCell, LinearRecurrentLayer))
-        cls.__doc__ = "\n".join([inspect.getdoc(cls), *sections])
+
+    # The cell's arguments are the layer's too: layer.units, layer.dropout = 0.0, ...
 
     def __getattr__(self, name):
-        # The cell's arguments read as the layer's: layer.units, layer.activation, ...
         if name in type(self).cell_arguments:
             return getattr(self.cell, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setattr__(self, name, value):
+        if name in type(self).cell_arguments:
+            setattr(self.cell, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def build(self, sequences_shape, initial_state_shape=None):
         super().build(sequences_shape, initial_state_shape)
@@ -326,15 +339,19 @@ def _arguments_section(cls):
 
 
 def positive_integer(name, value):
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+    try:
+        integer = operator.index(value)
+    except TypeError:
+        integer = 0
+    if integer <= 0 or isinstance(value, bool):
         raise ValueError(f"{name} must be a positive integer, but is {value!r}")
-    return value
+    return integer
 
 
 def rate(name, value):
-    if not 0 <= value < 1:
+    if not isinstance(value, numbers.Real) or not 0 <= value < 1:
         raise ValueError(f"{name} must be in [0, 1), but is {value!r}")
-    return value
+    return float(value)
 
 
 def checked_mask(mask, sequences):
