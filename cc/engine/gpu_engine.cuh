@@ -36,6 +36,7 @@
 #include <cstring>
 
 #include "cc/engine/cells.h"
+#include "cc/engine/gpu_memory.cuh"
 #include "cc/engine/problem.h"
 
 namespace tf_plr {
@@ -57,7 +58,6 @@ struct AccumulatorOf<__nv_bfloat16> {
 template <typename T>
 using Accumulator = typename AccumulatorOf<T>::type;
 
-constexpr int kWarp = 32;
 constexpr int kMaxThreads = 512;
 constexpr int kMaxStages = 6;
 constexpr int kMaxVector = 2;
@@ -91,20 +91,6 @@ struct Traits {
   static_assert(Cell::kOutputs <= Cell::kStepInputs, "outputs take the place of inputs");
 };
 
-// What a tile or a segment has published of one column, in 128-bit words that are written and read
-// whole.
-struct alignas(16) StatusWord {
-  uint64_t payload;
-  uint64_t flag;
-};
-enum StatusFlag : uint64_t {
-  kNothing = 0,     // As the workspace is initialised.
-  kTransition = 1,  // The transition is available.
-  kState = 2,       // The state after the segment is available, as `impulse`.
-};
-template <typename A>
-constexpr int kStatusWords = sizeof(Transition<A>) / sizeof(uint64_t);
-
 template <typename Cell, typename T>
 struct Params {
   Problem problem;
@@ -121,78 +107,6 @@ struct Params {
   StatusWord* status;   // [chain_tiles and then segments, chains, tile columns, kStatusWords]
   unsigned long long* next_tile;  // Tiles handed out so far.
 };
-
-// ---- Memory ----
-
-template <int kBytes>
-__device__ __forceinline__ void CopyAsync(void* to, const void* from) {
-  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
-  if constexpr (kBytes == 16) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
-  } else if constexpr (kBytes == 8) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(address), "l"(from) : "memory");
-  } else if constexpr (kBytes == 4) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(address), "l"(from) : "memory");
-  } else {  // Too small for an asynchronous copy.
-    static_assert(kBytes == 2);
-    *static_cast<uint16_t*>(to) = *static_cast<const uint16_t*>(from);
-  }
-}
-
-__device__ __forceinline__ void CommitCopies() { asm volatile("cp.async.commit_group;"); }
-
-// Waits for all of this thread's committed groups but the last `pending`.
-__device__ __forceinline__ void WaitForCopies(int pending) {
-  switch (pending) {
-    case 0:
-      asm volatile("cp.async.wait_group 0;" ::: "memory");
-      break;
-    case 1:
-      asm volatile("cp.async.wait_group 1;" ::: "memory");
-      break;
-    case 2:
-      asm volatile("cp.async.wait_group 2;" ::: "memory");
-      break;
-    case 3:
-      asm volatile("cp.async.wait_group 3;" ::: "memory");
-      break;
-    case 4:
-      asm volatile("cp.async.wait_group 4;" ::: "memory");
-      break;
-    default:
-      asm volatile("cp.async.wait_group 5;" ::: "memory");
-      break;
-  }
-}
-
-__device__ __forceinline__ StatusWord LoadStatus(const StatusWord* word) {
-  StatusWord value;
-  asm volatile(
-      "{ .reg .b128 word; ld.relaxed.gpu.global.b128 word, [%2]; mov.b128 {%0, %1}, word; }"
-      : "=l"(value.payload), "=l"(value.flag)
-      : "l"(word)
-      : "memory");
-  return value;
-}
-
-__device__ __forceinline__ void StoreStatus(StatusWord* word, StatusWord value) {
-  asm volatile(
-      "{ .reg .b128 word; mov.b128 word, {%0, %1}; st.relaxed.gpu.global.b128 [%2], word; }" ::"l"(
-          value.payload),
-      "l"(value.flag), "l"(word)
-      : "memory");
-}
-
-// The value of another lane among `mask`, numbered within `width` lanes.
-template <typename V>
-__device__ __forceinline__ V Shuffle(V value, int lane, int width = kWarp, unsigned mask = ~0u) {
-  uint32_t words[sizeof(V) / sizeof(uint32_t)];
-  memcpy(words, &value, sizeof(value));
-#pragma unroll
-  for (uint32_t& word : words) word = __shfl_sync(mask, word, lane, width);
-  memcpy(&value, words, sizeof(value));
-  return value;
-}
 
 // ---- The kernel ----
 
@@ -770,7 +684,7 @@ class Block {
 
     A state = segment == 0 ? InitialCarry(place, column) : StateBefore(segment, work.chain, column);
     if (member == 0 && ends_segment)
-      Publish(segment_words, {A(0), of_segment.Apply(state)}, kState);
+      Publish(segment_words, Transition<A>{A(0), of_segment.Apply(state)}, kState);
     if (in_segment > 0) state = before_tile.Apply(state);
     if (member == 0) {
       shared_.carry[column] = state;
@@ -821,26 +735,6 @@ class Block {
   __device__ StatusWord* StatusOf(int64_t tile_or_segment, int64_t chain, int column) const {
     return p_.status +
            ((tile_or_segment * p_.chains + chain) * p_.lanes * kVector + column) * kStatusWords<A>;
-  }
-
-  __device__ static void Publish(StatusWord* words, Transition<A> value, StatusFlag flag) {
-    uint64_t payload[kStatusWords<A>];
-    memcpy(payload, &value, sizeof(value));
-#pragma unroll
-    for (int i = 0; i < kStatusWords<A>; ++i) StoreStatus(words + i, {payload[i], flag});
-  }
-
-  // kNothing until all words are there with the same flag.
-  __device__ static uint64_t Inspect(const StatusWord* words, Transition<A>* value) {
-    uint64_t payload[kStatusWords<A>], flag = kNothing;
-#pragma unroll
-    for (int i = 0; i < kStatusWords<A>; ++i) {
-      const StatusWord word = LoadStatus(words + i);
-      payload[i] = word.payload;
-      flag = i == 0 || word.flag == flag ? word.flag : uint64_t{kNothing};
-    }
-    memcpy(value, payload, sizeof(*value));
-    return flag;
   }
 
   const Params<Cell, T>& p_;
