@@ -68,8 +68,7 @@ def test_results_are_bitwise_repeatable(rng, shape):
             assert np.array_equal(again, first)
 
 
-def test_two_streams_of_work_do_not_disturb_each_other(rng):
-    """Many look-backs in flight behind each other."""
+def test_many_look_backs_behind_each_other(rng):
     arguments = random_arguments(rng, (1, 100_000, 8), 1, "float32", True)
     tensors = to_tensors(arguments, "float32")
     results = [tf_plr.linear_recurrence(*tensors, axis=1) for _ in range(50)]
@@ -94,8 +93,7 @@ def test_more_than_2_to_the_31_elements():
     assert tf.reduce_all(states[:, -1] == 2)
 
 
-def test_reference_agrees_with_itself(rng):
-    """The GPU and the CPU kernel against each other on the same numbers."""
+def test_agrees_with_the_cpu(rng):
     arguments = random_arguments(rng, (3, 2000, 33), 1, "float64", True)
     on_gpu = tf_plr.linear_recurrence(*to_tensors(arguments, "float64"), axis=1)
     with tf.device("/CPU:0"):
