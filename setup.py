@@ -133,7 +133,10 @@ class BuildNative(build_ext):
     def _common_flags():
         include = tf.sysconfig.get_include()
         flags = [f for f in tf.sysconfig.get_compile_flags() if not f.startswith("-I")]
-        flags += ["-I.", "-isystem", include, "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden"]
+        # The last two: what tf2xla's headers include.
+        for path in ("", "external/highwayhash", "external/farmhash_archive/src"):
+            flags += ["-isystem", str(Path(include, path))]
+        flags += ["-I.", "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden"]
         if os.uname().machine == "x86_64":
             flags.append("-march=x86-64-v2")
         return flags
@@ -163,6 +166,7 @@ class BuildNative(build_ext):
         # nvcc knows where its runtime lies; linked statically, it needs no CUDA at run time.
         linker = [nvcc, "-ccbin", CXX, "-cudart", "static"] if nvcc else [CXX]
         command = [*linker, "-shared", *objects, "-o", str(library), *tf.sysconfig.get_link_flags()]
+        command.append("-l:libtensorflow_cc.so.2")  # tf2xla.
         print(shlex.join(command), flush=True)
         subprocess.run(command, check=True, cwd=ROOT)
 

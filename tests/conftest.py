@@ -11,8 +11,9 @@ import tensorflow as tf
 # Tolerances are those of the named types; GPUs would multiply float32 matrices in fewer bits.
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
-# Every way to call a function of tensors: eagerly, as a graph, as a graph that knows no shapes.
-MODES = ("eager", "function", "unknown_shapes")
+# Every way to call a function of tensors: eagerly, as a graph, as a graph that knows no shapes,
+# compiled by XLA.
+MODES = ("eager", "function", "unknown_shapes", "xla")
 
 
 def call(function, arguments, mode):
@@ -27,7 +28,7 @@ def call(function, arguments, mode):
 
     dynamic = mode == "unknown_shapes"
     signature = [tf.TensorSpec([None] * a.ndim if dynamic else a.shape, a.dtype) for a in given]
-    return tf.function(with_nones, input_signature=signature)(*given)
+    return tf.function(with_nones, input_signature=signature, jit_compile=mode == "xla")(*given)
 
 
 @pytest.fixture(params=MODES)

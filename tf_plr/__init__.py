@@ -3,6 +3,7 @@
 
 from importlib.metadata import version
 
+from tf_plr import vectorization  # noqa: F401 (registers)
 from tf_plr._library import load_library
 from tf_plr.layers import (
     GILR,

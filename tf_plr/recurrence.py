@@ -153,7 +153,7 @@ def _check_dtype(name, tensor, decays):
 def _linear_recurrence_gradient(op, d_states):
     decays, _, *initial_state = op.inputs
     d_decays, d_impulses, d_initial_state = _library.load().linear_recurrence_grad(
-        decays, op.outputs[0], d_states, initial_state, **_attributes(op)
+        decays, op.outputs[0], d_states, initial_state, **attributes_of(op)
     )
     return [d_decays, d_impulses, *d_initial_state]
 
@@ -168,7 +168,7 @@ def _linear_recurrence_grad_gradient(op, u_decays, u_impulses, *u_initial_state)
     """
     decays, states, _, *initial_state = op.inputs
     gradient = op.outputs[1]
-    attributes = _attributes(op)
+    attributes = attributes_of(op)
     axis, rank = attributes["axis"], decays.shape.rank
     if axis < 0 and rank is None:
         raise ValueError(f"the second derivative needs decays of known rank for axis {axis}")
@@ -183,7 +183,8 @@ def _linear_recurrence_grad_gradient(op, u_decays, u_impulses, *u_initial_state)
     return [by_decays, by_states, s, *([by_initial_state] if initial_state else [])]
 
 
-def _attributes(op):
+def attributes_of(op):
+    """The attributes of a native op, as keyword arguments."""
     algorithm = op.get_attr("algorithm")
     return {
         "axis": op.get_attr("axis"),

@@ -230,8 +230,6 @@ class LinearRecurrentLayer(keras.layers.RNN):
         self.algorithm = algorithm
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.supports_masking = True
-        # The native op has no XLA kernel.
-        self.supports_jit = algorithm == "composed"
 
     def __init_subclass__(cls, **kwargs):
         """Gives a layer the signature and the documentation of its cell beside its own."""

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+// The two ops as the kernels see them, with or without XLA: names, shapes, arrays.
+#ifndef TF_PLR_KERNELS_NATIVE_OPS_H_
+#define TF_PLR_KERNELS_NATIVE_OPS_H_
+
+#include <complex>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "cc/engine/cells.h"
+#include "cc/engine/gpu_recurrence.h"
+#include "cc/engine/problem.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/tensor_shape.h"
+
+namespace tf_plr {
+
+// An op runs a cell. Its inputs are kStepInputs of the shape of decays, then initial_state if
+// given; its outputs are kStepOutputs of that shape, then, if kReturnsFinalCarry and initial_state
+// was given, the last carry. Bind puts them in the places that the cell knows.
+struct LinearRecurrence {
+  using Cell = RecurrenceCell;
+  static constexpr const char* kName = "LinearRecurrence";
+  static constexpr const char* kStepInputs[] = {"decays", "impulses"};
+  static constexpr int kStepOutputs = 1;
+  static constexpr bool kReturnsFinalCarry = false;
+  static constexpr bool kAgainstTime = false;
+  // A state is written where its impulse was read, never before: in place is safe.
+  static constexpr int kOverwritableInput = 1;
+
+  template <typename Element>
+  static Arrays<Cell, Element> Bind(const std::vector<Element*>& inputs,
+                                    const std::vector<Element*>& outputs) {
+    Arrays<Cell, Element> arrays{};
+    arrays.inputs[Cell::kDecays] = inputs[0];
+    arrays.inputs[Cell::kImpulses] = inputs[1];
+    if (inputs.size() > 2) arrays.initial_carry = inputs[2];
+    arrays.outputs[Cell::kStates] = outputs[0];
+    return arrays;
+  }
+};
+
+struct LinearRecurrenceGrad {
+  using Cell = RecurrenceGradientCell;
+  static constexpr const char* kName = "LinearRecurrenceGrad";
+  static constexpr const char* kStepInputs[] = {"decays", "states", "d_states"};
+  static constexpr int kStepOutputs = 2;
+  static constexpr bool kReturnsFinalCarry = true;
+  static constexpr bool kAgainstTime = true;
+  static constexpr int kOverwritableInput = -1;
+
+  template <typename Element>
+  static Arrays<Cell, Element> Bind(const std::vector<Element*>& inputs,
+                                    const std::vector<Element*>& outputs) {
+    Arrays<Cell, Element> arrays{};
+    arrays.inputs[Cell::kDecays] = inputs[0];
+    arrays.inputs[Cell::kPreviousStates] = inputs[1];
+    arrays.inputs[Cell::kDStates] = inputs[2];
+    if (inputs.size() > 3) arrays.boundary = inputs[3];
+    arrays.outputs[Cell::kDDecays] = outputs[0];
+    arrays.outputs[Cell::kDImpulses] = outputs[1];
+    if (outputs.size() > 2) arrays.final_carry = outputs[2];
+    return arrays;
+  }
+};
+
+// How the CPU engine names TensorFlow's T.
+template <typename T>
+struct CpuElementOf {
+  using type = T;
+};
+template <typename Real>
+struct CpuElementOf<std::complex<Real>> {
+  using type = Complex<Real>;
+};
+
+// How the GPU engine does.
+template <typename T>
+struct GpuElementOf : CpuElementOf<T> {};
+template <>
+struct GpuElementOf<Eigen::half> {
+  using type = gpu::Half;
+};
+template <>
+struct GpuElementOf<Eigen::bfloat16> {
+  using type = gpu::BFloat16;
+};
+
+struct Attributes {
+  int axis;
+  bool reverse;
+  Algorithm algorithm;
+
+  static absl::Status Read(tensorflow::OpKernelConstruction* context, Attributes* attributes) {
+    TF_RETURN_IF_ERROR(context->GetAttr("axis", &attributes->axis));
+    TF_RETURN_IF_ERROR(context->GetAttr("reverse", &attributes->reverse));
+    std::string algorithm;
+    TF_RETURN_IF_ERROR(context->GetAttr("algorithm", &algorithm));
+    attributes->algorithm = algorithm == "serial"     ? Algorithm::kSerial
+                            : algorithm == "parallel" ? Algorithm::kParallel
+                                                      : Algorithm::kAuto;
+    return absl::OkStatus();
+  }
+};
+
+inline absl::Status CheckShape(const char* name, const tensorflow::TensorShape& shape,
+                               const char* expected_name, const tensorflow::TensorShape& expected) {
+  if (shape == expected) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(name, " must have the shape of ", expected_name,
+                                                 ", ", expected.DebugString(), ", but has shape ",
+                                                 shape.DebugString()));
+}
+
+// Checks the shapes of all inputs; sets the problem, and the shapes of all outputs.
+template <typename Op>
+absl::Status ReadShapes(const std::vector<tensorflow::TensorShape>& inputs,
+                        const Attributes& attributes, Problem* problem,
+                        std::vector<tensorflow::TensorShape>* outputs) {
+  using absl::StrCat;
+  constexpr size_t kStepInputs = std::size(Op::kStepInputs);
+  const tensorflow::TensorShape& steps_shape = inputs[0];
+  const int rank = steps_shape.dims();
+  if (rank < 1) {
+    return absl::InvalidArgumentError("decays must have at least one axis, but is a scalar");
+  }
+  for (size_t i = 1; i < kStepInputs; ++i) {
+    TF_RETURN_IF_ERROR(CheckShape(Op::kStepInputs[i], inputs[i], "decays", steps_shape));
+  }
+  if (attributes.axis < -rank || attributes.axis >= rank) {
+    return absl::InvalidArgumentError(StrCat("axis must be in [", -rank, ", ", rank,
+                                             ") for decays of rank ", rank, ", but is ",
+                                             attributes.axis));
+  }
+  const int axis = attributes.axis < 0 ? attributes.axis + rank : attributes.axis;
+  *problem = {1, steps_shape.dim_size(axis), 1, attributes.reverse != Op::kAgainstTime};
+  for (int i = 0; i < axis; ++i) problem->outer *= steps_shape.dim_size(i);
+  for (int i = axis + 1; i < rank; ++i) problem->inner *= steps_shape.dim_size(i);
+
+  if (inputs.size() > kStepInputs + 1) {
+    return absl::InvalidArgumentError(StrCat("initial_state must be at most one tensor, but ",
+                                             inputs.size() - kStepInputs, " came"));
+  }
+  outputs->assign(Op::kStepOutputs, steps_shape);
+  if (inputs.size() > kStepInputs) {
+    tensorflow::TensorShape columns_shape = steps_shape;
+    columns_shape.RemoveDim(axis);
+    TF_RETURN_IF_ERROR(
+        CheckShape("initial_state", inputs[kStepInputs], "impulses without axis", columns_shape));
+    if (Op::kReturnsFinalCarry) outputs->push_back(columns_shape);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tf_plr
+
+#endif  // TF_PLR_KERNELS_NATIVE_OPS_H_

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+// The ops under XLA: each compiles to one custom call that runs the device's engine.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cc/kernels/native_ops.h"
+#include "cc/xla/xla_calls.h"
+#include "tensorflow/compiler/tf2xla/shape_util.h"
+#include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
+#include "xla/hlo/builder/xla_builder.h"
+#include "xla/shape_util.h"
+
+namespace tf_plr {
+namespace {
+
+using absl::StrCat;
+using tensorflow::OpKernelConstruction;
+using tensorflow::TensorShape;
+using tensorflow::XlaOpKernel;
+using tensorflow::XlaOpKernelContext;
+
+constexpr char kXlaCpu[] = "XLA_CPU_JIT";
+constexpr char kXlaGpu[] = "XLA_GPU_JIT";
+
+// The row-major shape.
+absl::Status ToXlaShape(tensorflow::DataType type, const TensorShape& shape, xla::Shape* result) {
+  TF_RETURN_IF_ERROR(tensorflow::TensorShapeToXLAShape(type, shape, result));
+  *result =
+      xla::ShapeUtil::MakeShapeWithDescendingLayout(result->element_type(), result->dimensions());
+  return absl::OkStatus();
+}
+
+template <typename Op>
+class XlaRecurrenceKernel : public XlaOpKernel {
+ public:
+  explicit XlaRecurrenceKernel(OpKernelConstruction* context)
+      : XlaOpKernel(context), on_gpu_(context->device_type() == kXlaGpu) {
+    OP_REQUIRES_OK(context, Attributes::Read(context, &attributes_));
+  }
+
+  void Compile(XlaOpKernelContext* context) override {
+    const std::string& unregistered = RegisterXlaHandlers();
+    OP_REQUIRES(context, unregistered.empty(), absl::InternalError(unregistered));
+    const tensorflow::DataType type = context->input_type(0);
+
+    std::vector<xla::XlaOp> inputs;
+    std::vector<TensorShape> input_shapes, output_shapes;
+    std::vector<xla::Shape> operands, results;
+    for (int i = 0; i < context->num_inputs(); ++i) {
+      auto shape = context->InputXlaShape(i);
+      OP_REQUIRES_OK(context, shape.status());
+      OP_REQUIRES(context, shape->is_static(),
+                  absl::InvalidArgumentError(
+                      StrCat(Op::kName, " needs static shapes under XLA, but input ", i,
+                             " has shape ", shape->ToString(), ", whose size depends on values")));
+      TensorShape input_shape;
+      OP_REQUIRES_OK(context, tensorflow::XLAShapeToTensorShape(*shape, &input_shape));
+      inputs.push_back(context->Input(i));
+      input_shapes.push_back(input_shape);
+      OP_REQUIRES_OK(context, ToXlaShape(type, input_shape, &operands.emplace_back()));
+    }
+    Problem problem;
+    OP_REQUIRES_OK(context, ReadShapes<Op>(input_shapes, attributes_, &problem, &output_shapes));
+    for (const TensorShape& shape : output_shapes) {
+      OP_REQUIRES_OK(context, ToXlaShape(type, shape, &results.emplace_back()));
+    }
+    if (on_gpu_) {
+      results.push_back(
+          xla::ShapeUtil::MakeShapeWithDescendingLayout(xla::U8, {WorkspaceBytes(type, problem)}));
+    }
+    const std::string attributes =
+        StrCat("{outer = ", problem.outer, " : i64, steps = ", problem.steps,
+               " : i64, inner = ", problem.inner, " : i64, reverse = ", problem.reverse ? 1 : 0,
+               " : i64, algorithm = ", static_cast<int>(attributes_.algorithm), " : i64}");
+    const xla::XlaOp call = xla::CustomCallWithLayout(
+        context->builder(), XlaCallTarget<Op>(), inputs, xla::ShapeUtil::MakeTupleShape(results),
+        operands, attributes, /*has_side_effect=*/false, /*output_operand_aliasing=*/{},
+        /*literal=*/nullptr, xla::CustomCallSchedule::SCHEDULE_NONE,
+        xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
+    for (int i = 0; i < context->num_outputs(); ++i) {
+      context->SetOutput(i, xla::GetTupleElement(call, i));
+    }
+  }
+
+ private:
+  // XLA aligns its buffers, as null pointers are.
+  int64_t WorkspaceBytes([[maybe_unused]] tensorflow::DataType type,
+                         [[maybe_unused]] const Problem& problem) const {
+#if defined(TF_PLR_CUDA)
+    switch (type) {
+      case tensorflow::DT_HALF:
+        return WorkspaceBytesOf<gpu::Half>(problem);
+      case tensorflow::DT_BFLOAT16:
+        return WorkspaceBytesOf<gpu::BFloat16>(problem);
+      case tensorflow::DT_FLOAT:
+        return WorkspaceBytesOf<float>(problem);
+      case tensorflow::DT_DOUBLE:
+        return WorkspaceBytesOf<double>(problem);
+      case tensorflow::DT_COMPLEX64:
+        return WorkspaceBytesOf<Complex<float>>(problem);
+      default:
+        return WorkspaceBytesOf<Complex<double>>(problem);
+    }
+#else
+    return 0;
+#endif
+  }
+
+#if defined(TF_PLR_CUDA)
+  template <typename Element>
+  int64_t WorkspaceBytesOf(const Problem& problem) const {
+    return gpu::WorkspaceBytes(problem, Arrays<typename Op::Cell, Element>{},
+                               attributes_.algorithm);
+  }
+#endif
+
+  Attributes attributes_;
+  const bool on_gpu_;
+};
+
+// REGISTER_XLA_OP would take effect only in a library loaded before the first op runs.
+#define TF_PLR_REGISTER_XLA(Op, DEVICE)                                                       \
+  REGISTER_KERNEL_BUILDER(                                                                    \
+      Name(Op::kName).Device(DEVICE).TypeConstraint(                                          \
+          "T", {tensorflow::DT_HALF, tensorflow::DT_BFLOAT16, tensorflow::DT_FLOAT,           \
+                tensorflow::DT_DOUBLE, tensorflow::DT_COMPLEX64, tensorflow::DT_COMPLEX128}), \
+      XlaRecurrenceKernel<Op>);
+
+TF_PLR_REGISTER_XLA(LinearRecurrence, kXlaCpu)
+TF_PLR_REGISTER_XLA(LinearRecurrenceGrad, kXlaCpu)
+#if defined(TF_PLR_CUDA)
+TF_PLR_REGISTER_XLA(LinearRecurrence, kXlaGpu)
+TF_PLR_REGISTER_XLA(LinearRecurrenceGrad, kXlaGpu)
+#endif
+
+}  // namespace
+}  // namespace tf_plr
