@@ -12,6 +12,10 @@ UNIT_ROUNDOFF = {
     "float64": 2**-53,
     "complex128": 2**-53,
 }
+# Distance of the smallest numbers: what rounding errs by where the relative error is undefined.
+UNDERFLOW = {**dict.fromkeys(UNIT_ROUNDOFF, 1e-300), "float16": 2**-24, "float32": 2**-149}
+UNDERFLOW["complex64"] = UNDERFLOW["float32"]
+UNDERFLOW["bfloat16"] = 2**-133
 # The type in which each is accumulated.
 ACCUMULATOR = {
     **{name: name for name in UNIT_ROUNDOFF},

@@ -25,12 +25,13 @@ def assert_gradients(actual, decays, impulses, initial_state, d_states, reverse,
     initial = np.zeros_like(impulses[:, :1].sum(1)) if initial_state is None else initial_state
     states = reference.linear_recurrence(decays, impulses, initial, 1, reverse)
     expected = reference.linear_recurrence_gradients(decays, states, d_states, initial, 1, reverse)
+    underflow = reference.UNDERFLOW[dtype]
     roundoff = reference.UNIT_ROUNDOFF[dtype]  # The gradient op reads states that were rounded.
     # decays_{t+1} multiplies the gradient at t.
     shifted = np.roll(decays, 1 if reverse else -1, axis=1)
     g_bound = reference.error_bound(shifted, d_states, None, roundoff, 1, not reverse)
     h_bound = reference.error_bound(decays, impulses, initial, roundoff, 1, reverse)
-    h_bound = h_bound + roundoff * np.abs(states)
+    h_bound = h_bound + roundoff * np.abs(states) + underflow
     initial_bound = roundoff * np.abs(initial)[:, None]
     previous = [initial_bound, h_bound]
     h_bound = np.concatenate(previous[::-1] if reverse else previous, 1)
@@ -48,7 +49,7 @@ def assert_gradients(actual, decays, impulses, initial_state, d_states, reverse,
         assert a.dtype == dtype
         assert a.shape == e.shape
         rounding = 4 * roundoff * np.abs(e)
-        assert np.all(np.abs(np.asarray(a).astype(e.dtype) - e) <= b + rounding + 1e-300)
+        assert np.all(np.abs(np.asarray(a).astype(e.dtype) - e) <= b + rounding + underflow)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

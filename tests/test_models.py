@@ -118,6 +118,7 @@ def test_keras_file_and_weights_file(layer, builder, data, tmp_path):
 
 RELOAD = """
 import sys, numpy as np, tensorflow as tf
+tf.config.experimental.enable_tensor_float_32_execution(False)
 {setup}
 folder = sys.argv[1]
 x, expected = np.load(folder + "/x.npy"), np.load(folder + "/y.npy")

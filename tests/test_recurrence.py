@@ -53,7 +53,7 @@ def assert_states(actual, decays, impulses, initial_state, axis, reverse, dtype)
     assert actual.dtype == dtype
     assert actual.shape == expected.shape
     error = np.abs(np.asarray(actual).astype(expected.dtype) - expected)
-    assert np.all(error <= bound + 1e-300)
+    assert np.all(error <= bound + reference.UNDERFLOW[dtype])
 
 
 def to_tensors(arguments, dtype):
