@@ -32,12 +32,13 @@ wheel:
 clean:
 	rm -rf $(VENV) build dist *.egg-info tf_plr/_native.*
 
-# TensorFlow and the tools; the build then runs without isolation, against this TensorFlow.
+# TensorFlow, the tools, and converters that tests use (which ask for older packages); the build then runs without isolation, against this TensorFlow.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade pip
 	$(BIN)/pip install -q "setuptools>=77" "tensorflow==2.21.*" \
 	  "pytest>=8" "pytest-xdist>=3" "matplotlib>=3.8" "ruff==0.17.*" "clang-format==23.*"
+	$(BIN)/pip install -q --no-deps tf2onnx==1.17.0 onnx==1.23.2 onnxruntime==1.32.0
 	touch $@
 
 $(VENV)/built: $(VENV)/installed $(SOURCES)

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: MIT
+"""The contract of a Keras recurrent layer: wrappers, sharing, strategies, decoding, export."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_plr
+
+LAYERS = [tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN]
+
+
+@pytest.fixture(params=LAYERS)
+def layer(request):
+    return request.param
+
+
+@pytest.fixture
+def x(rng):
+    return rng.normal(size=(3, 9, 4)).astype("float32")
+
+
+MASK = np.array([[1] * 9, [1] * 4 + [0] * 5, [0, 1, 0, 1, 1, 0, 1, 1, 0]], bool)
+
+
+def twin(layer, built):
+    made = type(built).from_config({**built.get_config(), **layer})
+    made.build((None, None, 4))
+    made.set_weights(built.get_weights())
+    return made
+
+
+@pytest.mark.parametrize("return_sequences", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_bidirectional_with_states_and_masks(layer, x, masked, return_sequences):
+    options = {"return_sequences": return_sequences, "return_state": True}
+    both = keras.layers.Bidirectional(layer(5, **options))
+    mask = tf.constant(MASK) if masked else None
+    outputs, *states = both(x, mask=mask)
+    forward = both.forward_layer(x, mask=mask)
+    backward = twin({"go_backwards": False}, both.backward_layer)
+    backward = backward(x[:, ::-1], mask=None if mask is None else mask[:, ::-1])
+    flipped = backward[0][:, ::-1] if return_sequences else backward[0]
+    np.testing.assert_allclose(outputs, np.concatenate([forward[0], flipped], -1), atol=1e-6)
+    for actual, expected in zip(states, [*forward[1:], *backward[1:]], strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+def test_time_distributed(layer, x):
+    inner = layer(5)
+    distributed = keras.layers.TimeDistributed(inner)
+    sequences = np.stack([x, 2 * x], 1)
+    np.testing.assert_allclose(
+        distributed(sequences), np.stack([inner(x), inner(2 * x)], 1), atol=1e-6
+    )
+
+
+def test_weights_are_shared_between_calls(layer, x):
+    inputs = keras.Input((None, 4))
+    shared = layer(5)
+    model = keras.Model(inputs, shared(inputs) - shared(2 * inputs))
+    assert len(model.trainable_weights) == len(shared.trainable_weights)
+    np.testing.assert_allclose(model(x), shared(x) - shared(2 * x), atol=1e-6)
+
+
+def test_frozen_layers_do_not_train(layer, x):
+    frozen = layer(5, return_sequences=True, trainable=False)
+    model = keras.Sequential([frozen, layer(2)])
+    model.compile("sgd", "mse")
+    model(x)
+    before = frozen.get_weights()
+    trained = model.layers[1].get_weights()
+    model.fit(x, np.ones((3, 2)), verbose=0)
+    assert not frozen.trainable_weights
+    for a, b in zip(before, frozen.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(trained[0], model.layers[1].get_weights()[0])
+
+
+def test_clone_model_computes_the_same(layer, x):
+    model = keras.Sequential([keras.Input((None, 4)), layer(5, seed=1, dropout=0.3)])
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    np.testing.assert_array_equal(clone(x), model(x))
+
+
+@pytest.mark.parametrize("kind", ["tensor", "list", "tuple", "numpy", "symbolic"])
+def test_initial_state_in_every_form(layer, x, kind):
+    made = layer(5)
+    made(x)
+    states = [tf.ones_like(s) for s in made.get_initial_state(3)]
+    expected = made(x, initial_state=states)
+    assert [s.shape[-1] for s in states] == list(made.cell.state_size)
+    if kind == "symbolic":
+        inputs = keras.Input((None, 4))
+        symbols = [keras.Input((size,)) for size in made.cell.state_size]
+        model = keras.Model([inputs, *symbols], made(inputs, initial_state=symbols))
+        actual = model([tf.constant(x), *states])
+    elif kind == "tensor":
+        actual = made(x, initial_state=states[0] if len(states) == 1 else states)
+    else:
+        convert = {"list": list, "tuple": tuple, "numpy": lambda s: [i.numpy() for i in s]}[kind]
+        actual = made(x, initial_state=convert(states))
+    np.testing.assert_array_equal(actual, expected)
+
+
+def test_chunks_with_passed_states_equal_one_pass_and_its_gradient(layer, rng):
+    """Truncated backpropagation, not truncated: gradients flow through the states."""
+    x = tf.constant(rng.normal(size=(2, 12, 4)))
+    made = layer(5, return_sequences=True, return_state=True, dtype="float64")
+    made.build(x.shape)
+
+    def whole():
+        return made(x)[0]
+
+    def chunked():
+        states, outputs = None, []
+        for t in range(0, 12, 4):
+            output, *states = made(x[:, t : t + 4], initial_state=states)
+            outputs.append(output)
+        return tf.concat(outputs, 1)
+
+    results = []
+    for run in (whole, chunked):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = run()
+            loss = tf.reduce_sum(outputs**2)
+        results.append([outputs, *tape.gradient(loss, [x, *made.trainable_variables])])
+    for actual, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-12)
+
+
+def test_decoding_token_by_token(layer, x):
+    """What the README shows: the layer's own cell, one step a call."""
+    trained = layer(5, return_sequences=True)
+    expected = trained(x)
+    states = trained.cell.get_initial_state(batch_size=3)
+    for t in range(9):
+        output, states = trained.cell(x[:, t], states)
+        np.testing.assert_allclose(output, expected[:, t], atol=1e-6)
+
+
+def run(program, **environment):
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+def test_mirrored_strategy():
+    """Two replicas train as one does."""
+    run("""
+import keras, numpy as np, tensorflow as tf, tf_plr
+device = tf.config.list_physical_devices()[-1]  # A GPU, or else the CPU.
+kind = device.device_type
+halves = [tf.config.LogicalDeviceConfiguration(*([2048] if kind == "GPU" else [])) for _ in "ab"]
+tf.config.set_logical_device_configuration(device, halves)
+tf.config.experimental.enable_tensor_float_32_execution(False)
+x = np.random.default_rng(0).normal(size=(16, 12, 3)).astype("float32")
+y = x.mean((1, 2))[:, None]
+losses = []
+for devices in ([f"/{kind}:0"], [f"/{kind}:0", f"/{kind}:1"]):
+    strategy = tf.distribute.MirroredStrategy(
+        devices, cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
+    assert strategy.num_replicas_in_sync == len(devices)
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        layers = [tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN]
+        model = keras.Sequential([keras.Input((None, 3))])
+        for layer in layers:
+            model.add(layer(4, return_sequences=layer is not layers[-1]))
+        model.add(keras.layers.Dense(1))
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+    fit = model.fit(x, y, batch_size=8, epochs=3, verbose=0, shuffle=False)
+    losses.append(fit.history["loss"])
+np.testing.assert_allclose(*losses, rtol=1e-4)
+""")
+
+
+def test_op_determinism():
+    run("""
+import keras, numpy as np, tensorflow as tf, tf_plr
+tf.config.experimental.enable_op_determinism()
+x = np.random.default_rng(0).normal(size=(4, 3000, 3)).astype("float32")
+results = []
+for _ in range(2):
+    keras.utils.set_random_seed(0)
+    layers = [tf_plr.GILRLSTM(4, return_sequences=True, dropout=0.2), tf_plr.QRNN(4)]
+    model = keras.Sequential([keras.Input((None, 3)), *layers])
+    model.compile("adam", "mse")
+    model.fit(x, np.ones((4, 4)), epochs=3, verbose=0)
+    results.append(model.get_weights())
+for a, b in zip(*results):
+    assert np.array_equal(a, b)
+""")
+
+
+def test_composed_converts_to_tflite(layer, x, tmp_path):
+    """With built-in TFLite ops only, and no tf_plr where it runs."""
+    model = keras.Sequential([keras.Input((9, 4)), layer(5, algorithm="composed")])
+    expected = model(x)
+    model.export(tmp_path / "model", verbose=False)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "model"))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    (tmp_path / "model.tflite").write_bytes(converter.convert())
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "expected.npy", expected)
+    run(f"""
+import numpy as np, tensorflow as tf
+interpreter = tf.lite.Interpreter("{tmp_path}/model.tflite")
+x, inputs = np.load("{tmp_path}/x.npy"), interpreter.get_input_details()[0]["index"]
+interpreter.resize_tensor_input(inputs, x.shape)
+interpreter.allocate_tensors()
+interpreter.set_tensor(inputs, x)
+interpreter.invoke()
+actual = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+np.testing.assert_allclose(actual, np.load("{tmp_path}/expected.npy"), atol=1e-5)
+""")
+
+
+def test_composed_converts_to_onnx(layer, x):
+    onnxruntime, tf2onnx = pytest.importorskip("onnxruntime"), pytest.importorskip("tf2onnx")
+    model = keras.Sequential([keras.Input((9, 4)), layer(5, algorithm="composed")])
+    signature = [tf.TensorSpec([None, 9, 4])]
+    function = tf.function(lambda inputs: model(inputs), input_signature=signature)
+    proto, _ = tf2onnx.convert.from_function(function, input_signature=signature)
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    (actual,) = session.run(None, {session.get_inputs()[0].name: x})
+    np.testing.assert_allclose(actual, model(x), atol=1e-5)
