@@ -32,7 +32,8 @@ wheel:
 clean:
 	rm -rf $(VENV) build dist *.egg-info tf_plr/_native.*
 
-# TensorFlow, the tools, and converters that tests use (which ask for older packages); the build then runs without isolation, against this TensorFlow.
+# TensorFlow, the tools, and converters that tests use, whose requirements are older packages; the
+# build then runs without isolation, against this TensorFlow.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade pip

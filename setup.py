@@ -136,7 +136,7 @@ class BuildNative(build_ext):
         # The last two: what tf2xla's headers include.
         for path in ("", "external/highwayhash", "external/farmhash_archive/src"):
             flags += ["-isystem", str(Path(include, path))]
-        flags += ["-I.", "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden"]
+        flags += ["-I.", "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-Wno-psabi"]
         if os.uname().machine == "x86_64":
             flags.append("-march=x86-64-v2")
         return flags

@@ -325,4 +325,9 @@ def test_a_layer_can_be_subclassed():
 
 
 def test_import_without_docstrings():
-    subprocess.run([sys.executable, "-OO", "-c", "import tf_plr"], check=True)
+    def imports(module):
+        return subprocess.run([sys.executable, "-OO", "-c", f"import {module}"]).returncode == 0
+
+    if not imports("keras"):
+        pytest.skip("this Keras needs its docstrings")
+    assert imports("tf_plr")

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Values of the op against the float64 loop."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import reference
@@ -70,6 +73,87 @@ def test_every_path(rng, shape, algorithm, reverse, with_initial_state):
         *to_tensors(arguments, "float32"), axis=1, reverse=reverse, algorithm=algorithm
     )
     assert_states(states, *arguments, 1, reverse, "float32")
+
+
+# Columns side by side: less than a vector of 4, 8 or 16, exactly one, one and a part, more than
+# stay in registers; rows that no vector holds, and rows that share one.
+WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 17, 31, 40, 64, 65, 100)
+
+
+@pytest.mark.parametrize("algorithm", ["parallel", "serial"])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_every_width(rng, overwrite, dtype, reverse, algorithm):
+    """In a graph the states may take over the buffer of impulses that nothing else reads."""
+    for width in WIDTHS:
+        for steps in (1, 15, 50):
+            arguments = random_arguments(rng, (2, steps, width), 1, dtype, True)
+
+            def states(a, x, h):
+                x = tf.identity(x) if not overwrite else tf.reverse(tf.reverse(x, [0]), [0])
+                return tf_plr.linear_recurrence(
+                    a, x, h, axis=1, reverse=reverse, algorithm=algorithm
+                )
+
+            actual = tf.function(states)(*to_tensors(arguments, dtype))
+            assert_states(actual, *arguments, 1, reverse, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_every_16_bit_value_is_read_and_written(dtype):
+    numpy_type = tf.as_dtype(dtype).as_numpy_dtype
+    values = np.arange(2**16, dtype=np.uint16).view(numpy_type)
+    # TensorFlow has float32's subnormal numbers, which are bfloat16's too, rounded to zero.
+    expected = values.astype(np.float32)
+    expected[np.abs(expected) < np.finfo(np.float32).tiny] = 0
+    row = tf_plr.linear_recurrence(tf.zeros([1, 2**16], dtype), tf.constant(values[None]))
+    np.testing.assert_array_equal(row[0].numpy().astype(np.float32), expected)
+    finite = np.isfinite(expected)
+    column = tf_plr.linear_recurrence(
+        tf.zeros([finite.sum()], dtype), tf.constant(values[finite]), algorithm="serial"
+    )
+    np.testing.assert_array_equal(column.numpy().astype(np.float32), expected[finite])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_16_bit_results_are_rounded_to_nearest_even(rng, dtype):
+    numpy_type = tf.as_dtype(dtype).as_numpy_dtype
+    # Products of two are exact in float32; they reach subnormal numbers, ties and infinity.
+    a, b = (2 ** rng.uniform(-13, 13, (2, 50_000)) * rng.choice([-1, 1], (2, 50_000))).astype(
+        numpy_type
+    )
+    states = tf_plr.linear_recurrence(tf.constant(a[None]), tf.zeros([1, len(a)], dtype), b)
+    expected = (a.astype(np.float32) * b.astype(np.float32)).astype(numpy_type)
+    np.testing.assert_array_equal(states[0].numpy().view(np.uint16), expected.view(np.uint16))
+
+
+DIGESTS = """
+import hashlib, sys
+import tensorflow as tf, tf_plr
+tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[1]))
+tf.config.set_visible_devices([], "GPU")
+for shape in [(1, 5000, 300), (3, 999, 1), (2, 3000, 13), (1, 40, 20000), (40, 500, 70)]:
+    a = tf.random.stateless_uniform(shape, [1, 2])
+    x = tf.random.stateless_normal(shape, [3, 4])
+    for algorithm in ("serial", "parallel"):
+        with tf.GradientTape() as tape:
+            tape.watch([a, x])
+            h = tf_plr.linear_recurrence(a, x, axis=1, algorithm=algorithm)
+        for value in [h, *tape.gradient(h, [a, x], output_gradients=x)]:
+            print(hashlib.sha256(value.numpy().tobytes()).hexdigest())
+"""
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    digests = [
+        subprocess.run(
+            [sys.executable, "-c", DIGESTS, threads], capture_output=True, text=True, check=True
+        ).stdout
+        for threads in ("1", "2", "5")
+    ]
+    assert len(digests[0].split()) == 30
+    assert digests[0] == digests[1] == digests[2]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -51,6 +51,20 @@ def test_bidirectional_with_states_and_masks(layer, x, masked, return_sequences)
         np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
+def test_supports_masking_whatever_keras_rnn_says(layer, x, monkeypatch):
+    """keras.layers.RNN does so in Keras 3.15, and is to stop doing so."""
+    init = keras.layers.RNN.__init__
+
+    def init_without(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+        self.supports_masking = False
+
+    monkeypatch.setattr(keras.layers.RNN, "__init__", init_without)
+    model = keras.Sequential([keras.layers.Masking(), layer(5, return_sequences=True), layer(5)])
+    padded = np.concatenate([x, np.zeros((3, 4, 4), "float32")], 1)
+    np.testing.assert_allclose(model(padded), model(x), atol=1e-6)
+
+
 def test_time_distributed(layer, x):
     inner = layer(5)
     distributed = keras.layers.TimeDistributed(inner)

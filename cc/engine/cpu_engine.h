@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // The scan engine for CPUs: runs any cell over any problem.
 //
-// A *row* is one step of consecutive columns: contiguous memory, one SIMD loop. A *block* is a
-// range of columns over a range of steps. The serial plan gives each thread blocks that span all
-// steps. The parallel plan cuts the steps into chunks as well: a thread reduces a chunk to one
-// transition per column, takes the carry that its predecessor published, publishes its own, and
-// only then scans the chunk, by now in cache. Memory is so read once; and since the chunks do not
-// depend on the number of threads, neither does any bit of an algorithm's result.
+// A *row* is one step of consecutive columns: contiguous memory. A *block* is a range of columns
+// over a range of steps. The serial plan gives each thread blocks that span all steps. The parallel
+// plan cuts the steps into chunks as well: a thread reduces a block to one transition per column,
+// takes the carries that the block before handed over, hands on its own, and only then scans the
+// block, by now in cache. Memory is so read once; and since the chunks do not depend on the number
+// of threads and columns never mix, neither does any bit of an algorithm's result.
 #ifndef TF_PLR_ENGINE_CPU_ENGINE_H_
 #define TF_PLR_ENGINE_CPU_ENGINE_H_
 
@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "cc/engine/cells.h"
+#include "cc/engine/cpu_rows.h"
 #include "cc/engine/problem.h"
 #include "cc/engine/processor.h"
 #include "cc/engine/workers.h"
@@ -34,18 +35,20 @@ template <typename T>
 using Accumulator = typename AccumulatorOf<T>::type;
 
 struct Tuning {
-  // Wide rows stream best; their carries should still stay in the first-level cache.
-  static constexpr int64_t kMaxBlockColumns = 4096;
-  // Narrower rows would share cache lines between threads and waste SIMD lanes.
-  static constexpr int64_t kMinBlockColumns = 64;
-  // Of a block of the parallel plan, whose chunks should still be long.
-  static constexpr int64_t kMaxChunkColumns = 256;
+  // Whole rows stream best, as long as their carries stay in the second-level cache.
+  static constexpr int64_t kMaxBlockColumns = 16384;
+  // Threads that share rows in pieces shorter than this defeat the prefetcher: two are slower than
+  // one.
+  static constexpr int64_t kMinBlockRowBytes = 2 << 10;
   // A chunk's arrays together, so that its second pass finds them in the second-level cache.
   static constexpr int64_t kChunkBytes = 128 << 10;
-  // Less work than this per thread is not worth waking it up.
-  static constexpr int64_t kBytesPerThread = 64 << 10;
+  // Of a block that is reduced first.
+  static constexpr int64_t kMaxReducedColumns = 256;
+  // Less work than this per task is not worth fetching, and per thread not worth waking it up.
+  static constexpr int64_t kMinTaskBytes = 64 << 10;
 };
 
+// A range of columns over a range of steps.
 struct Block {
   int64_t column;      // First column, counted over outer x inner.
   int64_t columns;     // All in one outer slice.
@@ -56,7 +59,7 @@ struct Block {
 template <typename Cell, typename T>
 class Engine {
   using A = Accumulator<T>;
-  static constexpr int kArrays = Cell::kInputs + Cell::kOutputs;
+  static constexpr int64_t kElementBytes = (Cell::kInputs + Cell::kOutputs) * sizeof(T);
 
  public:
   Engine(const Problem& problem, const Arrays<Cell, T>& arrays)
@@ -70,91 +73,123 @@ class Engine {
 
   void Run(Algorithm algorithm, const Workers& workers) const {
     if (problem_.columns() == 0) return;
-    const int64_t bytes = problem_.size() * kArrays * sizeof(T);
-    const Workers useful{
-        static_cast<int>(std::min<int64_t>(workers.threads, 1 + bytes / Tuning::kBytesPerThread)),
-        workers.schedule};
-    if (algorithm == Algorithm::kAuto) algorithm = Choose(useful.threads);
-    if (algorithm == Algorithm::kParallel) {
-      RunParallel(useful);
-    } else {
-      RunSerial(useful);
+    const int64_t bytes = problem_.steps * problem_.columns() * kElementBytes;
+    const int threads =
+        static_cast<int>(std::min<int64_t>(workers.threads, 1 + bytes / Tuning::kMinTaskBytes));
+    if (algorithm == Algorithm::kAuto) algorithm = Choose(threads);
+    const Plan plan = algorithm == Algorithm::kParallel ? ParallelPlan() : SerialPlan(threads);
+
+    const int64_t column_blocks = problem_.outer * plan.slice_blocks;
+    Handover handover;
+    if (plan.chunks > 1) {
+      handover.carries.reset(new A[problem_.columns()]);
+      handover.chunks.reset(new std::atomic<int64_t>[column_blocks]());
     }
+    // Blocks in the order of time; small ones share a task, each with one before it in time at
+    // most.
+    const int64_t block_bytes = plan.chunk_steps * plan.block_columns * kElementBytes;
+    const int64_t task_blocks = std::clamp<int64_t>(
+        Tuning::kMinTaskBytes / std::max<int64_t>(1, block_bytes), 1, column_blocks);
+    const int64_t blocks = plan.chunks * column_blocks;
+    RunTasks({threads, workers.schedule}, CeilDiv(blocks, task_blocks), [&](int64_t task) {
+      Scratch scratch(plan);
+      const int64_t end = std::min((task + 1) * task_blocks, blocks);
+      for (int64_t i = task * task_blocks; i < end; ++i) {
+        const int64_t chunk = i / column_blocks;
+        // Memory is best read in one direction, from one block to the next too.
+        const int64_t column_block =
+            problem_.reverse ? column_blocks - 1 - i % column_blocks : i % column_blocks;
+        const Block block = BlockAt(plan, chunk, column_block);
+        if (plan.chunks == 1) {
+          ScanAll(block, &scratch);
+        } else {
+          ReduceAndScan(block, chunk, chunk + 1 == plan.chunks, &handover.carries[block.column],
+                        &handover.chunks[column_block], &scratch);
+        }
+      }
+    });
   }
 
  private:
-  // Splitting the steps computes everything twice, which pays when it employs threads that the
-  // columns alone would leave idle, and enough of them.
-  Algorithm Choose(int threads) const {
-    const int64_t blocks = problem_.outer * CeilDiv(problem_.inner, Tuning::kMinBlockColumns);
-    return threads >= 3 * blocks ? Algorithm::kParallel : Algorithm::kSerial;
-  }
+  struct Plan {
+    int64_t chunk_steps, chunks;
+    int64_t block_columns, slice_blocks;
+  };
 
-  // Block widths are a function of the problem and the thread count; results are not, since
-  // columns never mix.
-  void RunSerial(const Workers& workers) const {
-    const int64_t blocks_wanted = CeilDiv(workers.threads, problem_.outer);
-    const int64_t width =
-        std::min(Tuning::kMaxBlockColumns,
-                 CeilDiv(CeilDiv(problem_.inner, blocks_wanted), Tuning::kMinBlockColumns) *
-                     Tuning::kMinBlockColumns);
-    const int64_t blocks_per_slice = CeilDiv(problem_.inner, width);
-    RunTasks(workers, problem_.outer * blocks_per_slice, [&](int64_t task) {
-      const Block block = BlockAt(task, blocks_per_slice, width);
-      std::unique_ptr<A[]> carry(new A[block.columns]);
-      LoadCarry(block, carry.get());
-      Scan(block, carry.get());
-      StoreCarry(block, carry.get());
-    });
-  }
+  // What blocks hand to the next in time: the carries of their columns, and for each range of
+  // columns how many chunks have done so.
+  struct Handover {
+    std::unique_ptr<A[]> carries;
+    std::unique_ptr<std::atomic<int64_t>[]> chunks;
+  };
 
-  void RunParallel(const Workers& workers) const {
-    const int64_t width = std::min(problem_.inner, Tuning::kMaxChunkColumns);
-    const int64_t blocks_per_slice = CeilDiv(problem_.inner, width);
-    const int64_t blocks = problem_.outer * blocks_per_slice;
-    const int64_t row_bytes = width * kArrays * sizeof(T);
-    const int64_t chunk =
-        std::max<int64_t>(1, std::min(CeilDiv(problem_.steps, 2), Tuning::kChunkBytes / row_bytes));
-    const int64_t chunks = std::max<int64_t>(1, CeilDiv(problem_.steps, chunk));
-
-    // carries[(i + 1) * width ...] is what task i hands on; tasks of one block are `blocks` apart.
-    std::unique_ptr<A[]> carries(new A[(chunks + 1) * blocks * width]);
-    std::unique_ptr<std::atomic<bool>[]> ready(new std::atomic<bool>[chunks * blocks]);
-    for (int64_t i = 0; i < chunks * blocks; ++i) {
-      ready[i].store(false, std::memory_order_relaxed);
-    }
-    RunTasks(workers, chunks * blocks, [&](int64_t task) {
-      const int64_t index = task / blocks;
-      Block block = BlockAt(task % blocks, blocks_per_slice, width);
-      block.first_step = index * chunk;
-      block.steps = std::min(chunk, problem_.steps - block.first_step);
-
-      A* carry = &carries[task * width];
-      A* next_carry = &carries[(task + blocks) * width];
-      std::unique_ptr<Transition<A>[]> transition(new Transition<A>[block.columns]);
-      Reduce(block, transition.get());
-      if (index == 0) {
-        LoadCarry(block, carry);
-      } else {
-        while (!ready[task - blocks].load(std::memory_order_acquire)) {
-          std::this_thread::yield();
-        }
-      }
-      for (int64_t c = 0; c < block.columns; ++c) {
-        next_carry[c] = transition[c].Apply(carry[c]);
-      }
-      if (index + 1 == chunks) StoreCarry(block, next_carry);
-      ready[task].store(true, std::memory_order_release);
-      Scan(block, carry);
-    });
-  }
+  // Of the block that a task is at.
+  struct Scratch {
+    explicit Scratch(const Plan& plan)
+        : carry(new A[plan.block_columns]),
+          transition(plan.chunks > 1 ? new Transition<A>[plan.block_columns] : nullptr) {}
+    std::unique_ptr<A[]> carry;
+    std::unique_ptr<Transition<A>[]> transition;
+  };
 
   static int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-  Block BlockAt(int64_t index, int64_t blocks_per_slice, int64_t width) const {
-    const int64_t first = index % blocks_per_slice * width;
-    return {index / blocks_per_slice * problem_.inner + first,
-            std::min(width, problem_.inner - first), 0, problem_.steps};
+  // Cutting the steps computes everything twice, which pays when it employs threads that the
+  // columns alone would leave idle, and enough of them.
+  Algorithm Choose(int threads) const {
+    const int64_t row_bytes = problem_.inner * sizeof(T);
+    const int64_t blocks = problem_.outer * CeilDiv(row_bytes, Tuning::kMinBlockRowBytes);
+    return threads >= 3 * blocks ? Algorithm::kParallel : Algorithm::kSerial;
+  }
+
+  // Block widths are a function of the problem and the thread count; results are not.
+  Plan SerialPlan(int threads) const {
+    const int64_t min_columns = std::max<int64_t>(1, Tuning::kMinBlockRowBytes / sizeof(T));
+    const int64_t share = CeilDiv(problem_.inner, CeilDiv(threads, problem_.outer));
+    const int64_t columns = std::min(
+        {CeilDiv(share, min_columns) * min_columns, Tuning::kMaxBlockColumns, problem_.inner});
+    return {problem_.steps, 1, columns, CeilDiv(problem_.inner, columns)};
+  }
+
+  Plan ParallelPlan() const {
+    const int64_t columns = std::min(problem_.inner, Tuning::kMaxReducedColumns);
+    const int64_t steps = std::max<int64_t>(
+        1, std::min(CeilDiv(problem_.steps, 2), Tuning::kChunkBytes / (columns * kElementBytes)));
+    return {steps, std::max<int64_t>(1, CeilDiv(problem_.steps, steps)), columns,
+            CeilDiv(problem_.inner, columns)};
+  }
+
+  Block BlockAt(const Plan& plan, int64_t chunk, int64_t column_block) const {
+    const int64_t slice = column_block / plan.slice_blocks;
+    const int64_t column = column_block % plan.slice_blocks * plan.block_columns;
+    const int64_t step = chunk * plan.chunk_steps;
+    return {slice * problem_.inner + column, std::min(plan.block_columns, problem_.inner - column),
+            step, std::min(plan.chunk_steps, problem_.steps - step)};
+  }
+
+  void ScanAll(const Block& block, Scratch* scratch) const {
+    A* carry = scratch->carry.get();
+    LoadCarry(block, carry);
+    Scan(block, carry);
+    StoreCarry(block, carry);
+  }
+
+  // handed_over: how many chunks before this one have left their carries in `carries`.
+  void ReduceAndScan(const Block& block, int64_t chunk, bool last, A* carries,
+                     std::atomic<int64_t>* handed_over, Scratch* scratch) const {
+    A* carry = scratch->carry.get();
+    const Transition<A>* transition = scratch->transition.get();
+    Reduce(block, scratch->transition.get());
+    if (chunk == 0) {
+      LoadCarry(block, carry);
+    } else {
+      while (handed_over->load(std::memory_order_acquire) < chunk) std::this_thread::yield();
+      std::copy_n(carries, block.columns, carry);
+    }
+    for (int64_t c = 0; c < block.columns; ++c) carries[c] = transition[c].Apply(carry[c]);
+    if (last) StoreCarry(block, carries);
+    handed_over->store(chunk + 1, std::memory_order_release);
+    Scan(block, carry);
   }
 
   // Offset of the block's first element, processing order, in every step array.
@@ -180,69 +215,48 @@ class Engine {
   }
 
   // Each pass is compiled once for every instruction set and picked at run time.
-  void Scan(const Block& block, A* carry) const {
-    ForThisProcessor([&]() TF_PLR_INLINE_LAMBDA { ScanRows(block, carry); });
-  }
+  void Scan(const Block& block, A* carry) const { Walk<ScanPass>(block, carry); }
   void Reduce(const Block& block, Transition<A>* transition) const {
-    ForThisProcessor([&]() TF_PLR_INLINE_LAMBDA { ReduceRows(block, transition); });
+    std::fill_n(transition, block.columns, Transition<A>::Identity());
+    Walk<ReducePass>(block, transition);
   }
 
-  TF_PLR_INLINE void ScanRows(const Block& block, A* carry) const {
-    ForEachRow(block, [&](const T* const(&in)[Cell::kInputs], T* const(&out)[Cell::kOutputs])
-                          TF_PLR_INLINE_LAMBDA {
-#pragma GCC ivdep
-                            for (int64_t c = 0; c < block.columns; ++c) {
-                              A values[Cell::kInputs], results[Cell::kOutputs];
-                              for (int k = 0; k < Cell::kInputs; ++k) values[k] = A(in[k][c]);
-                              const A before = carry[c];
-                              const A after = Cell::Step(values).Apply(before);
-                              Cell::Emit(values, before, after, results);
-                              for (int k = 0; k < Cell::kOutputs; ++k) out[k][c] = T(results[k]);
-                              carry[c] = after;
-                            }
-                          });
-  }
-
-  TF_PLR_INLINE void ReduceRows(const Block& block, Transition<A>* transition) const {
-    for (int64_t c = 0; c < block.columns; ++c) {
-      transition[c] = Transition<A>::Identity();
+  template <template <typename> class Pass, typename Carry>
+  void Walk(const Block& block, Carry* carry) const {
+    const auto walk = [&](const Rows<Cell, T>& rows) {
+      ForThisProcessor([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
+        RowWalker<Cell, T, A, Pass, LanesOf<A>(register_bytes)>::Walk(rows, carry);
+      });
+    };
+    Rows<Cell, T> rows = RowsOf(block);
+    if constexpr (Cell::kLookahead >= 0) {
+      const bool has_last = block.steps > 0 && block.first_step + block.steps == problem_.steps;
+      rows.count -= has_last;
+      walk(rows);
+      if (has_last) walk(LastRow(block));
+    } else {
+      walk(rows);
     }
-    ForEachRow(block, [&](const T* const(&in)[Cell::kInputs], T* const(&)[Cell::kOutputs])
-                          TF_PLR_INLINE_LAMBDA {
-#pragma GCC ivdep
-                            for (int64_t c = 0; c < block.columns; ++c) {
-                              A values[Cell::kInputs];
-                              for (int k = 0; k < Cell::kStepInputs; ++k) values[k] = A(in[k][c]);
-                              transition[c] = Compose(transition[c], Cell::Step(values));
-                            }
-                          });
   }
 
-  // Calls row(in, out) with the arrays' rows, in processing order.
-  template <typename Row>
-  TF_PLR_INLINE void ForEachRow(const Block& block, const Row& row) const {
-    const T* in[Cell::kInputs];
-    T* out[Cell::kOutputs];
-    int64_t offset = OffsetOf(block);
-    for (int64_t step = block.first_step; step < block.first_step + block.steps; ++step) {
-      for (int k = 0; k < Cell::kInputs; ++k) {
-        in[k] = arrays_.inputs[k] + offset;
-      }
-      for (int k = 0; k < Cell::kOutputs; ++k) {
-        out[k] = arrays_.outputs[k] + offset;
-      }
-      if constexpr (Cell::kLookahead >= 0) {
-        if (step + 1 < problem_.steps) {
-          in[Cell::kLookahead] += row_stride_;
-        } else if (arrays_.boundary != nullptr) {
-          in[Cell::kLookahead] = arrays_.boundary + block.column;
-        } else {
-          in[Cell::kLookahead] = zeros_.data();
-        }
-      }
-      row(in, out);
-      offset += row_stride_;
-    }
+  Rows<Cell, T> RowsOf(const Block& block) const {
+    Rows<Cell, T> rows;
+    const int64_t offset = OffsetOf(block);
+    for (int k = 0; k < Cell::kInputs; ++k) rows.in[k] = arrays_.inputs[k] + offset;
+    for (int k = 0; k < Cell::kOutputs; ++k) rows.out[k] = arrays_.outputs[k] + offset;
+    if constexpr (Cell::kLookahead >= 0) rows.in[Cell::kLookahead] += row_stride_;
+    rows.stride = row_stride_;
+    rows.count = block.steps;
+    rows.columns = block.columns;
+    return rows;
+  }
+
+  // The one row that looks ahead to the boundary.
+  Rows<Cell, T> LastRow(const Block& block) const {
+    Rows<Cell, T> rows = RowsOf({block.column, block.columns, problem_.steps - 1, 1});
+    rows.in[Cell::kLookahead] =
+        arrays_.boundary == nullptr ? zeros_.data() : arrays_.boundary + block.column;
+    return rows;
   }
 
   const Problem problem_;

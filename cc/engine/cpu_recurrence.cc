@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "cc/engine/cpu_recurrence.h"
 
-#include "Eigen/Core"
 #include "cc/engine/cpu_engine.h"
+#include "cc/engine/half_precision.h"
 
 namespace tf_plr {
 namespace cpu {

@@ -4,6 +4,8 @@
 #ifndef TF_PLR_ENGINE_PROCESSOR_H_
 #define TF_PLR_ENGINE_PROCESSOR_H_
 
+#include <type_traits>
+
 // For functions and lambdas that are to take on the instruction set of the caller.
 #define TF_PLR_INLINE __attribute__((always_inline)) inline
 #define TF_PLR_INLINE_LAMBDA __attribute__((always_inline))
@@ -11,20 +13,25 @@
 namespace tf_plr {
 namespace cpu {
 
+// The size of a SIMD register.
+template <int kBytes>
+using RegisterBytes = std::integral_constant<int, kBytes>;
+
 #if defined(__x86_64__)
 
 template <typename Body>
 __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))) void RunWithAvx512(
     const Body& body) {
-  body();
+  body(RegisterBytes<64>());
 }
 
 template <typename Body>
 __attribute__((target("avx2,fma"))) void RunWithAvx2(const Body& body) {
-  body();
+  body(RegisterBytes<32>());
 }
 
-// Body: a lambda marked TF_PLR_INLINE_LAMBDA that calls TF_PLR_INLINE functions only.
+// Body: a lambda marked TF_PLR_INLINE_LAMBDA that takes a RegisterBytes and calls TF_PLR_INLINE
+// functions only.
 template <typename Body>
 void ForThisProcessor(const Body& body) {
   static const bool avx512 =
@@ -33,14 +40,14 @@ void ForThisProcessor(const Body& body) {
   static const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (avx512) return RunWithAvx512(body);
   if (avx2) return RunWithAvx2(body);
-  body();
+  body(RegisterBytes<16>());
 }
 
 #else
 
 template <typename Body>
 void ForThisProcessor(const Body& body) {
-  body();
+  body(RegisterBytes<16>());
 }
 
 #endif
