@@ -15,7 +15,8 @@
 //
 // The carry into a tile comes in one of two ways (Schedule):
 //   kStream    a block walks along its chains, so the carry is at hand;
-//   kLookBack  a chain's tiles are spread over all blocks; carries pass through status words in
+//   kLookBack  (Layout::kContiguous only; rows look back in gpu_register_tiles.cuh)
+//              a chain's tiles are spread over all blocks; carries pass through status words in
 //              device memory. Tiles come in segments of kSegment. A tile publishes its transition;
 //              the last of a segment publishes the segment's, and, once known, the state after it.
 //              A tile's carry is the state before its segment, taken through the transitions of

@@ -8,6 +8,7 @@
 
 #include "cc/engine/gpu_engine.cuh"
 #include "cc/engine/gpu_recurrence.h"
+#include "cc/engine/gpu_register_tiles.cuh"
 
 namespace tf_plr {
 namespace gpu {
@@ -52,6 +53,12 @@ inline int PowerOfTwoFrom(int64_t n, int most) {
   return power;
 }
 
+// To hand a type to a generic lambda.
+template <typename Type>
+struct TypeTag {
+  using type = Type;
+};
+
 template <typename Cell, typename T>
 class Plan {
  public:
@@ -63,20 +70,27 @@ class Plan {
     contiguous_ = problem.inner < 32;
     vector_ = !contiguous_ && sizeof(T) == 2 && RowsAreAligned(2 * sizeof(T)) ? 2 : 1;
     params_.wide_copies = RowsAreAligned(16);
-    const int64_t widest_chains = problem.outer * CeilDiv(problem.inner, kWarp * vector_);
-    params_.lanes = contiguous_                  ? PowerOfTwoFrom(problem.inner, kWarp)
-                    : tuning.lanes               ? tuning.lanes
-                    : widest_chains < kFewChains ? kWarp / 2
-                                                 : kWarp;
+    params_.lanes = contiguous_    ? PowerOfTwoFrom(problem.inner, kWarp)
+                    : tuning.lanes ? tuning.lanes
+                                   : kWarp;
     params_.column_tiles = CeilDiv(problem.inner, params_.lanes * vector_);
     params_.chains = problem.outer * params_.column_tiles;
 
     Cut(algorithm, tuning);
   }
 
-  size_t workspace_bytes() const { return look_back_ ? StatusBytes() + sizeof(StatusWord) : 0; }
+  size_t workspace_bytes() const {
+    if (!look_back_) return 0;
+    return contiguous_ ? StatusBytes() + sizeof(StatusWord) : WithTile([this](auto tile) {
+      return TileStatusBytes<typename decltype(tile)::type>();
+    });
+  }
 
   cudaError_t Launch(void* workspace, cudaStream_t stream) {
+    if (look_back_ && !contiguous_) {
+      return WithTile(
+          [&](auto tile) { return LaunchTiles<typename decltype(tile)::type>(workspace, stream); });
+    }
     if (look_back_) {
       params_.status = static_cast<StatusWord*>(workspace);
       params_.next_tile =
@@ -85,10 +99,16 @@ class Plan {
       if (error != cudaSuccess) return error;
     }
     if constexpr (sizeof(T) == 2) {
-      if (vector_ == 2) return LaunchAs<Layout::kRows, 2>(stream);
+      if (vector_ == 2) {
+        return LaunchKernel<Traits<Cell, T, Layout::kRows, Schedule::kStream, 2>>(stream);
+      }
     }
-    return contiguous_ ? LaunchAs<Layout::kContiguous, 1>(stream)
-                       : LaunchAs<Layout::kRows, 1>(stream);
+    if (!contiguous_) {
+      return LaunchKernel<Traits<Cell, T, Layout::kRows, Schedule::kStream, 1>>(stream);
+    }
+    return look_back_
+               ? LaunchKernel<Traits<Cell, T, Layout::kContiguous, Schedule::kLookBack, 1>>(stream)
+               : LaunchKernel<Traits<Cell, T, Layout::kContiguous, Schedule::kStream, 1>>(stream);
   }
 
  private:
@@ -98,8 +118,6 @@ class Plan {
         threads_);
   }
 
-  // With fewer, chains are made narrower, for the sake of shorter look-backs.
-  static constexpr int64_t kFewChains = 64;
   // Smaller problems are cut into smaller tiles, so that all multiprocessors have some.
   static constexpr int64_t kSmallBytes = 8 << 20;
 
@@ -126,7 +144,8 @@ class Plan {
     const int64_t steps = params_.problem.steps;
     const bool few_streams = params_.chains < 2 * limits_.multiprocessors;
     look_back_ = algorithm == Algorithm::kParallel ||
-                 (algorithm == Algorithm::kAuto && params_.chains < limits_.multiprocessors);
+                 (algorithm == Algorithm::kAuto &&
+                  params_.chains < (contiguous_ ? 1 : 2) * limits_.multiprocessors);
 
     const bool half_blocks = problem_bytes() < kSmallBytes ||
                              (!look_back_ && (contiguous_ || (few_streams && Cell::kInputs == 2)));
@@ -171,10 +190,46 @@ class Plan {
            kStatusWords<Accumulator<T>> * sizeof(StatusWord);
   }
 
-  template <Layout kLayout, int kVector>
-  cudaError_t LaunchAs(cudaStream_t stream) const {
-    return look_back_ ? LaunchKernel<Traits<Cell, T, kLayout, Schedule::kLookBack, kVector>>(stream)
-                      : LaunchKernel<Traits<Cell, T, kLayout, Schedule::kStream, kVector>>(stream);
+  // ---- Register tiles: rows, looking back ----
+
+  template <typename Function>
+  auto WithTile(const Function& function) const {
+    if constexpr (sizeof(T) == 2) {
+      if (vector_ == 2) return function(TypeTag<RegisterTile<Cell, T, 2>>());
+    }
+    return function(TypeTag<RegisterTile<Cell, T, 1>>());
+  }
+
+  template <typename Tile>
+  typename Tile::Params TileParams() const {
+    typename Tile::Params params{};
+    params.problem = params_.problem;
+    params.arrays = params_.arrays;
+    params.column_tiles = CeilDiv(params.problem.inner, Tile::kColumns);
+    params.chains = params.problem.outer * params.column_tiles;
+    params.chain_tiles = CeilDiv(params.problem.steps, Tile::kTileRows);
+    // Half of the blocks that run at a time: what lies further ahead leaves the cache again.
+    params.prefetch_distance =
+        std::max(1, limits_.multiprocessors * Tile::kBlocksPerMultiprocessor / 2);
+    return params;
+  }
+
+  template <typename Tile>
+  size_t TileStatusBytes() const {
+    const auto params = TileParams<Tile>();
+    return (params.chain_tiles + CeilDiv(params.chain_tiles, Tile::kSegment)) * params.chains *
+           Tile::kColumns * kStatusWords<Accumulator<T>> * sizeof(StatusWord);
+  }
+
+  template <typename Tile>
+  cudaError_t LaunchTiles(void* workspace, cudaStream_t stream) const {
+    auto params = TileParams<Tile>();
+    params.status = static_cast<StatusWord*>(workspace);
+    const cudaError_t error = cudaMemsetAsync(workspace, 0, TileStatusBytes<Tile>(), stream);
+    if (error != cudaSuccess) return error;
+    const int64_t tiles = params.chains * params.chain_tiles;
+    ScanTiles<Tile><<<static_cast<unsigned>(tiles), Tile::kThreads, 0, stream>>>(params);
+    return cudaGetLastError();
   }
 
   template <typename Chosen>
