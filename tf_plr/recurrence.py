@@ -135,7 +135,10 @@ def _as_tensor(name, value, dtype):
     try:
         tensor = tf.convert_to_tensor(value, dtype, name=name)
     except (TypeError, ValueError):
-        tensor = tf.convert_to_tensor(value, name=name)  # Of a dtype to complain about.
+        try:
+            tensor = tf.convert_to_tensor(value, name=name)  # Of a dtype to complain about.
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name} must be a tensor, but: {error}") from None
     if tensor.dtype.name not in DTYPES:
         raise TypeError(f"{name} must have a dtype among {DTYPES}, but has {tensor.dtype.name}")
     return tensor

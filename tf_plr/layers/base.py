@@ -2,12 +2,11 @@
 """What all cells and all layers share. A new layer is a new cell: see gilr.py for the shortest."""
 
 import inspect
-import numbers
-import operator
 
 import keras
 from keras import ops
 
+from tf_plr.layers import checks
 from tf_plr.layers.steps import AllSteps, OneStep
 from tf_plr.recurrence import ALGORITHMS
 
@@ -66,18 +65,18 @@ class LinearRecurrentCell(keras.layers.Layer):
                 f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow before importing keras."
             )
         super().__init__(**kwargs)
-        self.units = positive_integer("units", units)
+        self.units = checks.positive_integer("units", units)
         self.activation = keras.activations.get(activation)
         self.recurrent_activation = keras.activations.get(recurrent_activation)
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.forget_bias = float(forget_bias)
+        self.forget_bias = checks.real("forget_bias", forget_bias)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
-        self.dropout = rate("dropout", dropout)
+        self.dropout = checks.rate("dropout", dropout)
         self.layer_normalization = layer_normalization
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -106,7 +105,8 @@ class LinearRecurrentCell(keras.layers.Layer):
         raise NotImplementedError
 
     def call(self, inputs, states, training=False):
-        return self.recur(OneStep(), inputs, list(states), training)
+        states = checks.states_of("states", inputs, states, self.state_size)
+        return self.recur(OneStep(), inputs, states, training)
 
     # Helpers for `build`.
 
@@ -267,13 +267,27 @@ class LinearRecurrentLayer(keras.layers.RNN):
             super().__setattr__(name, value)
 
     def build(self, sequences_shape, initial_state_shape=None):
+        self.input_spec = keras.layers.InputSpec(
+            ndim=3, axes={-1: checks.inputs_of(sequences_shape)}
+        )
         super().build(sequences_shape, initial_state_shape)
         self.state_size = list(self.cell.state_size)  # QRNN's depends on the input.
 
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        if initial_state is not None:
+            if not isinstance(initial_state, (list, tuple)):
+                initial_state = [initial_state]
+            sizes = self.cell.state_size
+            initial_state = checks.states_of("initial_state", sequences, initial_state, sizes)
+        return super().call(sequences, initial_state, mask, training)
+
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """Returns (last output, outputs, last states); called by `keras.layers.RNN.call`."""
-        mask = checked_mask(mask, sequences)
-        self._check_initial_state(initial_state, sequences.shape[0])
+        mask = checks.mask_of(sequences, mask)
+        if self.stateful:  # Where the batch size is not known before.
+            name = "the kept states of a stateful layer"
+            sizes = self.cell.state_size
+            initial_state = checks.states_of(name, sequences, initial_state, sizes)
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
@@ -283,20 +297,6 @@ class LinearRecurrentLayer(keras.layers.RNN):
         if mask is not None:
             outputs = self._mask_outputs(outputs, mask)
         return outputs[:, -1], outputs, states
-
-    def _check_initial_state(self, initial_state, batch_size):
-        sizes = self.cell.state_size
-        if len(initial_state) != len(sizes):
-            raise ValueError(
-                f"initial_state must be a list of {len(sizes)} tensors, but has "
-                f"{len(initial_state)}"
-            )
-        for i, (state, size) in enumerate(zip(initial_state, sizes, strict=True)):
-            if not state.shape.is_compatible_with((batch_size, size)):
-                raise ValueError(
-                    f"initial_state[{i}] must have shape {(batch_size, size)}, but has shape "
-                    f"{tuple(state.shape)}"
-                )
 
     def _mask_outputs(self, outputs, mask):
         """Repeats the last valid output, itself a recurrence; zeros before the first."""
@@ -334,33 +334,3 @@ def _parameters(cls):
 
 def _arguments_section(cls):
     return inspect.getdoc(cls).split("Args:\n")[1]
-
-
-def positive_integer(name, value):
-    try:
-        integer = operator.index(value)
-    except TypeError:
-        integer = 0
-    if integer <= 0 or isinstance(value, bool):
-        raise ValueError(f"{name} must be a positive integer, but is {value!r}")
-    return integer
-
-
-def rate(name, value):
-    if not isinstance(value, numbers.Real) or not 0 <= value < 1:
-        raise ValueError(f"{name} must be in [0, 1), but is {value!r}")
-    return float(value)
-
-
-def checked_mask(mask, sequences):
-    if mask is None:
-        return None
-    mask = ops.convert_to_tensor(mask)
-    if keras.backend.standardize_dtype(mask.dtype) != "bool":
-        raise TypeError(f"mask must be boolean, but has dtype {mask.dtype}")
-    if not mask.shape.is_compatible_with(sequences.shape[:2]):
-        raise ValueError(
-            f"mask must have the shape of sequences without features, {sequences.shape[:2]}, "
-            f"but has shape {mask.shape}"
-        )
-    return mask

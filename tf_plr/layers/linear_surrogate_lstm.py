@@ -4,7 +4,8 @@
 import keras
 from keras import ops
 
-from tf_plr.layers.base import LinearRecurrentCell, LinearRecurrentLayer, rate
+from tf_plr.layers import checks
+from tf_plr.layers.base import LinearRecurrentCell, LinearRecurrentLayer
 
 
 @keras.saving.register_keras_serializable(package="tf_plr")
@@ -31,7 +32,7 @@ class LinearSurrogateLSTMCell(LinearRecurrentCell):
         self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
         self.recurrent_regularizer = keras.regularizers.get(recurrent_regularizer)
         self.recurrent_constraint = keras.constraints.get(recurrent_constraint)
-        self.recurrent_dropout = rate("recurrent_dropout", recurrent_dropout)
+        self.recurrent_dropout = checks.rate("recurrent_dropout", recurrent_dropout)
         self.shift_surrogate = shift_surrogate
 
     @property

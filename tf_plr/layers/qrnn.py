@@ -4,7 +4,8 @@
 import keras
 from keras import ops
 
-from tf_plr.layers.base import LinearRecurrentCell, LinearRecurrentLayer, positive_integer
+from tf_plr.layers import checks
+from tf_plr.layers.base import LinearRecurrentCell, LinearRecurrentLayer
 
 # The gates of each pooling, in the order of their blocks after the candidate's.
 POOLINGS = {"f": ("forget",), "fo": ("forget", "output"), "ifo": ("forget", "output", "input")}
@@ -22,8 +23,8 @@ class QRNNCell(LinearRecurrentCell):
 
     def __init__(self, units, kernel_size=2, activation="tanh", *, pooling="fo", **kwargs):
         super().__init__(units, activation, **kwargs)
-        self.kernel_size = positive_integer("kernel_size", kernel_size)
-        if pooling not in POOLINGS:
+        self.kernel_size = checks.positive_integer("kernel_size", kernel_size)
+        if pooling not in tuple(POOLINGS):
             raise ValueError(f"pooling must be one of {tuple(POOLINGS)}, but is {pooling!r}")
         self.pooling = pooling
         self.blocks = ("candidate", *POOLINGS[pooling])
