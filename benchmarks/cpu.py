@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The op on the CPU against tf.add of the same traffic and the stock ways to write a recurrence.
+"""The op on the CPU against tf.add of the same traffic and other ways to compute a recurrence.
 
     python benchmarks/cpu.py [--threads 2] [--output benchmarks/results/cpu.json]
 
-Every contender is checked against a float64 loop before it is timed; one that is wrong gets no
-time. Contenders take turns, so that a slow moment of the machine hits all of them; times are the
-minimum in milliseconds.
+Three passes: "forward"; "gradient", the reverse pass alone, compared with 5/3 of tf.add's time, as
+it moves five arrays and tf.add three; and "train", forward and gradient. Every contender is checked
+against a float64 loop before it is timed; one that is wrong gets no time. Contenders take turns, so
+that a slow moment of the machine hits all of them; times are the minimum in milliseconds. numba,
+JAX, TensorFlow Probability and SciPy are timed where they are installed. scipy.signal.lfilter has
+one decay for all steps, so it reads one array less.
 """
 
 import argparse
@@ -26,9 +29,16 @@ import numpy as np
 import tensorflow as tf
 
 import tf_plr
+from tf_plr import _library
 
 # [batch, time, features]
-SHAPES = [(1, 4096, 4096), (64, 1024, 256), (1, 65536, 256), (1, 65536, 16), (16, 65536, 1)]
+SHAPES = [
+    (1, 4096, 4096), (64, 1024, 256), (1, 65_536, 256), (1, 65_536, 16), (16, 65_536, 1),
+    (1, 1_048_576, 1),
+]  # fmt: skip
+# Contenders that take seconds for more steps than these, and how many.
+SLOW = {"tf.scan": 100_000, "tf.scan XLA": 100_000}
+DECAY = 0.9  # Of lfilter.
 
 
 def tf_scan(decays, impulses):
@@ -37,36 +47,160 @@ def tf_scan(decays, impulses):
     return tf.transpose(states, [1, 0, 2])
 
 
-def associative_scan(decays, impulses):
-    def compose(first, second):
-        return second[0] * first[0], second[0] * first[1] + second[1]
+def compose(first, second):
+    return second[0] * first[0], second[0] * first[1] + second[1]
 
+
+def keras_scan(decays, impulses):
     return keras.ops.associative_scan(compose, (decays, impulses), axis=1)[1]
 
 
-def contenders():
+def trained(states_of):
+    """(states, d_decays, d_impulses) with the impulses as the gradient of the states."""
+
+    def train(decays, impulses):
+        with tf.GradientTape() as tape:
+            tape.watch([decays, impulses])
+            states = states_of(decays, impulses)
+        return states, *tape.gradient(states, [decays, impulses], output_gradients=impulses)
+
+    return train
+
+
+def tensorflow_ways():
     def op(algorithm):
         return lambda a, x: tf_plr.linear_recurrence(a, x, axis=1, algorithm=algorithm)
 
-    return {
-        "tf.add": tf.add,
+    ways = {
         "tf_plr auto": op("auto"),
         "tf_plr serial": op("serial"),
         "tf_plr parallel": op("parallel"),
         "tf_plr composed": tf.function(op("composed")),
         "tf.scan": tf.function(tf_scan),
         "tf.scan XLA": tf.function(tf_scan, jit_compile=True),
-        "keras associative_scan": tf.function(associative_scan),
+        "keras associative_scan": tf.function(keras_scan),
     }
+    try:
+        from tensorflow_probability import math
+    except ImportError:
+        return ways
+    ways["tfp scan_associative"] = tf.function(
+        lambda a, x: math.scan_associative(compose, (a, x), axis=1)[1]
+    )
+    return ways
+
+
+def contenders(kind):
+    """Functions of TensorFlow tensors (decays, impulses); they wait for their results."""
+    if kind == "gradient":
+        library = _library.load()
+
+        def gradient(algorithm):
+            # The states stand for themselves and for their gradient.
+            return lambda a, x: library.linear_recurrence_grad(
+                a, x, x, [], axis=1, reverse=False, algorithm=algorithm
+            )[:2]
+
+        return {f"tf_plr {name}": gradient(name) for name in ("auto", "serial", "parallel")}
+    ways = tensorflow_ways()
+    if kind == "train":
+        ways = {name: trained(way) for name, way in ways.items()}
+        for name in ("tf_plr composed", "tf.scan", "tf.scan XLA", "keras associative_scan"):
+            ways[name] = tf.function(ways[name], jit_compile=name.endswith("XLA"))
+    ways.update(numba_ways(kind))
+    ways.update(jax_ways(kind))
+    if kind == "forward":
+        ways.update(scipy_ways())
+    return ways
+
+
+def numba_ways(kind):
+    try:
+        from numba import njit
+    except ImportError:
+        return {}
+
+    @njit
+    def states_of(a, x):
+        h = np.empty_like(x)
+        for b in range(a.shape[0]):
+            h[b, 0] = x[b, 0]
+            for t in range(1, a.shape[1]):
+                for c in range(a.shape[2]):
+                    h[b, t, c] = a[b, t, c] * h[b, t - 1, c] + x[b, t, c]
+        return h
+
+    @njit
+    def gradients_of(a, h, d):
+        d_a, d_x = np.zeros_like(a), np.empty_like(a)
+        for b in range(a.shape[0]):
+            d_x[b, -1] = d[b, -1]
+            for t in range(a.shape[1] - 1, 0, -1):
+                for c in range(a.shape[2]):
+                    d_a[b, t, c] = h[b, t - 1, c] * d_x[b, t, c]
+                    d_x[b, t - 1, c] = d[b, t - 1, c] + a[b, t, c] * d_x[b, t, c]
+        return d_a, d_x
+
+    def train(a, x):
+        states = states_of(a, x)
+        return states, *gradients_of(a, states, x)
+
+    way = states_of if kind == "forward" else train
+    return {"numba loop": lambda a, x: way(a.numpy(), x.numpy())}
+
+
+def jax_ways(kind):
+    try:
+        import jax
+    except ImportError:
+        return {}
+
+    def states_of(a, x):
+        return jax.lax.associative_scan(compose, (a, x), axis=1)[1]
+
+    def train(a, x):
+        states, pull_back = jax.vjp(states_of, a, x)
+        return states, *pull_back(x)
+
+    way = jax.jit(states_of if kind == "forward" else train)
+    return {"jax associative_scan": lambda a, x: jax.block_until_ready(way(a.numpy(), x.numpy()))}
+
+
+def scipy_ways():
+    try:
+        from scipy import signal
+    except ImportError:
+        return {}
+    numerator, denominator = np.float32([1]), np.float32([1, -DECAY])
+    return {"scipy lfilter": lambda a, x: signal.lfilter(numerator, denominator, x.numpy(), axis=1)}
 
 
 def exact(decays, impulses):
-    states = np.empty(decays.shape)
-    state = np.zeros_like(states[:, 0])
-    for t in range(decays.shape[1]):
-        state = decays[:, t].astype(np.float64) * state + impulses[:, t]
-        states[:, t] = state
-    return states
+    """(states, d_decays, d_impulses)."""
+    decays, impulses = decays.astype(np.float64), impulses.astype(np.float64)
+    states, d_impulses = impulses.copy(), impulses.copy()
+    for t in range(1, decays.shape[1]):
+        states[:, t] += decays[:, t] * states[:, t - 1]
+    for t in range(decays.shape[1] - 1, 0, -1):
+        d_impulses[:, t - 1] += decays[:, t] * d_impulses[:, t]
+    d_decays = np.zeros_like(states)
+    d_decays[:, 1:] = states[:, :-1] * d_impulses[:, 1:]
+    return states, d_decays, d_impulses
+
+
+def is_right(name, kind, actual, decays, impulses, expected):
+    if name == "scipy lfilter":
+        expected = exact(np.full_like(decays, DECAY), impulses)
+    if kind == "forward":
+        actual, expected = [actual], expected[:1]
+    if kind == "gradient":  # Of the impulses as states.
+        d_decays = np.zeros_like(expected[2])
+        d_decays[:, 1:] = impulses[:, :-1] * expected[2][:, 1:]
+        expected = [d_decays, expected[2]]
+    return all(
+        np.abs(np.asarray(a) - e).max() < 1e-4 * max(1, np.abs(e).max())
+        for a, e in zip(actual, expected, strict=True)
+    )
 
 
 def times(functions, seconds):
@@ -110,6 +244,20 @@ def environment(threads):
     }
 
 
+def small_call_us(calls=2000):
+    """An eager call on 16 x 16, beside tf.add's."""
+    a = tf.fill([16, 16], 0.5)
+    best = {}
+    for _ in range(5):
+        for name, function in {"tf.add": tf.add, "tf_plr": tf_plr.linear_recurrence}.items():
+            start = time.perf_counter()
+            for _ in range(calls):
+                function(a, a)
+            elapsed = (time.perf_counter() - start) / calls * 1e6
+            best[name] = min(best.get(name, elapsed), elapsed)
+    return best
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -118,36 +266,47 @@ def main():
     arguments = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
 
-    result = {"environment": environment(arguments.threads), "dtype": "float32", "forward": []}
+    small = small_call_us()
+    result = {
+        "environment": environment(arguments.threads),
+        "dtype": "float32",
+        "small_call_us": small,
+        "rows": [],
+    }
     print(json.dumps(result["environment"]))
-    print(f"{'batch x time x features':>24} {'contender':>24} {'ms':>10} {'GB/s':>7} {'/ add':>7}")
-    for shape in SHAPES:
-        rng = np.random.default_rng(0)
-        a = tf.constant(rng.uniform(0, 1, shape), tf.float32)
-        x = tf.constant(rng.normal(size=shape), tf.float32)
-        expected = exact(a.numpy(), x.numpy())
-        functions = {}
-        for name, function in contenders().items():
-            right = name == "tf.add" or np.abs(function(a, x) - expected).max() < 1e-4
-            if right:
-                functions[name] = lambda function=function, a=a, x=x: function(a, x)
-            else:
-                print(f"{name} is wrong at {shape}")
-        best = times(functions, arguments.seconds)
-        for name, ms in best.items():
-            gigabytes = 3 * 4 * np.prod(shape) / ms / 1e6
-            ratio = ms / best["tf.add"]
-            label = "x".join(map(str, shape))
-            print(f"{label:>24} {name:>24} {ms:10.3f} {gigabytes:7.1f} {ratio:7.2f}", flush=True)
-            result["forward"].append(
-                {
+    print(f"16 x 16, eager: {small['tf_plr']:.1f} us, tf.add {small['tf.add']:.1f} us")
+    for kind, arrays in (("forward", 3), ("gradient", 5), ("train", 8)):
+        ways = contenders(kind)
+        for shape in SHAPES:
+            rng = np.random.default_rng(0)
+            a = rng.uniform(0, 1, shape).astype(np.float32)
+            x = rng.normal(size=shape).astype(np.float32)
+            expected = exact(a, x)
+            tensors = tf.constant(a), tf.constant(x)
+            functions = {"tf.add": lambda tensors=tensors: tf.add(*tensors)}
+            for name, way in ways.items():
+                if shape[1] > SLOW.get(name, shape[1]):
+                    continue
+                if is_right(name, kind, way(*tensors), a, x, expected):
+                    functions[name] = lambda way=way, tensors=tensors: way(*tensors)
+                else:
+                    print(f"{name} is wrong at {shape}")
+            for name, ms in (best := times(functions, arguments.seconds)).items():
+                moved = 3 if name == "tf.add" else arrays
+                row = {
+                    "pass": kind,
                     "shape": shape,
                     "contender": name,
                     "ms": ms,
-                    "gb_per_s": gigabytes,
-                    "of_add": ratio,
+                    "gb_per_s": moved * 4 * np.prod(shape) / ms / 1e6,
+                    "of_add": ms / best["tf.add"] * 3 / moved,
                 }
-            )
+                result["rows"].append(row)
+                print(
+                    f"{kind:>8} {'x'.join(map(str, shape)):>14} {name:>24} {ms:10.3f} ms "
+                    f"{row['gb_per_s']:7.1f} GB/s {row['of_add']:8.2f} of tf.add's traffic",
+                    flush=True,
+                )
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")
