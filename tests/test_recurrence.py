@@ -217,6 +217,17 @@ def test_nan_and_inf_stay_in_their_column_and_after_their_step(rng, value, shape
         np.testing.assert_allclose(states, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("width", [1, 2, 3, 32, 100])
+def test_serial_multiplies_few_decays(width):
+    """Products of 4 decays of 1e9 fit float32, those of 5 do not; all states are zero."""
+    decays = np.ones((200, width), np.float32)
+    decays[::8] = 1e9
+    states = tf_plr.linear_recurrence(decays, np.zeros_like(decays), algorithm="serial")
+    if "GPU" in states.device:
+        pytest.skip("a GPU multiplies the decays of a tile")
+    assert np.all(states == 0)
+
+
 def test_results_do_not_depend_on_timing(rng):
     arguments = random_arguments(rng, (1, 50_000, 5), 1, "float32", True)
     tensors = to_tensors(arguments, "float32")

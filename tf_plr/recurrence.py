@@ -48,7 +48,8 @@ def linear_recurrence(
         reverse: Whether to run from the end of the axis to its start.
         algorithm: `"serial"` walks through time, in parallel over columns; `"parallel"` also
             splits time, combining products of decays, which may overflow where the states
-            themselves do not if many decays exceed 1; `"auto"` chooses between the two by shape;
+            themselves do not if many decays exceed 1 (`"serial"` combines those of neighbouring
+            steps only, at most 16 on a CPU); `"auto"` chooses between the two by shape;
             `"composed"` uses only stock TensorFlow ops: slower, but the graph runs wherever
             TensorFlow's own ops do, without tf_plr (under XLA with a known number of steps).
 

@@ -85,8 +85,7 @@ class Engine {
       handover.carries.reset(new A[problem_.columns()]);
       handover.chunks.reset(new std::atomic<int64_t>[column_blocks]());
     }
-    // Blocks in the order of time; small ones share a task, each with one before it in time at
-    // most.
+    // Blocks in the order of time. Small ones share a task, but never two of the same columns.
     const int64_t block_bytes = plan.chunk_steps * plan.block_columns * kElementBytes;
     const int64_t task_blocks = std::clamp<int64_t>(
         Tuning::kMinTaskBytes / std::max<int64_t>(1, block_bytes), 1, column_blocks);

@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <type_traits>
 
 #include "cc/engine/monoid.h"
 #include "cc/engine/simd.h"

@@ -15,7 +15,8 @@ namespace gpu {
 struct Half;
 struct BFloat16;
 
-// Compile-time tuning is in Traits (gpu_engine.cuh); this is the rest. 0: chosen by shape.
+// Compile-time tuning is in Traits (gpu_engine.cuh); this is the rest. 0: chosen by shape. Rows
+// that look back (gpu_register_tiles.cuh) take none of it.
 struct Tuning {
   int threads = 0;  // Of a block; a power of two from 32 to 512.
   int lanes = 0;    // Threads of a row of 32 columns or more; a power of two from 8 to 32.

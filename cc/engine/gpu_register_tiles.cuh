@@ -16,8 +16,9 @@
 //              before; and write.
 //
 // While tiles look back no loads would be in flight; so each block also asks the second-level cache
-// for a tile that will be loaded soon. Blocks start in the order of their numbers, so that a
-// tile's predecessors are done or running, and no tile waits for one that cannot start.
+// for a tile that will be loaded soon. It is taken for granted, as in other single-pass scans, that
+// blocks start in the order of their numbers: then a tile's predecessors are done or running, and
+// no tile waits for one that cannot start.
 #ifndef TF_PLR_ENGINE_GPU_REGISTER_TILES_CUH_
 #define TF_PLR_ENGINE_GPU_REGISTER_TILES_CUH_
 
@@ -48,7 +49,7 @@ class RegisterTile {
   static constexpr int kWarps = 8;
   static constexpr int kThreads = kWarps * kWarp;
   // 128 bytes of each input in a thread's registers; half of those of a multiprocessor then hold
-  // inputs.
+  // inputs, if there are two.
   static constexpr int kRows = 128 / (kVector * sizeof(T) < 4 ? 4 : kVector * sizeof(T));
   static constexpr int kTileRows = kWarps * kRows;
   static constexpr int kBlocksPerMultiprocessor = Cell::kInputs == 2 ? 2 : 1;
@@ -191,7 +192,7 @@ class RegisterTile {
     }
   }
 
-  // A thread asks for one cache line of each input.
+  // A thread asks for one cache line of each input; all that are, if rows are aligned to lines.
   __device__ void Prefetch(const Place& place) const {
     constexpr int kLine = 128 / sizeof(T);
     constexpr int kRowLines = kColumns > kLine ? kColumns / kLine : 1;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The 16-bit types on the CPU: in memory only, accumulated in float32, converted by the vector.
-// Integer arithmetic, since not every processor has instructions for it, and since it is exact
-// where the caller has switched float32's subnormal numbers off.
+// Not every processor has instructions for it; and the arithmetic here, on integers and on normal
+// float32 numbers, is exact where the caller has switched float32's subnormal numbers off.
 #ifndef TF_PLR_ENGINE_HALF_PRECISION_H_
 #define TF_PLR_ENGINE_HALF_PRECISION_H_
 
@@ -39,7 +39,6 @@ struct Bits {
 // bfloat16 is the upper half of float32.
 template <int kLanes>
 struct Bfloat16Format : Bits<kLanes> {
-  using typename Bits<kLanes>::Float;
   using typename Bits<kLanes>::Word;
 
   TF_PLR_INLINE static Word Widen(Word narrow) { return narrow << 16; }

@@ -128,7 +128,8 @@ class LinearRecurrentCell(keras.layers.Layer):
             # Once for all blocks: an initializer gives equal shapes equal values.
             bias = ops.convert_to_tensor(self.bias_initializer(shape, dtype=dtype, **kwargs))
             blocks = dict(zip(self.blocks, ops.split(bias, len(self.blocks)), strict=True))
-            blocks[self.forget_block] = ops.full((self.units,), self.forget_bias, dtype=dtype)
+            if self.forget_block is not None:
+                blocks[self.forget_block] = ops.full((self.units,), self.forget_bias, dtype=dtype)
             return ops.concatenate(list(blocks.values()))
 
         return self.add_weight(
@@ -285,7 +286,7 @@ class LinearRecurrentLayer(keras.layers.RNN):
         """Returns (last output, outputs, last states); called by `keras.layers.RNN.call`."""
         mask = checks.mask_of(sequences, mask)
         if self.stateful:  # Where the batch size is not known before.
-            name = "the kept states of a stateful layer"
+            name = "the kept states of a stateful layer: states"
             sizes = self.cell.state_size
             initial_state = checks.states_of(name, sequences, initial_state, sizes)
         if self.go_backwards:
