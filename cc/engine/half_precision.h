@@ -28,7 +28,7 @@ struct Bits {
     std::memcpy(&to, &from, sizeof(to));
     return to;
   }
-  // Word lanes that are all ones where `condition`, a comparison's result, holds.
+  // By lanes; a comparison's result has all bits set where it holds.
   template <typename Condition>
   TF_PLR_INLINE static Word Select(Condition condition, Word yes, Word no) {
     const Word mask = Cast<Word>(condition);

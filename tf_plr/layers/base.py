@@ -269,7 +269,7 @@ class LinearRecurrentLayer(keras.layers.RNN):
 
     def build(self, sequences_shape, initial_state_shape=None):
         self.input_spec = keras.layers.InputSpec(
-            ndim=3, axes={-1: checks.inputs_of(sequences_shape)}
+            ndim=3, axes={-1: checks.features_of(sequences_shape)}
         )
         super().build(sequences_shape, initial_state_shape)
         self.state_size = list(self.cell.state_size)  # QRNN's depends on the input.

@@ -31,8 +31,8 @@ def real(name, value):
     return float(value)
 
 
-def inputs_of(shape):
-    """The number of features."""
+def features_of(shape):
+    """The number of features of inputs of that shape."""
     if shape[-1] is None:
         raise ValueError(f"inputs must have a known number of features, but have shape {shape}")
     return shape[-1]
