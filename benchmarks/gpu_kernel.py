@@ -44,7 +44,6 @@ class Call(ctypes.Structure):
         ("outputs", ctypes.c_void_p * 2),
         *((n, ctypes.c_void_p) for n in ("initial_carry", "final_carry", "boundary")),
         *((name, ctypes.c_void_p) for name in ("workspace", "stream")),
-        *((name, ctypes.c_int) for name in ("threads", "lanes", "stages", "blocks")),
     ]
 
 

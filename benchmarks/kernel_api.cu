@@ -12,7 +12,6 @@ struct Call {
   int reverse, algorithm;
   void *inputs[3], *outputs[2], *initial_carry, *final_carry, *boundary;
   void *workspace, *stream;
-  int threads, lanes, stages, blocks_per_multiprocessor;
 };
 
 template <typename Cell, typename T>
@@ -25,12 +24,11 @@ const char* Run(const Call& call, size_t* workspace_bytes) {
   arrays.final_carry = static_cast<T*>(call.final_carry);
   arrays.boundary = static_cast<T*>(call.boundary);
   const auto algorithm = static_cast<Algorithm>(call.algorithm);
-  const gpu::Tuning tuning{call.threads, call.lanes, call.stages, call.blocks_per_multiprocessor};
   if (workspace_bytes != nullptr) {
-    *workspace_bytes = gpu::WorkspaceBytes(problem, arrays, algorithm, tuning);
+    *workspace_bytes = gpu::WorkspaceBytes(problem, arrays, algorithm);
     return nullptr;
   }
-  return gpu::Run(problem, arrays, algorithm, call.workspace, call.stream, tuning);
+  return gpu::Run(problem, arrays, algorithm, call.workspace, call.stream);
 }
 
 template <typename T>

@@ -33,28 +33,9 @@ __device__ __forceinline__ void CopyAsync(void* to, const void* from) {
 
 __device__ __forceinline__ void CommitCopies() { asm volatile("cp.async.commit_group;"); }
 
-// Waits for all of this thread's committed groups but the last `pending`.
-__device__ __forceinline__ void WaitForCopies(int pending) {
-  switch (pending) {
-    case 0:
-      asm volatile("cp.async.wait_group 0;" ::: "memory");
-      break;
-    case 1:
-      asm volatile("cp.async.wait_group 1;" ::: "memory");
-      break;
-    case 2:
-      asm volatile("cp.async.wait_group 2;" ::: "memory");
-      break;
-    case 3:
-      asm volatile("cp.async.wait_group 3;" ::: "memory");
-      break;
-    case 4:
-      asm volatile("cp.async.wait_group 4;" ::: "memory");
-      break;
-    default:
-      asm volatile("cp.async.wait_group 5;" ::: "memory");
-      break;
-  }
+// Waits for all of this thread's copies.
+__device__ __forceinline__ void WaitForCopies() {
+  asm volatile("cp.async.wait_group 0;" ::: "memory");
 }
 
 // The value of another lane among `mask`, numbered within `width` lanes.

@@ -1,34 +1,22 @@
 // SPDX-License-Identifier: MIT
-// From a problem to a launch: how it is cut into tiles, and in which order blocks take them.
+// From a problem to a launch: which kernel, how the problem is cut into tiles, how many blocks. The
+// constants were tuned on an H100 (benchmarks/gpu_kernel.py).
 #ifndef TF_PLR_ENGINE_GPU_PLAN_CUH_
 #define TF_PLR_ENGINE_GPU_PLAN_CUH_
 
 #include <algorithm>
 #include <utility>
 
-#include "cc/engine/gpu_engine.cuh"
 #include "cc/engine/gpu_recurrence.h"
 #include "cc/engine/gpu_register_tiles.cuh"
+#include "cc/engine/gpu_shared_tiles.cuh"
+#include "cc/engine/gpu_streams.cuh"
 
 namespace tf_plr {
 namespace gpu {
 
-// The storage type that device code uses for an element type of the interface.
-template <typename T>
-struct StorageOf {
-  using type = T;
-};
-template <>
-struct StorageOf<Half> {
-  using type = __half;
-};
-template <>
-struct StorageOf<BFloat16> {
-  using type = __nv_bfloat16;
-};
-
 struct DeviceLimits {
-  int multiprocessors, shared_per_block, shared_per_multiprocessor;
+  int multiprocessors, shared_per_block;
 
   static cudaError_t Read(DeviceLimits* limits) {
     int device;
@@ -36,7 +24,6 @@ struct DeviceLimits {
     const std::pair<int*, cudaDeviceAttr> wanted[] = {
         {&limits->multiprocessors, cudaDevAttrMultiProcessorCount},
         {&limits->shared_per_block, cudaDevAttrMaxSharedMemoryPerBlockOptin},
-        {&limits->shared_per_multiprocessor, cudaDevAttrMaxSharedMemoryPerMultiprocessor},
     };
     for (const auto& [value, attribute] : wanted) {
       if (error == cudaSuccess) error = cudaDeviceGetAttribute(value, attribute, device);
@@ -53,202 +40,183 @@ inline int PowerOfTwoFrom(int64_t n, int most) {
   return power;
 }
 
-// To hand a type to a generic lambda.
-template <typename Type>
-struct TypeTag {
-  using type = Type;
-};
-
+// Whether all rows of all arrays are aligned to `bytes`.
 template <typename Cell, typename T>
-class Plan {
+bool RowsAreAligned(const Problem& problem, const Arrays<Cell, T>& arrays, size_t bytes) {
+  uintptr_t bits = problem.inner * sizeof(T);
+  for (const T* input : arrays.inputs) bits |= reinterpret_cast<uintptr_t>(input);
+  for (const T* output : arrays.outputs) bits |= reinterpret_cast<uintptr_t>(output);
+  return (bits | reinterpret_cast<uintptr_t>(arrays.boundary)) % bytes == 0;
+}
+
+// ---- A plan for each kernel ----
+
+template <typename Kernel>
+class StreamPlan {
  public:
-  Plan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
-       const Tuning& tuning, const DeviceLimits& limits)
-      : limits_(limits) {
+  template <typename Arrays>
+  StreamPlan(const Problem& problem, const Arrays& arrays, const DeviceLimits& limits) {
     params_.problem = problem;
     params_.arrays = arrays;
-    contiguous_ = problem.inner < 32;
-    vector_ = !contiguous_ && sizeof(T) == 2 && RowsAreAligned(2 * sizeof(T)) ? 2 : 1;
-    params_.wide_copies = RowsAreAligned(16);
-    params_.lanes = contiguous_    ? PowerOfTwoFrom(problem.inner, kWarp)
-                    : tuning.lanes ? tuning.lanes
-                                   : kWarp;
-    params_.column_tiles = CeilDiv(problem.inner, params_.lanes * vector_);
+    params_.wide_copies = RowsAreAligned(problem, arrays, 16);
+    params_.column_tiles = CeilDiv(problem.inner, Kernel::kColumns);
     params_.chains = problem.outer * params_.column_tiles;
 
-    Cut(algorithm, tuning);
+    // Small blocks where there is little for each to do.
+    constexpr bool kForward = Kernel::Cell::kInputs == 2;
+    const int64_t bytes = problem.size() * Kernel::Cell::kInputs * sizeof(typename Kernel::T);
+    const bool half_blocks = bytes < (8 << 20) || problem.steps <= (kForward ? 256 : 64) ||
+                             (kForward && params_.chains < 2 * limits.multiprocessors);
+    warps_ = half_blocks ? Kernel::kMaxWarps / 2 : Kernel::kMaxWarps;
+    while (Kernel::SharedBytes(warps_) > static_cast<size_t>(limits.shared_per_block)) warps_ /= 2;
+
+    params_.groups = PowerOfTwoFrom(CeilDiv(problem.steps, Kernel::kRows), warps_);
+    params_.slots = warps_ / params_.groups;
+    params_.chain_tiles = CeilDiv(problem.steps, params_.groups * Kernel::kRows);
+    // Many more blocks than fit even out the load.
+    grid_ = std::min(CeilDiv(params_.chains, params_.slots), int64_t{32} * limits.multiprocessors);
   }
 
-  size_t workspace_bytes() const {
-    if (!look_back_) return 0;
-    return contiguous_ ? StatusBytes() + sizeof(StatusWord) : WithTile([this](auto tile) {
-      return TileStatusBytes<typename decltype(tile)::type>();
-    });
-  }
+  size_t workspace_bytes() const { return 0; }
 
-  cudaError_t Launch(void* workspace, cudaStream_t stream) {
-    if (look_back_ && !contiguous_) {
-      return WithTile(
-          [&](auto tile) { return LaunchTiles<typename decltype(tile)::type>(workspace, stream); });
-    }
-    if (look_back_) {
-      params_.status = static_cast<StatusWord*>(workspace);
-      params_.next_tile =
-          reinterpret_cast<unsigned long long*>(static_cast<char*>(workspace) + StatusBytes());
-      const cudaError_t error = cudaMemsetAsync(workspace, 0, workspace_bytes(), stream);
-      if (error != cudaSuccess) return error;
-    }
-    if constexpr (sizeof(T) == 2) {
-      if (vector_ == 2) {
-        return LaunchKernel<Traits<Cell, T, Layout::kRows, Schedule::kStream, 2>>(stream);
-      }
-    }
-    if (!contiguous_) {
-      return LaunchKernel<Traits<Cell, T, Layout::kRows, Schedule::kStream, 1>>(stream);
-    }
-    return look_back_
-               ? LaunchKernel<Traits<Cell, T, Layout::kContiguous, Schedule::kLookBack, 1>>(stream)
-               : LaunchKernel<Traits<Cell, T, Layout::kContiguous, Schedule::kStream, 1>>(stream);
+  cudaError_t Launch(void*, cudaStream_t stream) const {
+    const auto shared = static_cast<int>(Kernel::SharedBytes(warps_));
+    const cudaError_t error = cudaFuncSetAttribute(
+        ScanStreams<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+    if (error != cudaSuccess) return error;
+    ScanStreams<Kernel><<<static_cast<unsigned>(grid_), warps_ * kWarp, shared, stream>>>(params_);
+    return cudaGetLastError();
   }
 
  private:
-  // Of any instance; they differ in the vector only.
-  int64_t BytesBeforeStages() const {
-    return Block<Traits<Cell, T, Layout::kRows, Schedule::kStream, kMaxVector>>::BytesBeforeStages(
-        threads_);
-  }
-
-  // Smaller problems are cut into smaller tiles, so that all multiprocessors have some.
-  static constexpr int64_t kSmallBytes = 8 << 20;
-
-  int64_t problem_bytes() const {
-    return params_.problem.size() * Cell::kInputs * static_cast<int64_t>(sizeof(T));
-  }
-
-  int rows_of_thread() const {
-    return contiguous_ ? Traits<Cell, T, Layout::kContiguous, Schedule::kStream, 1>::kRows
-                       : Traits<Cell, T, Layout::kRows, Schedule::kStream, 1>::kRows;
-  }
-
-  // Whether all rows of all arrays are aligned to `bytes`.
-  bool RowsAreAligned(size_t bytes) const {
-    uintptr_t bits = params_.problem.inner * sizeof(T);
-    for (const T* input : params_.arrays.inputs) bits |= reinterpret_cast<uintptr_t>(input);
-    for (const T* output : params_.arrays.outputs) bits |= reinterpret_cast<uintptr_t>(output);
-    return (bits | reinterpret_cast<uintptr_t>(params_.arrays.boundary)) % bytes == 0;
-  }
-
-  // Chooses the schedule, the block and the tile, and how much to prefetch. The constants were
-  // tuned on an H100 (benchmarks/gpu_kernel.py).
-  void Cut(Algorithm algorithm, const Tuning& tuning) {
-    const int64_t steps = params_.problem.steps;
-    const bool few_streams = params_.chains < 2 * limits_.multiprocessors;
-    look_back_ = algorithm == Algorithm::kParallel ||
-                 (algorithm == Algorithm::kAuto &&
-                  params_.chains < (contiguous_ ? 1 : 2) * limits_.multiprocessors);
-
-    const bool half_blocks = problem_bytes() < kSmallBytes ||
-                             (!look_back_ && (contiguous_ || (few_streams && Cell::kInputs == 2)));
-    threads_ = tuning.threads ? tuning.threads : half_blocks ? kMaxThreads / 2 : kMaxThreads;
-    while (BytesBeforeStages() + StageBytes() > limits_.shared_per_block) threads_ /= 2;
-    params_.stage_elements = static_cast<int>(StageBytes() / (Cell::kInputs * sizeof(T)));
-
-    const int all_groups = threads_ / params_.lanes;
-    // In Layout::kRows a warp serves one slot, since its lanes copy for each other.
-    const int64_t least_groups = contiguous_ ? 1 : kWarp / params_.lanes;
-    params_.groups =
-        PowerOfTwoFrom(std::max(least_groups, CeilDiv(steps, rows_of_thread())), all_groups);
-    params_.slots = all_groups / params_.groups;
-    params_.chain_tiles = CeilDiv(steps, params_.groups * rows_of_thread());
-    look_back_ = look_back_ && params_.chain_tiles > 1;
-
-    // Where nothing is waited for, blocks beyond those that fit even out the load.
-    const int blocks = tuning.blocks_per_multiprocessor ? tuning.blocks_per_multiprocessor
-                       : look_back_                     ? 2
-                                                        : 4;
-    const int64_t works =
-        look_back_ ? params_.chains * params_.chain_tiles : CeilDiv(params_.chains, params_.slots);
-    grid_ = std::min(works, int64_t{blocks} * limits_.multiprocessors);
-    const int64_t turns = CeilDiv(works, grid_) * (look_back_ ? 1 : params_.chain_tiles);
-    const int64_t room = std::min<int64_t>(limits_.shared_per_block,
-                                           limits_.shared_per_multiprocessor / blocks - (1 << 10));
-    const int64_t fitting = (room - BytesBeforeStages()) / StageBytes();
-    const int64_t wanted = tuning.stages ? tuning.stages : kMaxStages;
-    params_.stages = static_cast<int>(std::max(int64_t{1}, std::min({wanted, turns, fitting})));
-  }
-
-  // Of all inputs, rounded so that every input's part is aligned to 16 bytes.
-  int64_t StageBytes() const {
-    const int64_t columns = contiguous_ ? params_.problem.inner : params_.lanes * vector_;
-    const int64_t elements = threads_ / params_.lanes * rows_of_thread() * columns;
-    return Cell::kInputs * CeilDiv(elements, 16) * 16 * sizeof(T);
-  }
-
-  size_t StatusBytes() const {
-    const int64_t segments = CeilDiv(params_.chain_tiles, kSegment);
-    return (params_.chain_tiles + segments) * params_.chains * params_.lanes * vector_ *
-           kStatusWords<Accumulator<T>> * sizeof(StatusWord);
-  }
-
-  // ---- Register tiles: rows, looking back ----
-
-  template <typename Function>
-  auto WithTile(const Function& function) const {
-    if constexpr (sizeof(T) == 2) {
-      if (vector_ == 2) return function(TypeTag<RegisterTile<Cell, T, 2>>());
-    }
-    return function(TypeTag<RegisterTile<Cell, T, 1>>());
-  }
-
-  template <typename Tile>
-  typename Tile::Params TileParams() const {
-    typename Tile::Params params{};
-    params.problem = params_.problem;
-    params.arrays = params_.arrays;
-    params.column_tiles = CeilDiv(params.problem.inner, Tile::kColumns);
-    params.chains = params.problem.outer * params.column_tiles;
-    params.chain_tiles = CeilDiv(params.problem.steps, Tile::kTileRows);
-    // Half of the blocks that run at a time: what lies further ahead leaves the cache again.
-    params.prefetch_distance =
-        std::max(1, limits_.multiprocessors * Tile::kBlocksPerMultiprocessor / 2);
-    return params;
-  }
-
-  template <typename Tile>
-  size_t TileStatusBytes() const {
-    const auto params = TileParams<Tile>();
-    return (params.chain_tiles + CeilDiv(params.chain_tiles, Tile::kSegment)) * params.chains *
-           Tile::kColumns * kStatusWords<Accumulator<T>> * sizeof(StatusWord);
-  }
-
-  template <typename Tile>
-  cudaError_t LaunchTiles(void* workspace, cudaStream_t stream) const {
-    auto params = TileParams<Tile>();
-    params.status = static_cast<StatusWord*>(workspace);
-    const cudaError_t error = cudaMemsetAsync(workspace, 0, TileStatusBytes<Tile>(), stream);
-    if (error != cudaSuccess) return error;
-    const int64_t tiles = params.chains * params.chain_tiles;
-    ScanTiles<Tile><<<static_cast<unsigned>(tiles), Tile::kThreads, 0, stream>>>(params);
-    return cudaGetLastError();
-  }
-
-  template <typename Chosen>
-  cudaError_t LaunchKernel(cudaStream_t stream) const {
-    const size_t shared =
-        Block<Chosen>::BytesBeforeStages(threads_) + params_.stages * StageBytes();
-    cudaError_t error = cudaFuncSetAttribute(
-        Scan<Chosen>, cudaFuncAttributeMaxDynamicSharedMemorySize, limits_.shared_per_block);
-    if (error != cudaSuccess) return error;
-    Scan<Chosen><<<static_cast<unsigned>(grid_), threads_, shared, stream>>>(params_);
-    return cudaGetLastError();
-  }
-
-  const DeviceLimits limits_;
-  Params<Cell, T> params_{};
-  bool contiguous_, look_back_;
-  int vector_, threads_;
+  typename Kernel::Params params_{};
+  int warps_;
   int64_t grid_;
 };
+
+template <typename Tile>
+class RegisterTilePlan {
+ public:
+  template <typename Arrays>
+  RegisterTilePlan(const Problem& problem, const Arrays& arrays, const DeviceLimits& limits) {
+    params_.problem = problem;
+    params_.arrays = arrays;
+    params_.column_tiles = CeilDiv(problem.inner, Tile::kColumns);
+    params_.chains = problem.outer * params_.column_tiles;
+    params_.chain_tiles = CeilDiv(problem.steps, Tile::kTileRows);
+    // A third of the blocks that run at a time: what lies further ahead leaves the cache again.
+    params_.prefetch_distance = limits.multiprocessors * Tile::kBlocksPerMultiprocessor / 3;
+  }
+
+  int64_t chains() const { return params_.chains; }
+  int64_t chain_tiles() const { return params_.chain_tiles; }
+
+  size_t workspace_bytes() const {
+    return (params_.chain_tiles + CeilDiv(params_.chain_tiles, Tile::kSegment)) * params_.chains *
+           Tile::kColumns * kStatusWords<typename Tile::A> * sizeof(StatusWord);
+  }
+
+  cudaError_t Launch(void* workspace, cudaStream_t stream) {
+    params_.status = static_cast<StatusWord*>(workspace);
+    const cudaError_t error = cudaMemsetAsync(workspace, 0, workspace_bytes(), stream);
+    if (error != cudaSuccess) return error;
+    const int64_t tiles = params_.chains * params_.chain_tiles;
+    ScanTiles<Tile><<<static_cast<unsigned>(tiles), Tile::kThreads, 0, stream>>>(params_);
+    return cudaGetLastError();
+  }
+
+ private:
+  typename Tile::Params params_{};
+};
+
+template <typename Tile>
+class SharedTilePlan {
+ public:
+  template <typename Arrays>
+  SharedTilePlan(const Problem& problem, const Arrays& arrays, const DeviceLimits& limits) {
+    params_.problem = problem;
+    params_.arrays = arrays;
+    params_.lanes = PowerOfTwoFrom(problem.inner, kWarp);
+    const int all_groups = Tile::kThreads / params_.lanes;
+    // Smaller problems are cut into smaller tiles, so that all multiprocessors have some.
+    const int64_t elements =
+        std::min<int64_t>(Tile::kTileElements, CeilDiv(problem.size(), limits.multiprocessors));
+    const int64_t most_rows = Odd(elements / (all_groups * problem.inner));
+    params_.groups = PowerOfTwoFrom(CeilDiv(problem.steps, most_rows), all_groups);
+    params_.rows = std::min(most_rows, Odd(CeilDiv(problem.steps, params_.groups) + 1));
+    params_.slots = all_groups / params_.groups;
+    params_.chain_tiles = CeilDiv(problem.steps, params_.groups * params_.rows);
+    params_.chain_groups = CeilDiv(problem.outer, params_.slots);
+    params_.prefetch_distance = limits.multiprocessors * Tile::kBlocksPerMultiprocessor / 4;
+  }
+
+  int64_t chains() const { return params_.chain_groups; }
+  int64_t chain_tiles() const { return params_.chain_tiles; }
+
+  size_t workspace_bytes() const {
+    if (!Tile::kLookBack) return 0;
+    return (params_.chain_tiles + CeilDiv(params_.chain_tiles, Tile::kTeam)) *
+           params_.problem.columns() * kStatusWords<typename Tile::A> * sizeof(StatusWord);
+  }
+
+  cudaError_t Launch(void* workspace, cudaStream_t stream) {
+    params_.status = static_cast<StatusWord*>(workspace);
+    cudaError_t error = cudaSuccess;
+    if (Tile::kLookBack) error = cudaMemsetAsync(workspace, 0, workspace_bytes(), stream);
+    if (error == cudaSuccess) {
+      error = cudaFuncSetAttribute(ScanSharedTiles<Tile>,
+                                   cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes);
+    }
+    if (error != cudaSuccess) return error;
+    const int64_t blocks = params_.chain_groups * (Tile::kLookBack ? params_.chain_tiles : 1);
+    ScanSharedTiles<Tile>
+        <<<static_cast<unsigned>(blocks), Tile::kThreads, Tile::kSharedBytes, stream>>>(params_);
+    return cudaGetLastError();
+  }
+
+ private:
+  // The largest odd number up to n, at least 1: threads that read shared memory in odd strides meet
+  // in no bank.
+  static int64_t Odd(int64_t n) { return std::max<int64_t>(n - 1, 0) | 1; }
+
+  typename Tile::Params params_{};
+};
+
+// ---- Which kernel ----
+
+// Whether the steps of a chain are spread over blocks. "auto" does so where chains are few.
+template <typename Plan>
+bool SpreadsSteps(Algorithm algorithm, const Plan& plan, int64_t few) {
+  if (plan.chain_tiles() == 1 || algorithm == Algorithm::kSerial) return false;
+  return algorithm == Algorithm::kParallel || plan.chains() < few;
+}
+
+// What `function` returns for the plan of this problem.
+template <typename Cell, typename T, typename Function>
+auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
+              const DeviceLimits& limits, const Function& function) {
+  if (problem.inner < kWarp) {
+    const SharedTilePlan<SharedTile<Cell, T, true>> looking_back(problem, arrays, limits);
+    if (SpreadsSteps(algorithm, looking_back, limits.multiprocessors)) {
+      return function(looking_back);
+    }
+    return function(SharedTilePlan<SharedTile<Cell, T, false>>(problem, arrays, limits));
+  }
+  const auto of_rows = [&](auto vector) {
+    constexpr int kVector = decltype(vector)::value;
+    const RegisterTilePlan<RegisterTile<Cell, T, kVector>> looking_back(problem, arrays, limits);
+    if (SpreadsSteps(algorithm, looking_back, 2 * limits.multiprocessors)) {
+      return function(looking_back);
+    }
+    return function(StreamPlan<Stream<Cell, T, kVector>>(problem, arrays, limits));
+  };
+  if constexpr (sizeof(T) == 2) {
+    if (RowsAreAligned(problem, arrays, 2 * sizeof(T))) {
+      return of_rows(std::integral_constant<int, 2>());
+    }
+  }
+  return of_rows(std::integral_constant<int, 1>());
+}
 
 }  // namespace gpu
 }  // namespace tf_plr

@@ -35,26 +35,24 @@ inline const char* Explain(cudaError_t error) {
 }
 
 template <typename Cell, typename T>
-size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
-                      const Tuning& tuning) {
+size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm) {
   DeviceLimits limits;
   if (problem.size() == 0 || DeviceLimits::Read(&limits) != cudaSuccess) return 0;
-  return Plan<Cell, typename StorageOf<T>::type>(problem, Stored(arrays), algorithm, tuning, limits)
-      .workspace_bytes();
+  return WithPlan(problem, Stored(arrays), algorithm, limits,
+                  [](const auto& plan) { return plan.workspace_bytes(); });
 }
 
 template <typename Cell, typename T>
 const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
-                void* workspace, void* stream, const Tuning& tuning) {
+                void* workspace, void* stream) {
   const auto cuda_stream = static_cast<cudaStream_t>(stream);
   cudaError_t error = cudaSuccess;
   if (problem.size() > 0) {
     DeviceLimits limits;
     error = DeviceLimits::Read(&limits);
     if (error == cudaSuccess) {
-      Plan<Cell, typename StorageOf<T>::type> plan(problem, Stored(arrays), algorithm, tuning,
-                                                   limits);
-      error = plan.Launch(workspace, cuda_stream);
+      error = WithPlan(problem, Stored(arrays), algorithm, limits,
+                       [&](auto plan) { return plan.Launch(workspace, cuda_stream); });
     }
   } else if (arrays.final_carry != nullptr && problem.columns() > 0) {  // No steps.
     const size_t bytes = problem.columns() * sizeof(typename StorageOf<T>::type);
@@ -66,11 +64,9 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
   return error == cudaSuccess ? nullptr : Explain(error);
 }
 
-#define TF_PLR_INSTANTIATE_CELL(Cell, T)                                                    \
-  template size_t WorkspaceBytes(const Problem&, const Arrays<Cell, T>&, Algorithm,         \
-                                 const Tuning&);                                            \
-  template const char* Run(const Problem&, const Arrays<Cell, T>&, Algorithm, void*, void*, \
-                           const Tuning&);
+#define TF_PLR_INSTANTIATE_CELL(Cell, T)                                             \
+  template size_t WorkspaceBytes(const Problem&, const Arrays<Cell, T>&, Algorithm); \
+  template const char* Run(const Problem&, const Arrays<Cell, T>&, Algorithm, void*, void*);
 #define TF_PLR_INSTANTIATE(T)                \
   TF_PLR_INSTANTIATE_CELL(RecurrenceCell, T) \
   TF_PLR_INSTANTIATE_CELL(RecurrenceGradientCell, T)

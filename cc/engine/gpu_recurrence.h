@@ -15,25 +15,15 @@ namespace gpu {
 struct Half;
 struct BFloat16;
 
-// Compile-time tuning is in Traits (gpu_engine.cuh); this is the rest. 0: chosen by shape. Rows
-// that look back (gpu_register_tiles.cuh) take none of it.
-struct Tuning {
-  int threads = 0;  // Of a block; a power of two from 32 to 512.
-  int lanes = 0;    // Threads of a row of 32 columns or more; a power of two from 8 to 32.
-  int stages = 0;   // Tiles of a block in shared memory; 1 to 6.
-  int blocks_per_multiprocessor = 0;
-};
-
 // Device memory that Run needs beside its arguments; 0 where steps are not split.
 template <typename Cell, typename T>
-size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
-                      const Tuning& tuning = {});
+size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm);
 
 // Enqueues Cell over `problem` on `stream` (a cudaStream_t) of the current device. The workspace
 // may hold anything. Returns null, or what went wrong; then nothing may have been computed.
 template <typename Cell, typename T>
 const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
-                void* workspace, void* stream, const Tuning& tuning = {});
+                void* workspace, void* stream);
 
 }  // namespace gpu
 }  // namespace tf_plr

@@ -25,12 +25,10 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
-#include <cstring>
-#include <type_traits>
 
 #include "cc/engine/cells.h"
-#include "cc/engine/gpu_engine.cuh"
 #include "cc/engine/gpu_memory.cuh"
+#include "cc/engine/gpu_types.cuh"
 #include "cc/engine/problem.h"
 
 namespace tf_plr {
@@ -48,11 +46,13 @@ class RegisterTile {
   static constexpr int kColumns = kWarp * kVector;
   static constexpr int kWarps = 8;
   static constexpr int kThreads = kWarps * kWarp;
-  // 128 bytes of each input in a thread's registers; half of those of a multiprocessor then hold
-  // inputs, if there are two.
-  static constexpr int kRows = 128 / (kVector * sizeof(T) < 4 ? 4 : kVector * sizeof(T));
+  // 128 bytes of each input in a thread's registers, or 64, if only so two blocks find room. 16-bit
+  // gradients are better off with one block.
+  static constexpr int kWordBytes = kVector * sizeof(T) < 4 ? 4 : kVector * sizeof(T);
+  static constexpr bool kManyInputs = Cell::kInputs > 2;
+  static constexpr int kRows = (kManyInputs && sizeof(T) > 2 ? 64 : 128) / kWordBytes;
   static constexpr int kTileRows = kWarps * kRows;
-  static constexpr int kBlocksPerMultiprocessor = Cell::kInputs == 2 ? 2 : 1;
+  static constexpr int kBlocksPerMultiprocessor = kManyInputs && sizeof(T) == 2 ? 1 : 2;
   static constexpr int kSegment = 4;
   // Segments that are inspected together.
   static constexpr int kWindow = 8;
@@ -111,27 +111,7 @@ class RegisterTile {
   }
 
  private:
-  // The elements of a lane in one row, in registers of their own, whatever their type.
-  struct alignas(kVector * sizeof(T)) Pack {
-    using Word = std::conditional_t<kVector * sizeof(T) == 2, uint16_t, uint32_t>;
-    Word words[kVector * sizeof(T) / sizeof(Word)];
-
-    __device__ A Get(int v) const {
-      if constexpr (std::is_same_v<T, __nv_bfloat16>) {  // The upper half of a float.
-        return __uint_as_float(v == 0 ? uint32_t{words[0]} << 16 : words[0] & 0xffff0000u);
-      }
-      T values[kVector];
-      memcpy(values, words, sizeof(words));
-      return A(values[v]);
-    }
-    __device__ static Pack Of(const A (&accumulators)[kVector]) {
-      T values[kVector];
-      for (int v = 0; v < kVector; ++v) values[v] = T(accumulators[v]);
-      Pack pack;
-      memcpy(pack.words, values, sizeof(values));
-      return pack;
-    }
-  };
+  using Pack = gpu::Pack<T, kVector>;
 
   // Tiles of all chains advance together.
   struct Place {
@@ -160,7 +140,8 @@ class RegisterTile {
 
   // Rows that do not exist are left zero, and not used.
   __device__ void Load(Pack (&values)[Cell::kInputs][kRows]) const {
-    const bool full = rows_ == kRows && first_step_ + kRows < p_.problem.steps;
+    const bool full =
+        rows_ == kRows && (Cell::kLookahead < 0 || first_step_ + kRows < p_.problem.steps);
 #pragma unroll
     for (int k = 0; k < Cell::kInputs; ++k) {
       const T* from = p_.arrays.inputs[k] + offset_;
@@ -342,7 +323,7 @@ class RegisterTile {
         for (int v = 0; v < kVector; ++v) {
           A in[Cell::kInputs], out[Cell::kOutputs];
 #pragma unroll
-          for (int k = 0; k < Cell::kInputs; ++k) in[k] = values[k][row].Get(v);
+          for (int k = 0; k < Cell::kInputs; ++k) in[k] = values[k][row].Anew().Get(v);
           const A before = state[v];
           state[v] = Cell::Step(in).Apply(before);
           Cell::Emit(in, before, state[v], out);

@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: MIT
+// Few columns on a GPU: a kernel for problems whose rows are shorter than a warp, as where time is
+// the last axis.
+//
+// A tile then is one piece of memory, all columns of some rows, which a block copies to shared
+// memory as it lies, and whose outputs it copies back. In between, each thread works on
+// consecutive rows of one column:
+//
+//   reduce     its rows to one transition; these are scanned over the threads of the column;
+//   carry      the state before the tile is at hand (the block walks along its chains), or is
+//              looked back for (the chain's tiles are spread over all blocks);
+//   scan       its rows, from the carry taken through the transitions before them.
+//
+// A chain is all columns of one outer slice. Short chains share a tile, each in a slot of its own.
+//
+// Looking back: tiles come in segments of kTeam. A tile publishes its transition; the last of a
+// segment publishes the segment's, and, once known, the state after it. The carry into a tile is
+// the state before its segment, taken through the transitions of the segment's earlier tiles; the
+// state before a segment is the nearest one published, taken through the transitions of the
+// segments in between. Every state so has one order of combination, whatever is found published: no
+// timing changes a bit of the result. It is taken for granted, as in other single-pass scans, that
+// blocks start in the order of their numbers: then a tile's predecessors are done or running, and
+// no tile waits for one that cannot start.
+//
+// While a block does not copy, others of the same multiprocessor do, and each has asked the
+// second-level cache for a tile that will be copied soon.
+#ifndef TF_PLR_ENGINE_GPU_SHARED_TILES_CUH_
+#define TF_PLR_ENGINE_GPU_SHARED_TILES_CUH_
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "cc/engine/cells.h"
+#include "cc/engine/gpu_memory.cuh"
+#include "cc/engine/gpu_types.cuh"
+#include "cc/engine/problem.h"
+
+namespace tf_plr {
+namespace gpu {
+
+template <typename CellType, typename Element, bool kLookBackValue>
+class SharedTile {
+ public:
+  using Cell = CellType;
+  using T = Element;
+  using A = Accumulator<T>;
+  static constexpr bool kLookBack = kLookBackValue;
+
+  static constexpr int kThreads = 256;
+  static constexpr int kWarps = kThreads / kWarp;
+  static constexpr int kBlocksPerMultiprocessor = 3;
+  // Of all inputs.
+  static constexpr int kTileBytes = 72 << 10;
+  static constexpr int kTileElements = kTileBytes / (Cell::kInputs * sizeof(T));
+  // Tiles of a segment, and lanes that look back for one column: one for each.
+  static constexpr int kTeam = 16;
+  static_assert(kWarps <= kTeam, "a team holds the transitions of all warps");
+  static_assert(Cell::kOutputs <= Cell::kStepInputs, "outputs take the place of inputs");
+
+  struct Params {
+    Problem problem;
+    Arrays<Cell, T> arrays;
+    int lanes;             // Of a row: a power of two, at least its columns.
+    int groups;            // Of threads that share a column of a tile; a power of two.
+    int rows;              // Of a thread.
+    int slots;             // Chains in a tile; more than one only if the tile has all their steps.
+    int64_t chain_tiles;   // Tiles of a chain.
+    int64_t chain_groups;  // The chains of a block are one group.
+    int64_t prefetch_distance;  // In tiles, by number.
+    StatusWord* status;         // [chain_tiles and then segments, chains, columns, kStatusWords]
+  };
+
+  struct Shared {
+    Transition<A> of_warp[kWarps][kWarp];  // By slot of the warp, and column.
+    A carry[kWarp];                        // Into the tile, if looked back for.
+  };
+
+  // One input of a tile, at the offset within 16 bytes that it has in memory.
+  static constexpr int kStageBytes = (kTileElements * sizeof(T) + 15) / 16 * 16 + 16;
+  static constexpr int kSharedBytes = (sizeof(Shared) + 15) / 16 * 16 + Cell::kInputs * kStageBytes;
+
+  __device__ SharedTile(const Params& params, char* shared)
+      : p_(params),
+        shared_(*reinterpret_cast<Shared*>(shared)),
+        stages_(shared + (sizeof(Shared) + 15) / 16 * 16),
+        warp_(threadIdx.x / kWarp),
+        lane_(threadIdx.x % kWarp),
+        column_(threadIdx.x & (p_.lanes - 1)),
+        group_(static_cast<int>(threadIdx.x) / p_.lanes & (p_.groups - 1)),
+        slot_(static_cast<int>(threadIdx.x) / p_.lanes / p_.groups),
+        groups_in_warp_(min(p_.groups, kWarp / p_.lanes)),
+        warps_in_chain_(max(1, p_.groups * p_.lanes / kWarp)) {}
+
+  __device__ void Run() {
+    if constexpr (kLookBack) {
+      // Tiles of all chains advance together.
+      const int64_t ahead = blockIdx.x + p_.prefetch_distance;
+      tile_ = blockIdx.x / p_.chain_groups;
+      chain_ = blockIdx.x - tile_ * p_.chain_groups;
+      const int64_t tile_ahead = ahead / p_.chain_groups;
+      RunTile(PieceOf(ahead - tile_ahead * p_.chain_groups, tile_ahead));
+    } else {
+      chain_ = int64_t{blockIdx.x} * p_.slots;
+      const int64_t chain_ahead = chain_ + p_.prefetch_distance * p_.slots;
+      for (tile_ = 0; tile_ < p_.chain_tiles; ++tile_) {
+        const bool last = tile_ + 1 == p_.chain_tiles;
+        RunTile(last ? PieceOf(chain_ahead, 0) : PieceOf(chain_, tile_ + 1));
+      }
+    }
+  }
+
+ private:
+  // A tile as it lies in memory.
+  struct Piece {
+    int64_t offset;
+    int rows;    // Of one slot.
+    int length;  // 0 if there is no such tile.
+  };
+
+  __device__ Piece PieceOf(int64_t chain, int64_t tile) const {
+    const Problem& problem = p_.problem;
+    if (chain >= problem.outer || tile >= p_.chain_tiles) return {0, 0, 0};
+    const int64_t tile_rows = p_.groups * p_.rows;
+    const int64_t begin = tile * tile_rows;
+    const int64_t end = min(begin + tile_rows, problem.steps);
+    const int64_t first_row = problem.reverse ? problem.steps - end : begin;
+    const int64_t chains = min(int64_t{p_.slots}, problem.outer - chain);
+    return {(chain * problem.steps + first_row) * problem.inner, static_cast<int>(end - begin),
+            static_cast<int>(chains * (end - begin) * problem.inner)};
+  }
+
+  // This thread's rows of a tile.
+  struct Part {
+    int rows;      // 0 if the column or the chain does not exist, or has ended.
+    bool is_last;  // The chain ends with them.
+    int first;     // Element of the first one within the piece.
+    int stride;    // From row to row, in processing order.
+  };
+
+  __device__ Part PartOf(const Piece& piece) const {
+    const int inner = static_cast<int>(p_.problem.inner);
+    const int first_row = group_ * p_.rows;
+    Part part;
+    const bool exists = column_ < inner && chain_ + slot_ < p_.problem.outer;
+    part.rows = exists ? max(0, min(piece.rows - first_row, p_.rows)) : 0;
+    part.is_last =
+        part.rows > 0 && tile_ + 1 == p_.chain_tiles && first_row + part.rows == piece.rows;
+    const int row = p_.problem.reverse ? piece.rows - 1 - first_row : first_row;
+    part.first = (slot_ * piece.rows + row) * inner + column_;
+    part.stride = p_.problem.reverse ? -inner : inner;
+    return part;
+  }
+
+  __device__ void RunTile(const Piece& ahead) {
+    const Piece piece = PieceOf(chain_, tile_);
+    CopyIn(piece);
+    Prefetch(ahead);
+    CommitCopies();
+    WaitForCopies();
+    __syncthreads();  // Publishes every thread's copies to all.
+
+    const Part part = PartOf(piece);
+    const Transition<A> own = Reduce(part, piece);
+    const Transition<A> before = ScanOverWarp(own);  // Of this warp's earlier groups.
+    const int in_warp = lane_ / (groups_in_warp_ * p_.lanes) * p_.lanes + column_;
+    if (lane_ / p_.lanes % groups_in_warp_ == groups_in_warp_ - 1) {
+      shared_.of_warp[warp_][in_warp] = Compose(before, own);
+    }
+    __syncthreads();  // Publishes the warps' transitions to all warps.
+    if constexpr (kLookBack) {
+      LookBack();
+      __syncthreads();  // Publishes the carries to all warps.
+      carry_ = shared_.carry[column_];
+    } else if (tile_ == 0) {
+      carry_ = part.rows > 0 ? InitialCarry(chain_ + slot_, column_) : A(0);
+    }
+    A state = carry_;
+    const int first_warp = warp_ / warps_in_chain_ * warps_in_chain_;
+    for (int warp = first_warp; warp < first_warp + warps_in_chain_; ++warp) {
+      if (warp == warp_) state = carry_;
+      carry_ = shared_.of_warp[warp][in_warp].Apply(carry_);
+    }
+    Scan(part, piece, before.Apply(state));
+    __syncthreads();  // Publishes every thread's outputs, in place of inputs, to all.
+    CopyOut(piece);
+    if constexpr (!kLookBack) __syncthreads();  // Everyone has read the outputs.
+  }
+
+  // ---- Between memory and shared memory ----
+
+  // An input of a piece; the lookahead is that of the next row.
+  __device__ const T* InMemory(int input, const Piece& piece) const {
+    const int64_t inner = p_.problem.inner;
+    const int64_t ahead = input == Cell::kLookahead ? (p_.problem.reverse ? -inner : inner) : 0;
+    return p_.arrays.inputs[input] + piece.offset + ahead;
+  }
+
+  // In shared memory; with the same remainder by 16 bytes as in memory.
+  __device__ T* Stage(int input, const Piece& piece) const {
+    const auto address = reinterpret_cast<uintptr_t>(InMemory(input, piece));
+    return reinterpret_cast<T*>(stages_ + input * kStageBytes + address % 16);
+  }
+
+  static constexpr int kPack = 16 / sizeof(T);
+
+  // Elements before the first whole pack.
+  __device__ static int Head(const T* address, int length) {
+    const auto past = static_cast<int>(reinterpret_cast<uintptr_t>(address) % 16 / sizeof(T));
+    return min((kPack - past) % kPack, length);
+  }
+
+  __device__ void CopyIn(const Piece& piece) const {
+#pragma unroll
+    for (int k = 0; k < Cell::kInputs; ++k) {
+      int begin = 0, end = piece.length;
+      if (k == Cell::kLookahead && tile_ + 1 == p_.chain_tiles) {  // Past the last row is none.
+        if (p_.problem.reverse) begin += static_cast<int>(p_.problem.inner);
+        if (!p_.problem.reverse) end -= static_cast<int>(p_.problem.inner);
+      }
+      CopyIn(Stage(k, piece) + begin, InMemory(k, piece) + begin, end - begin);
+    }
+  }
+
+  // All threads together.
+  __device__ static void CopyIn(T* to, const T* from, int length) {
+    const int head = Head(from, length);
+    const int packed = head + (length - head) / kPack * kPack;
+    const int odd = length - packed + head;
+    if (static_cast<int>(threadIdx.x) < odd) {
+      const int thread = threadIdx.x;
+      const int i = thread < head ? thread : packed + thread - head;
+      CopyAsync<sizeof(T)>(to + i, from + i);
+    }
+    for (int i = head + threadIdx.x * kPack; i < packed; i += kThreads * kPack) {
+      CopyAsync<16>(to + i, from + i);
+    }
+  }
+
+  __device__ void CopyOut(const Piece& piece) const {
+#pragma unroll
+    for (int k = 0; k < Cell::kOutputs; ++k) {
+      const T* from = Stage(k, piece);
+      T* to = p_.arrays.outputs[k] + piece.offset;
+      const bool alike =
+          (reinterpret_cast<uintptr_t>(from) - reinterpret_cast<uintptr_t>(to)) % 16 == 0;
+      const int head = alike ? Head(to, piece.length) : piece.length;
+      const int packed = head + (piece.length - head) / kPack * kPack;
+      for (int i = threadIdx.x; i < head; i += kThreads) to[i] = from[i];
+      for (int i = head + threadIdx.x * kPack; i < packed; i += kThreads * kPack) {
+        *reinterpret_cast<uint4*>(to + i) = *reinterpret_cast<const uint4*>(from + i);
+      }
+      for (int i = packed + threadIdx.x; i < piece.length; i += kThreads) to[i] = from[i];
+    }
+  }
+
+  __device__ void Prefetch(const Piece& piece) const {
+    constexpr int kLine = 128 / sizeof(T);
+    for (int i = threadIdx.x * kLine; i < piece.length; i += kThreads * kLine) {
+#pragma unroll
+      for (int k = 0; k < Cell::kInputs; ++k) {
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(p_.arrays.inputs[k] + piece.offset + i));
+      }
+    }
+  }
+
+  // ---- Over the rows of a thread ----
+
+  __device__ Transition<A> Reduce(const Part& part, const Piece& piece) const {
+    const T* from[Cell::kStepInputs];
+#pragma unroll
+    for (int k = 0; k < Cell::kStepInputs; ++k) from[k] = Stage(k, piece) + part.first;
+    Transition<A> own = Transition<A>::Identity();
+#pragma unroll 4
+    for (int row = 0; row < part.rows; ++row) {
+      A in[Cell::kInputs];
+#pragma unroll
+      for (int k = 0; k < Cell::kStepInputs; ++k) in[k] = A(from[k][row * part.stride]);
+      own = Compose(own, Cell::Step(in));
+    }
+    return own;
+  }
+
+  __device__ void Scan(const Part& part, const Piece& piece, A state) const {
+    T* at[Cell::kInputs];
+#pragma unroll
+    for (int k = 0; k < Cell::kInputs; ++k) at[k] = Stage(k, piece) + part.first;
+    const int rows_with_lookahead = part.rows - (part.is_last ? 1 : 0);
+#pragma unroll 4
+    for (int row = 0; row < part.rows; ++row) {
+      A in[Cell::kInputs], out[Cell::kOutputs];
+#pragma unroll
+      for (int k = 0; k < Cell::kInputs; ++k) {
+        if (k != Cell::kLookahead) {
+          in[k] = A(at[k][row * part.stride]);
+        } else {
+          in[k] = row < rows_with_lookahead ? A(at[k][row * part.stride]) : Boundary();
+        }
+      }
+      const A before = state;
+      state = Cell::Step(in).Apply(before);
+      Cell::Emit(in, before, state, out);
+#pragma unroll
+      for (int k = 0; k < Cell::kOutputs; ++k) at[k][row * part.stride] = T(out[k]);
+    }
+    if (part.is_last && p_.arrays.final_carry != nullptr) {
+      p_.arrays.final_carry[(chain_ + slot_) * p_.problem.inner + column_] = T(state);
+    }
+  }
+
+  __device__ A Boundary() const {
+    return p_.arrays.boundary == nullptr
+               ? A(0)
+               : A(p_.arrays.boundary[(chain_ + slot_) * p_.problem.inner + column_]);
+  }
+
+  __device__ A InitialCarry(int64_t chain, int column) const {
+    return p_.arrays.initial_carry == nullptr
+               ? A(0)
+               : A(p_.arrays.initial_carry[chain * p_.problem.inner + column]);
+  }
+
+  // The composition of the transitions of the preceding groups of this chain in this warp.
+  __device__ Transition<A> ScanOverWarp(Transition<A> own) const {
+    const int group = lane_ / p_.lanes % groups_in_warp_;
+    Transition<A> inclusive = own;
+    for (int distance = 1; distance < groups_in_warp_; distance *= 2) {
+      const Transition<A> earlier = Shuffle(inclusive, lane_ - distance * p_.lanes);
+      if (group >= distance) inclusive = Compose(earlier, inclusive);
+    }
+    const Transition<A> exclusive = Shuffle(inclusive, lane_ - p_.lanes);
+    return group == 0 ? Transition<A>::Identity() : exclusive;
+  }
+
+  // ---- Looking back: teams of kTeam lanes take one column each ----
+
+  __device__ void LookBack() const {
+    for (int column = threadIdx.x / kTeam; column < p_.problem.inner; column += kThreads / kTeam) {
+      LookBackInColumn(column);
+    }
+  }
+
+  __device__ void LookBackInColumn(int column) const {
+    const int member = lane_ % kTeam;
+    const int64_t segment = tile_ / kTeam;
+    const int in_segment = tile_ % kTeam;
+    const bool ends_chain = tile_ + 1 == p_.chain_tiles;
+    const bool ends_segment = in_segment == kTeam - 1 && !ends_chain;
+
+    const Transition<A> of_warp =
+        member < warps_in_chain_ ? shared_.of_warp[member][column] : Transition<A>::Identity();
+    const Transition<A> of_tile = FromTeam(ScanOverTeam(of_warp), kTeam - 1);
+    if (member == 0 && !ends_chain) Publish(StatusOf(tile_, column), of_tile, kTransition);
+
+    Transition<A> mine = Transition<A>::Identity();  // Of the member's tile of this segment.
+    if (member < in_segment) {
+      const StatusWord* const words = StatusOf(segment * kTeam + member, column);
+      while (Inspect(words, &mine) == kNothing) {
+      }
+    }
+    if (member == in_segment) mine = of_tile;
+    __syncwarp(TeamMask());
+    const Transition<A> through_mine = ScanOverTeam(mine);
+    const Transition<A> of_segment = FromTeam(through_mine, kTeam - 1);
+    const Transition<A> before_tile = FromTeam(through_mine, max(in_segment - 1, 0));
+    StatusWord* const words = StatusOf(p_.chain_tiles + segment, column);
+    if (member == 0 && ends_segment && segment > 0) Publish(words, of_segment, kTransition);
+
+    A state = segment == 0 ? InitialCarry(chain_, column) : StateBefore(segment, column);
+    if (member == 0 && ends_segment) {
+      Publish(words, Transition<A>{A(0), of_segment.Apply(state)}, kState);
+    }
+    if (in_segment > 0) state = before_tile.Apply(state);
+    if (member == 0) shared_.carry[column] = state;
+  }
+
+  // Member m of a team inspects the m-th segment back.
+  __device__ A StateBefore(int64_t segment, int column) const {
+    const int member = lane_ % kTeam;
+    const bool exists = member < segment;
+    const StatusWord* const words = StatusOf(p_.chain_tiles + segment - 1 - member, column);
+    Transition<A> found = Transition<A>::Identity();
+    int nearest;
+    for (;;) {
+      const uint64_t flag = exists ? Inspect(words, &found) : uint64_t{kNothing};
+      const unsigned shift = lane_ / kTeam * kTeam;
+      const unsigned states = __ballot_sync(TeamMask(), flag == kState) >> shift;
+      const unsigned gaps = __ballot_sync(TeamMask(), flag == kNothing) >> shift;
+      nearest = __ffs(states) - 1;
+      if (nearest >= 0 && (gaps & ((1u << nearest) - 1)) == 0) break;
+    }
+    A state = FromTeam(found, nearest).impulse;
+    for (int i = nearest - 1; i >= 0; --i) state = FromTeam(found, i).Apply(state);
+    return state;
+  }
+
+  __device__ unsigned TeamMask() const { return ((1u << kTeam) - 1) << (lane_ / kTeam * kTeam); }
+
+  __device__ Transition<A> FromTeam(Transition<A> value, int member) const {
+    return Shuffle(value, member, kTeam, TeamMask());
+  }
+
+  // Composes the values of all members up to this one.
+  __device__ Transition<A> ScanOverTeam(Transition<A> value) const {
+    const int member = lane_ % kTeam;
+#pragma unroll
+    for (int distance = 1; distance < kTeam; distance *= 2) {
+      const Transition<A> earlier = FromTeam(value, member - distance);
+      if (member >= distance) value = Compose(earlier, value);
+    }
+    return value;
+  }
+
+  // Segments follow the tiles.
+  __device__ StatusWord* StatusOf(int64_t tile_or_segment, int column) const {
+    return p_.status + ((tile_or_segment * p_.problem.outer + chain_) * p_.problem.inner + column) *
+                           kStatusWords<A>;
+  }
+
+  const Params& p_;
+  Shared& shared_;
+  char* const stages_;
+  const int warp_, lane_;
+  const int column_;
+  const int group_;  // Within the chain.
+  const int slot_;
+  const int groups_in_warp_;  // Of one chain.
+  const int warps_in_chain_;
+  int64_t chain_, tile_;
+  A carry_;
+};
+
+template <typename Tile>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor)
+    ScanSharedTiles(const __grid_constant__ typename Tile::Params params) {
+  extern __shared__ __align__(16) char shared[];
+  Tile(params, shared).Run();
+}
+
+}  // namespace gpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_GPU_SHARED_TILES_CUH_
