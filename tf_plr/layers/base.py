@@ -275,37 +275,30 @@ class LinearRecurrentLayer(keras.layers.RNN):
         self.state_size = list(self.cell.state_size)  # QRNN's depends on the input.
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
+        name = "initial_state"
+        if initial_state is None and self.stateful:
+            name, initial_state = "the kept states of a stateful layer: states", self.states
         if initial_state is not None:
             if not isinstance(initial_state, (list, tuple)):
                 initial_state = [initial_state]
             sizes = self.cell.state_size
-            initial_state = checks.states_of("initial_state", sequences, initial_state, sizes)
+            initial_state = checks.states_of(name, sequences, initial_state, sizes)
         return super().call(sequences, initial_state, mask, training)
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """Returns (last output, outputs, last states); called by `keras.layers.RNN.call`."""
         mask = checks.mask_of(sequences, mask)
-        if self.stateful:  # Where the batch size is not known before.
-            name = "the kept states of a stateful layer: states"
-            sizes = self.cell.state_size
-            initial_state = checks.states_of(name, sequences, initial_state, sizes)
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
-        outputs, states = self.cell.recur(
-            AllSteps(self.algorithm, mask), sequences, initial_state, training
-        )
+        steps = AllSteps(self.algorithm, mask)
+        outputs, states = self.cell.recur(steps, sequences, initial_state, training)
         if mask is not None:
-            outputs = self._mask_outputs(outputs, mask)
+            if self.zero_output_for_mask and self.return_sequences:
+                outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
+            else:
+                outputs = steps.hold(outputs, ops.zeros_like(outputs[:, 0]))
         return outputs[:, -1], outputs, states
-
-    def _mask_outputs(self, outputs, mask):
-        """Repeats the last valid output, itself a recurrence; zeros before the first."""
-        if self.zero_output_for_mask and self.return_sequences:
-            return ops.where(ops.expand_dims(mask, -1), outputs, ops.zeros_like(outputs))
-        nothing = ops.zeros_like(outputs)
-        outputs, _ = AllSteps(self.algorithm, mask).recur(nothing, outputs, nothing[:, 0])
-        return outputs
 
     def get_config(self):
         config = super().get_config()

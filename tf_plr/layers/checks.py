@@ -72,7 +72,8 @@ def _with_shape(name, tensor, shape):
     static = tf.TensorShape([size if isinstance(size, int) else None for size in shape])
     if not tensor.shape.is_compatible_with(static):
         raise ValueError(
-            f"{name} must have shape {tuple(static)}, but has shape {tuple(tensor.shape)}"
+            f"{name} must have shape {tuple(static)}, with the batch size of the inputs, but has "
+            f"shape {tuple(tensor.shape)}"
         )
     if static.is_fully_defined() and tensor.shape.is_fully_defined():
         return tensor

@@ -43,27 +43,39 @@ class AllSteps:
 
     def recur(self, decays, impulses, state):
         if self._mask is not None:
-            decays = ops.where(self._mask, decays, ops.ones_like(decays))
-            impulses = ops.where(self._mask, impulses, ops.zeros_like(impulses))
+            decays = ops.where(self._mask, decays, 1)
+            impulses = ops.where(self._mask, impulses, 0)
         states = linear_recurrence(decays, impulses, state, axis=1, algorithm=self._algorithm)
         return states, states[:, -1]
+
+    def hold(self, inputs, state):
+        """The last valid input at each step; `state` before the first."""
+        decays = ops.cast(ops.logical_not(self._mask), inputs.dtype)
+        decays = ops.broadcast_to(decays, ops.shape(inputs))
+        impulses = ops.where(self._mask, inputs, 0)
+        return linear_recurrence(decays, impulses, state, axis=1, algorithm=self._algorithm)
 
     def previous(self, states, state):
         return ops.concatenate([ops.expand_dims(state, 1), states[:, :-1]], axis=1)
 
     def convolve(self, inputs, kernel, history):
         size, input_dim, _ = kernel.shape
-        if self._mask is None:
-            history = ops.reshape(history, (-1, size - 1, input_dim))
-            padded = ops.concatenate([history, inputs], axis=1)
-            last = ops.reshape(padded[:, 1 - size :], (-1, (size - 1) * input_dim))
-            return ops.conv(padded, kernel, data_format="channels_last"), last
-        # A shift register that moves at valid steps only; its stages from young to old.
+        if self._mask is not None and size > 2:
+            return self._convolve_valid(inputs, kernel, history)
+        if self._mask is not None:  # Only at masked steps, which do not count, is this another x_t.
+            inputs = self.hold(inputs, history)
+        history = ops.reshape(history, (-1, size - 1, input_dim))
+        padded = ops.concatenate([history, inputs], axis=1)
+        last = ops.reshape(padded[:, 1 - size :], (-1, (size - 1) * input_dim))
+        return ops.conv(padded, kernel, data_format="channels_last"), last
+
+    def _convolve_valid(self, inputs, kernel, history):
+        """With a shift register that moves at valid steps only; its stages from young to old."""
         window, last = [inputs], []
-        for state in reversed(ops.split(history, size - 1, axis=-1)):
-            stage, last_state = self.recur(ops.zeros_like(inputs), window[0], state)
+        for state in reversed(ops.split(history, kernel.shape[0] - 1, axis=-1)):
+            stage = self.hold(window[0], state)
             window.insert(0, self.previous(stage, state))
-            last.insert(0, last_state)
+            last.insert(0, stage[:, -1])
         return _matmul_window(window, kernel), ops.concatenate(last, axis=-1)
 
     def drop(self, inputs, rate, seed):
