@@ -46,6 +46,18 @@ $(VENV)/built: $(VENV)/installed $(SOURCES)
 	$(BIN)/pip install -q --no-build-isolation --no-deps -e .
 	touch $@
 
+# The CPU engine without TensorFlow, whose copy of Eigen it takes, for another compiler (CXX) or
+# processor: `make cpu-engine-test CXX="clang++ --target=aarch64-linux-gnu" RUN="qemu-aarch64 -L ..."`.
+EIGEN = $(shell $(BIN)/python -c "import sysconfig; print(sysconfig.get_path('platlib'))")/tensorflow/include
+
+.PHONY: cpu-engine-test
+
+cpu-engine-test: $(VENV)/installed
+	mkdir -p build
+	$(CXX) -std=c++17 -O3 -DNDEBUG -Wall -Wextra -Wno-psabi -I. -isystem $(EIGEN) \
+	  -o build/cpu_engine_test tests/cpu_engine_test.cc cc/engine/cpu_recurrence.cc -pthread
+	$(RUN) build/cpu_engine_test
+
 # The GPU engine without TensorFlow: needs nvcc, and a GPU to run.
 ENGINE := $(wildcard cc/engine/gpu_recurrence_*.cu)
 NVCC_FLAGS := -std=c++17 -O3 -DNDEBUG -lineinfo -I. -arch=native
