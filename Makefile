@@ -60,7 +60,7 @@ cpu-engine-test: $(VENV)/installed
 
 # The GPU engine without TensorFlow: needs nvcc, and a GPU to run.
 ENGINE := $(wildcard cc/engine/gpu_recurrence_*.cu)
-NVCC_FLAGS := -std=c++17 -O3 -DNDEBUG -lineinfo -I. -arch=native
+NVCC_FLAGS := -std=c++17 -O3 -DNDEBUG -lineinfo -I. -arch=native --threads 0
 
 .PHONY: gpu-sanitize gpu-benchmark
 

@@ -7,16 +7,13 @@ Three passes: "forward"; "gradient", the reverse pass alone, compared with 5/3 o
 it moves five arrays and tf.add three; and "train", forward and gradient. Every contender is checked
 against a float64 loop before it is timed; one that is wrong gets no time. Contenders take turns, so
 that a slow moment of the machine hits all of them; times are the minimum in milliseconds. numba,
-JAX, TensorFlow Probability and SciPy are timed where they are installed. scipy.signal.lfilter has
-one decay for all steps, so it reads one array less.
+JAX, TensorFlow Probability, SciPy and PyTorch are timed where they are installed.
+scipy.signal.lfilter has one decay for all steps, so it reads one array less.
 """
 
 import argparse
-import datetime
 import json
 import os
-import platform
-import subprocess
 import time
 from pathlib import Path
 
@@ -27,6 +24,7 @@ os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
 import keras
 import numpy as np
 import tensorflow as tf
+from environment import environment
 
 import tf_plr
 from tf_plr import _library
@@ -115,6 +113,7 @@ def contenders(kind):
     ways.update(jax_ways(kind))
     if kind == "forward":
         ways.update(scipy_ways())
+        ways.update(torch_ways())
     return ways
 
 
@@ -170,6 +169,21 @@ def jax_ways(kind):
     return {"jax associative_scan": lambda a, x: jax.block_until_ready(way(a.numpy(), x.numpy()))}
 
 
+def torch_ways():
+    """accelerated-scan's reference for any device, with the transpositions that it needs."""
+    try:
+        import torch
+        from accelerated_scan.ref import scan
+    except ImportError:
+        return {}
+
+    def states_of(a, x):
+        a, x = (torch.from_numpy(t.numpy()).transpose(1, 2).contiguous() for t in (a, x))
+        return scan(a, x).transpose(1, 2).contiguous().numpy()
+
+    return {"torch accelerated-scan reference": states_of}
+
+
 def scipy_ways():
     try:
         from scipy import signal
@@ -221,31 +235,12 @@ def times(functions, seconds):
     return best
 
 
-def environment(threads):
-    cpu = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent,
-    ).stdout.strip()
-    return {
-        "date": datetime.date.today().isoformat(),
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "tf_plr": tf_plr.__version__,
-        "commit": commit,
-    }
+def copy_gb_per_s(seconds):
+    """Of 64 MiB by one thread, reading and writing counted."""
+    source = np.ones(16 << 20, np.float32)
+    target = np.empty_like(source)
+    ms = times({"copy": lambda: np.copyto(target, source)}, seconds)["copy"]
+    return 2 * source.nbytes / ms / 1e6
 
 
 def small_call_us(calls=2000):
@@ -272,13 +267,15 @@ def main():
 
     small = small_call_us()
     result = {
-        "environment": environment(arguments.threads),
+        "environment": {**environment(), "threads": arguments.threads},
         "dtype": "float32",
         "small_call_us": small,
+        "copy_gb_per_s": copy_gb_per_s(arguments.seconds),
         "rows": [],
     }
     print(json.dumps(result["environment"]))
     print(f"16 x 16, eager: {small['tf_plr']:.1f} us, tf.add {small['tf.add']:.1f} us")
+    print(f"64 MiB copy, one thread: {result['copy_gb_per_s']:.1f} GB/s")
     for kind, arrays in (("forward", 3), ("gradient", 5), ("train", 8)):
         ways = contenders(kind)
         for shape in SHAPES:

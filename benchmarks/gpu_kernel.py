@@ -7,18 +7,22 @@ Each result is checked against a float64 recurrence before it is timed; a wrong 
 Times are those of the kernels in a replayed CUDA graph: the median of several replays of many
 launches, over several sets of arrays where one would fit into the cache. The limit is the better of
 a device-to-device copy and of an add of two arrays into a third, measured in the same process;
-percentages count every input and output once. Peers are timed where they are installed, in the
-layout that they take.
+percentages count every input and output once. Then come peers, where they are installed
+(gpu_peers.py), and "auto" against the better of "serial" and "parallel" on a grid of shapes.
 """
 
 import argparse
 import ctypes
-import datetime
+import itertools
 import json
-import subprocess
+import os
 from pathlib import Path
 
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import gpu_peers
 import torch
+from environment import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 DTYPES = (
@@ -33,6 +37,15 @@ LARGE = [
     (1, 268_435_456, 1),
 ]  # fmt: skip
 ODD = [(3, 50_021, 234), (7, 9973, 100), (5, 65_536, 6)]
+PEER_SHAPES = [
+    (1, 65_536, 1024), (8, 65_536, 768), (8, 4096, 1536), (32, 2048, 1024), (256, 256, 1024),
+    (64, 1024, 256), (1, 65_536, 128), (1, 4096, 128), (1, 256, 128),
+]  # fmt: skip
+GRID = [
+    *itertools.product((1, 8), (16, 256, 4096, 65_536), (4, 32, 96, 256, 768)),
+    *itertools.product((64,), (16, 256, 4096), (4, 32, 96, 256, 768)),
+    *((2, 65_536, features) for features in (4, 32, 96, 256, 768)),
+]
 SMALL = [(1, 65_536, 4), (1, 65_536, 32), (1, 65_536, 128), (1, 4096, 128), (1, 256, 128)]
 
 
@@ -162,52 +175,57 @@ def bench(engine, shape, gradient, dtype, algorithm):
     return us, moved / us / 1e3, workspace
 
 
-def accelerated_scan(shape):
-    """Microseconds in its own layout, and with the transpositions from batch x time x features."""
-    try:
-        from accelerated_scan.warp import scan
-    except ImportError:
-        return None
+def peers(engine, shape):
+    """{name: microseconds} of the forward pass, ours in two layouts and others'."""
     batch, steps, features = shape
-    if steps > 65_536 or steps & (steps - 1) or steps < 32:
-        return None
-    a, x = (torch.rand(batch, features, steps, device="cuda") for _ in range(2))
-    b, y = (torch.rand(shape, device="cuda") for _ in range(2))
+    a, x = torch.rand(shape, device="cuda"), torch.randn(shape, device="cuda")
+    expected = exact(a, x)
+    tolerance = 1e-3 * expected.abs().max()
+    flat = [t.transpose(1, 2).reshape(batch * features, steps, 1).contiguous() for t in (a, x)]
+    found = {}
+    for name, inputs in (("tf_plr", [a, x]), ("tf_plr, time contiguous", flat)):
+        states = torch.empty_like(inputs[0])
+        found[name] = microseconds([engine.launcher(False, inputs, [states], "auto")])
+    for name, peer in gpu_peers.PEERS.items():
+        try:
+            function = peer(a, x)
+            wrong = (function().double() - expected).abs().max()
+        except Exception as error:  # Not installed, or not for this shape.
+            print(f"{name}: {str(error).splitlines()[0][:80]}")
+            continue
+        if wrong < tolerance:
+            found[name] = microseconds([function])
+        else:
+            print(f"{name} is wrong by {wrong:.1e} at {shape}")
+    jax_us = gpu_peers.jax_microseconds(a, x, expected, tolerance)
+    if jax_us is not None:
+        found["jax.lax.associative_scan"] = jax_us
+    return found
 
-    def with_transpositions():
-        states = scan(b.transpose(1, 2).contiguous(), y.transpose(1, 2).contiguous())
-        return states.transpose(1, 2).contiguous()
 
-    if not torch.allclose(with_transpositions().double(), exact(b, y), rtol=1e-3, atol=1e-3):
-        return None
-    return microseconds([lambda: scan(a, x)]), microseconds([with_transpositions])
-
-
-def environment():
-    def output(*command):
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout.strip()
-
-    driver = output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
-    return {
-        "date": datetime.date.today().isoformat(),
-        "gpu": torch.cuda.get_device_name(),
-        "driver": driver,
-        "cuda": torch.version.cuda,
-        "torch": torch.__version__,
-        "commit": output("git", "rev-parse", "--short", "HEAD"),
-    }
+def auto_against_better(engine, gradient, shape):
+    """Microseconds of each algorithm."""
+    found = {}
+    for algorithm in ALGORITHMS:
+        check(engine, shape, gradient, torch.float32, algorithm)
+        found[algorithm] = bench(engine, shape, gradient, torch.float32, algorithm)[0]
+    return found
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--library", type=Path, default=ROOT / "build" / "libtf_plr_kernels.so")
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--commit", help="to record where there is no git")
+    parser.add_argument("--commit", default="", help="to record where there is no git")
     arguments = parser.parse_args()
     engine = Engine(arguments.library)
-    result = {"environment": environment(), "memory_gb_per_s": memory_limit(), "rows": []}
-    if arguments.commit:
-        result["environment"]["commit"] = arguments.commit
+    result = {
+        "environment": environment(arguments.commit),
+        "memory_gb_per_s": memory_limit(),
+        "rows": [],
+        "peers": [],
+        "grid": [],
+    }
     print(json.dumps(result["environment"]), json.dumps(result["memory_gb_per_s"]))
     limit = result["memory_gb_per_s"]["limit"]
     for gradient, dtype in [
@@ -226,22 +244,30 @@ def main():
                     "dtype": str(dtype).removeprefix("torch."), "algorithm": algorithm, "us": us,
                     "gb_per_s": rate, "percent": 100 * rate / limit, "workspace": workspace,
                 }  # fmt: skip
-                if algorithm == "auto" and dtype == torch.float32 and not gradient:
-                    peer = accelerated_scan(shape)
-                    if peer:
-                        row["accelerated_scan_us"], row["accelerated_scan_transposed_us"] = peer
                 result["rows"].append(row)
-                peer = row.get("accelerated_scan_us")
                 print(
                     f"{'x'.join(map(str, shape)):>16} {row['pass']:>8} {row['dtype']:>8} "
-                    f"{algorithm:>8} {us:9.1f} us {rate:6.0f} GB/s {row['percent']:4.0f} %"
-                    + (
-                        f"  accelerated-scan {peer:.1f} us, transposed "
-                        f"{row['accelerated_scan_transposed_us']:.1f} us" if peer else ""
-                    ),
+                    f"{algorithm:>8} {us:9.1f} us {rate:6.0f} GB/s {row['percent']:4.0f} %",
                     flush=True,
-                )  # fmt: skip
+                )
                 torch.cuda.empty_cache()
+    for shape in PEER_SHAPES:
+        found = peers(engine, shape)
+        result["peers"].append({"shape": shape, "us": found})
+        print("x".join(map(str, shape)), {k: round(v, 1) for k, v in found.items()}, flush=True)
+        torch.cuda.empty_cache()
+    for gradient in (False, True):
+        for shape in GRID:
+            found = auto_against_better(engine, gradient, shape)
+            ratio = found["auto"] / min(found["parallel"], found["serial"])
+            kind = "gradient" if gradient else "forward"
+            row = {"shape": shape, "pass": kind, "us": found, "auto_over_better": ratio}
+            result["grid"].append(row)
+            print(
+                f"{'x'.join(map(str, shape)):>16} {kind:>8} auto over the better {ratio:.2f}",
+                {k: round(v, 1) for k, v in found.items()}, flush=True,
+            )  # fmt: skip
+            torch.cuda.empty_cache()
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 

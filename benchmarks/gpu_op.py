@@ -7,7 +7,6 @@ Times are of many calls and one wait, the minimum of several rounds, in microsec
 """
 
 import argparse
-import datetime
 import json
 import os
 import time
@@ -17,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
+from environment import environment
 
 import tf_plr
 
@@ -51,15 +51,7 @@ def main():
     parser.add_argument("--output", type=Path)
     parser.add_argument("--commit", default="")
     arguments = parser.parse_args()
-    details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
-    result = {
-        "environment": {
-            "date": datetime.date.today().isoformat(), "gpu": details["device_name"],
-            "tensorflow": tf.__version__, "tf_plr": tf_plr.__version__,
-            "commit": arguments.commit,
-        },
-        "rows": [],
-    }  # fmt: skip
+    result = {"environment": environment(arguments.commit), "rows": []}
     print(json.dumps(result["environment"]))
     for shape in SHAPES:
         a, x = tf.random.uniform(shape), tf.random.normal(shape)

@@ -10,11 +10,8 @@ timed beside.
 """
 
 import argparse
-import datetime
 import json
 import os
-import platform
-import subprocess
 import time
 from pathlib import Path
 
@@ -23,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import tensorflow as tf
+from environment import environment
 
 import tf_plr
 
@@ -80,36 +78,19 @@ def masked_over_unmasked(layer, calls):
     return best
 
 
-def environment(commit):
-    gpus = tf.config.list_physical_devices("GPU")
-    commit = (
-        commit
-        or subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-        ).stdout.strip()
-    )
-    device = tf.config.experimental.get_device_details(gpus[0])["device_name"] if gpus else "CPU"
-    return {
-        "date": datetime.date.today().isoformat(),
-        "device": device,
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "tf_plr": tf_plr.__version__,
-        "commit": commit,
-        "shape": [BATCH, STEPS, INPUTS, UNITS],
-        "dtype": "float32",
-    }
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path)
     parser.add_argument("--commit", default="")
     parser.add_argument("--steps", type=int, default=10, help="in an epoch")
     arguments = parser.parse_args()
-    result = {"environment": environment(arguments.commit), "fit": [], "mask": []}
+    result = {
+        "environment": environment(arguments.commit),
+        "shape": [BATCH, STEPS, INPUTS, UNITS],
+        "dtype": "float32",
+        "fit": [],
+        "mask": [],
+    }
     print(json.dumps(result["environment"]))
     for name, layer in LAYERS.items():
         for jit_compile in ("auto", True, False):

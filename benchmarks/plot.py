@@ -38,7 +38,7 @@ def series_of(rows, name, value):
 def draw(result, picture):
     rows = result["rows"]
     passes = list(dict.fromkeys(row["pass"] for row in rows))
-    gpu = "gpu" in result["environment"]
+    gpu = "algorithm" in rows[0]
     figure, axes = plt.subplots(1, len(passes), figsize=(8 * len(passes), 9))
     for of_pass, kind in zip(axes, passes, strict=True):
         chosen = [row for row in rows if row["pass"] == kind]

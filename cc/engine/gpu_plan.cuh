@@ -138,9 +138,9 @@ class SharedTilePlan {
     params_.arrays = arrays;
     params_.lanes = PowerOfTwoFrom(problem.inner, kWarp);
     const int all_groups = Tile::kThreads / params_.lanes;
-    // Smaller problems are cut into smaller tiles, so that all multiprocessors have some.
-    const int64_t elements =
-        std::min<int64_t>(Tile::kTileElements, CeilDiv(problem.size(), limits.multiprocessors));
+    // Smaller problems are cut into smaller tiles, so that most multiprocessors have some.
+    const int64_t share = CeilDiv(problem.size(), std::max(1, limits.multiprocessors * 3 / 4));
+    const int64_t elements = std::min<int64_t>(Tile::kTileElements, share);
     const int64_t most_rows = Odd(elements / (all_groups * problem.inner));
     params_.groups = PowerOfTwoFrom(CeilDiv(problem.steps, most_rows), all_groups);
     params_.rows = std::min(most_rows, Odd(CeilDiv(problem.steps, params_.groups) + 1));
@@ -150,7 +150,6 @@ class SharedTilePlan {
     params_.prefetch_distance = limits.multiprocessors * Tile::kBlocksPerMultiprocessor / 4;
   }
 
-  int64_t chains() const { return params_.chain_groups; }
   int64_t chain_tiles() const { return params_.chain_tiles; }
 
   size_t workspace_bytes() const {
@@ -184,29 +183,23 @@ class SharedTilePlan {
 
 // ---- Which kernel ----
 
-// Whether the steps of a chain are spread over blocks. "auto" does so where chains are few.
-template <typename Plan>
-bool SpreadsSteps(Algorithm algorithm, const Plan& plan, int64_t few) {
-  if (plan.chain_tiles() == 1 || algorithm == Algorithm::kSerial) return false;
-  return algorithm == Algorithm::kParallel || plan.chains() < few;
-}
-
-// What `function` returns for the plan of this problem.
+// What `function` returns for the plan of this problem. Steps are spread over blocks as the
+// algorithm says; for "auto" they are always where rows are short, and else where chains are few.
 template <typename Cell, typename T, typename Function>
 auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
               const DeviceLimits& limits, const Function& function) {
+  const bool may_spread = algorithm != Algorithm::kSerial;
   if (problem.inner < kWarp) {
-    const SharedTilePlan<SharedTile<Cell, T, true>> looking_back(problem, arrays, limits);
-    if (SpreadsSteps(algorithm, looking_back, limits.multiprocessors)) {
-      return function(looking_back);
-    }
+    const SharedTilePlan<SharedTile<Cell, T, true>> spread(problem, arrays, limits);
+    if (may_spread && spread.chain_tiles() > 1) return function(spread);
     return function(SharedTilePlan<SharedTile<Cell, T, false>>(problem, arrays, limits));
   }
   const auto of_rows = [&](auto vector) {
     constexpr int kVector = decltype(vector)::value;
-    const RegisterTilePlan<RegisterTile<Cell, T, kVector>> looking_back(problem, arrays, limits);
-    if (SpreadsSteps(algorithm, looking_back, 2 * limits.multiprocessors)) {
-      return function(looking_back);
+    const RegisterTilePlan<RegisterTile<Cell, T, kVector>> spread(problem, arrays, limits);
+    const bool pays = problem.steps > 256 && spread.chains() < 2 * limits.multiprocessors;
+    if (may_spread && spread.chain_tiles() > 1 && (pays || algorithm == Algorithm::kParallel)) {
+      return function(spread);
     }
     return function(StreamPlan<Stream<Cell, T, kVector>>(problem, arrays, limits));
   };
