@@ -79,4 +79,4 @@ build/libtf_plr_kernels.so: benchmarks/kernel_api.cu $(SOURCES)
 	nvcc $(NVCC_FLAGS) -shared -Xcompiler -fPIC -o $@ $< $(ENGINE)
 
 gpu-benchmark: build/libtf_plr_kernels.so
-	python3 benchmarks/gpu_kernel.py
+	python3 benchmarks/gpu_kernel.py $(BENCHMARK_ARGS)

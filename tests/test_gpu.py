@@ -25,12 +25,14 @@ SHAPES = {
     "rows_streamed_many_slots": (700, 16, 96),
     "rows_look_back_one_segment": (1, 3000, 40),
     "rows_look_back_many_segments": (2, 50021, 36),
+    "rows_two_tiles": (2, 400, 40),
     "rows_unaligned": (3, 5003, 35),
     "rows_pairs_of_16_bits": (2, 4100, 66),
-    "contiguous_streamed": (400, 5000, 1),
-    "contiguous_many_slots": (5000, 10, 3),
-    "contiguous_look_back": (1, 300_000, 1),
-    "contiguous_look_back_odd": (5, 40_000, 6),
+    "short_rows_one_tile": (400, 5000, 1),
+    "short_rows_many_slots": (5000, 10, 3),
+    "short_rows_many_tiles": (1, 300_000, 1),
+    "short_rows_odd": (5, 40_000, 6),
+    "short_rows_longest": (3, 9000, 31),
 }
 
 
