@@ -13,7 +13,7 @@ from test_recurrence import random_arguments
 import tf_plr
 
 ALGORITHMS = ("auto", "composed")
-# For an unknown number of steps "composed" is a while loop, of which TensorFlow has no forward mode.
+# For unknown steps "composed" is a while loop, of which TensorFlow has no forward mode.
 in_forward_mode = pytest.mark.parametrize(
     ("algorithm", "mode"),
     [p for p in itertools.product(ALGORITHMS, MODES) if p != ("composed", "unknown_shapes")],
