@@ -146,7 +146,7 @@ class SharedTilePlan {
     params_.rows = std::min(most_rows, Odd(CeilDiv(problem.steps, params_.groups) + 1));
     params_.slots = all_groups / params_.groups;
     params_.chain_tiles = CeilDiv(problem.steps, params_.groups * params_.rows);
-    params_.chain_groups = CeilDiv(problem.outer, params_.slots);
+    params_.chain_sets = CeilDiv(problem.outer, params_.slots);
     params_.prefetch_distance = limits.multiprocessors * Tile::kBlocksPerMultiprocessor / 4;
   }
 
@@ -167,7 +167,7 @@ class SharedTilePlan {
                                    cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes);
     }
     if (error != cudaSuccess) return error;
-    const int64_t blocks = params_.chain_groups * (Tile::kLookBack ? params_.chain_tiles : 1);
+    const int64_t blocks = params_.chain_sets * (Tile::kLookBack ? params_.chain_tiles : 1);
     ScanSharedTiles<Tile>
         <<<static_cast<unsigned>(blocks), Tile::kThreads, Tile::kSharedBytes, stream>>>(params_);
     return cudaGetLastError();

@@ -61,12 +61,12 @@ class SharedTile {
   struct Params {
     Problem problem;
     Arrays<Cell, T> arrays;
-    int lanes;             // Of a row: a power of two, at least its columns.
-    int groups;            // Of threads that share a column of a tile; a power of two.
-    int rows;              // Of a thread.
-    int slots;             // Chains in a tile; more than one only if the tile has all their steps.
-    int64_t chain_tiles;   // Tiles of a chain.
-    int64_t chain_groups;  // The chains of a block are one group.
+    int lanes;            // Of a row: a power of two, at least its columns.
+    int groups;           // Of threads that share a column of a tile; a power of two.
+    int rows;             // Of a thread.
+    int slots;            // Chains in a tile; more than one only if the tile has all their steps.
+    int64_t chain_tiles;  // Tiles of a chain.
+    int64_t chain_sets;   // Of `slots` chains, those of a block.
     int64_t prefetch_distance;  // In tiles, by number.
     StatusWord* status;         // [chain_tiles and then segments, chains, columns, kStatusWords]
   };
@@ -96,10 +96,10 @@ class SharedTile {
     if constexpr (kLookBack) {
       // Tiles of all chains advance together.
       const int64_t ahead = blockIdx.x + p_.prefetch_distance;
-      tile_ = blockIdx.x / p_.chain_groups;
-      chain_ = blockIdx.x - tile_ * p_.chain_groups;
-      const int64_t tile_ahead = ahead / p_.chain_groups;
-      RunTile(PieceOf(ahead - tile_ahead * p_.chain_groups, tile_ahead));
+      tile_ = blockIdx.x / p_.chain_sets;
+      chain_ = blockIdx.x - tile_ * p_.chain_sets;
+      const int64_t tile_ahead = ahead / p_.chain_sets;
+      RunTile(PieceOf(ahead - tile_ahead * p_.chain_sets, tile_ahead));
     } else {
       chain_ = int64_t{blockIdx.x} * p_.slots;
       const int64_t chain_ahead = chain_ + p_.prefetch_distance * p_.slots;
