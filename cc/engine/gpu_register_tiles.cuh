@@ -185,7 +185,7 @@ class RegisterTile {
     const int64_t offset = OffsetOf(place, step) + column;
 #pragma unroll
     for (int k = 0; k < Cell::kInputs; ++k) {
-      asm volatile("prefetch.global.L2 [%0];" ::"l"(p_.arrays.inputs[k] + offset));
+      gpu::Prefetch(p_.arrays.inputs[k] + offset);
     }
   }
 
@@ -363,8 +363,8 @@ class RegisterTile {
 template <typename Tile>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor)
     ScanTiles(const __grid_constant__ typename Tile::Params params) {
-  __shared__ typename Tile::Shared shared;
-  Tile(params, shared).Run();
+  extern __shared__ __align__(16) char shared[];
+  Tile(params, *reinterpret_cast<typename Tile::Shared*>(shared)).Run();
 }
 
 }  // namespace gpu

@@ -259,7 +259,7 @@ class SharedTile {
     for (int i = threadIdx.x * kLine; i < piece.length; i += kThreads * kLine) {
 #pragma unroll
       for (int k = 0; k < Cell::kInputs; ++k) {
-        asm volatile("prefetch.global.L2 [%0];" ::"l"(p_.arrays.inputs[k] + piece.offset + i));
+        gpu::Prefetch(p_.arrays.inputs[k] + piece.offset + i);
       }
     }
   }

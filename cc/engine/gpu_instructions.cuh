@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// The machine instructions that the kernels use and CUDA C++ has no functions for.
+#ifndef TF_PLR_ENGINE_GPU_INSTRUCTIONS_CUH_
+#define TF_PLR_ENGINE_GPU_INSTRUCTIONS_CUH_
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+namespace tf_plr {
+namespace gpu {
+
+// ---- Copies into shared memory, which a thread starts and later waits for ----
+
+template <int kBytes>
+__device__ __forceinline__ void CopyAsync(void* to, const void* from) {
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  if constexpr (kBytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
+  } else if constexpr (kBytes == 8) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(address), "l"(from) : "memory");
+  } else if constexpr (kBytes == 4) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(address), "l"(from) : "memory");
+  } else {  // Too small for an asynchronous copy.
+    static_assert(kBytes == 2);
+    *static_cast<uint16_t*>(to) = *static_cast<const uint16_t*>(from);
+  }
+}
+
+__device__ __forceinline__ void CommitCopies() { asm volatile("cp.async.commit_group;"); }
+
+// Waits for all of this thread's copies.
+__device__ __forceinline__ void WaitForCopies() {
+  asm volatile("cp.async.wait_group 0;" ::: "memory");
+}
+
+// Asks the second-level cache for a line.
+__device__ __forceinline__ void Prefetch(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+}
+
+// ---- Words between blocks: 128 bits that are written and read whole ----
+
+struct alignas(16) StatusWord {
+  uint64_t payload;
+  uint64_t flag;
+};
+
+__device__ __forceinline__ StatusWord LoadStatus(const StatusWord* word) {
+  StatusWord value;
+  asm volatile(
+      "{ .reg .b128 word; ld.relaxed.gpu.global.b128 word, [%2]; mov.b128 {%0, %1}, word; }"
+      : "=l"(value.payload), "=l"(value.flag)
+      : "l"(word)
+      : "memory");
+  return value;
+}
+
+__device__ __forceinline__ void StoreStatus(StatusWord* word, StatusWord value) {
+  asm volatile(
+      "{ .reg .b128 word; mov.b128 word, {%0, %1}; st.relaxed.gpu.global.b128 [%2], word; }" ::"l"(
+          value.payload),
+      "l"(value.flag), "l"(word)
+      : "memory");
+}
+
+}  // namespace gpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_GPU_INSTRUCTIONS_CUH_

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+// In place of the file of this name in the engine.
+#ifndef TF_PLR_TESTS_CUDA_ON_CPU_GPU_INSTRUCTIONS_CUH_
+#define TF_PLR_TESTS_CUDA_ON_CPU_GPU_INSTRUCTIONS_CUH_
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <cstring>
+#include <mutex>
+
+namespace tf_plr {
+namespace gpu {
+
+template <int kBytes>
+void CopyAsync(void* to, const void* from) {
+  if (reinterpret_cast<uintptr_t>(to) % kBytes || reinterpret_cast<uintptr_t>(from) % kBytes) {
+    abort();
+  }
+  memcpy(to, from, kBytes);
+}
+inline void CommitCopies() {}
+inline void WaitForCopies() {}
+inline void Prefetch(const void*) {}
+
+struct alignas(16) StatusWord {
+  uint64_t payload;
+  uint64_t flag;
+};
+
+inline std::mutex status_mutex;
+
+inline StatusWord LoadStatus(const StatusWord* word) {
+  cuda_on_cpu::Block::Current()->Yield();
+  std::lock_guard<std::mutex> lock(status_mutex);
+  return *word;
+}
+
+inline void StoreStatus(StatusWord* word, StatusWord value) {
+  cuda_on_cpu::Block::Current()->Yield();
+  std::lock_guard<std::mutex> lock(status_mutex);
+  *word = value;
+}
+
+}  // namespace gpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_TESTS_CUDA_ON_CPU_GPU_INSTRUCTIONS_CUH_

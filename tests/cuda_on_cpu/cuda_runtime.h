@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MIT
+// As much of CUDA as the kernels use, on a CPU: so that their logic is tested where there is no
+// GPU, under schedules that a GPU seldom shows. Nothing here says anything about speed.
+//
+// A block runs on one host thread, as one fiber for each of its threads; fibers switch at barriers,
+// shuffles, and looks at other blocks' words, in an order that changes from pass to pass. A few
+// host threads take blocks in the order of their numbers.
+#ifndef TF_PLR_TESTS_CUDA_ON_CPU_CUDA_RUNTIME_H_
+#define TF_PLR_TESTS_CUDA_ON_CPU_CUDA_RUNTIME_H_
+
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#define __host__
+#define __device__
+#define __global__
+#define __forceinline__ inline
+#define __shared__ __thread
+#define __align__(bytes) __attribute__((aligned(bytes)))
+#define __grid_constant__
+#define __launch_bounds__(...)
+
+struct dim3 {
+  unsigned x;
+  explicit dim3(unsigned x = 0) : x(x) {}
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+inline thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace cuda_on_cpu {
+
+inline int multiprocessors = 1;
+
+struct Barrier {
+  int arrived = 0, turn = 0;
+};
+
+struct Warp {
+  std::map<unsigned, Barrier> barriers;  // By the mask of those who meet.
+  uint32_t values[32];
+};
+
+struct Fiber {
+  ucontext_t start;
+  jmp_buf place;  // Where it goes on; _setjmp and _longjmp are much faster than contexts.
+  bool started, done;
+  std::unique_ptr<char[]> stack{new char[kStackBytes]};
+  const int* turn = nullptr;  // Waits while it is as it was.
+  int turn_before;
+  static constexpr size_t kStackBytes = 64 << 10;
+};
+
+struct Block {
+  std::vector<Fiber> fibers;
+  std::vector<Warp> warps;
+  Barrier barrier;
+  jmp_buf scheduler;
+  const std::function<void()>* kernel;
+
+  static Block*& Current() {
+    static thread_local Block* block = nullptr;
+    return block;
+  }
+
+  void Yield() {
+    if (_setjmp(fibers[threadIdx.x].place) == 0) _longjmp(scheduler, 1);
+  }
+
+  void Continue(Fiber* fiber) {
+    if (_setjmp(scheduler) != 0) return;
+    if (fiber->started) _longjmp(fiber->place, 1);
+    fiber->started = true;
+    setcontext(&fiber->start);
+  }
+
+  void Meet(Barrier* barrier, int count) {
+    if (++barrier->arrived == count) {
+      barrier->arrived = 0;
+      ++barrier->turn;
+      return;
+    }
+    Fiber& self = fibers[threadIdx.x];
+    self.turn_before = barrier->turn;
+    self.turn = &barrier->turn;
+    Yield();
+  }
+
+  static void Enter() {
+    Block& block = *Current();
+    (*block.kernel)();
+    block.fibers[threadIdx.x].done = true;
+    block.Yield();
+  }
+
+  void Run(const std::function<void()>& function, std::mt19937* random) {
+    kernel = &function;
+    Current() = this;
+    warps.assign(blockDim.x / 32, {});
+    barrier = {};
+    for (Fiber& fiber : fibers) {
+      getcontext(&fiber.start);
+      fiber.start.uc_stack.ss_sp = fiber.stack.get();
+      fiber.start.uc_stack.ss_size = Fiber::kStackBytes;
+      fiber.start.uc_link = nullptr;
+      fiber.started = fiber.done = false;
+      fiber.turn = nullptr;
+      makecontext(&fiber.start, Enter, 0);
+    }
+    for (bool running = true; running; std::this_thread::yield()) {
+      running = false;
+      const unsigned shift = (*random)() % blockDim.x;
+      for (unsigned i = 0; i < blockDim.x; ++i) {
+        const unsigned thread = (i + shift) % blockDim.x;
+        Fiber& fiber = fibers[thread];
+        if (fiber.done) continue;
+        running = true;
+        if (fiber.turn != nullptr && *fiber.turn == fiber.turn_before) continue;
+        fiber.turn = nullptr;
+        threadIdx.x = thread;
+        Continue(&fiber);
+      }
+    }
+  }
+};
+
+inline uint32_t* ExchangeIn(Warp* warp, unsigned mask, uint32_t value) {
+  Block& block = *Block::Current();
+  warp->values[threadIdx.x % 32] = value;
+  block.Meet(&warp->barriers[mask], __builtin_popcount(mask));
+  return warp->values;
+}
+
+inline Warp* CurrentWarp() { return &Block::Current()->warps[threadIdx.x / 32]; }
+
+inline void MeetWarp(unsigned mask) {
+  Block::Current()->Meet(&CurrentWarp()->barriers[mask], __builtin_popcount(mask));
+}
+
+}  // namespace cuda_on_cpu
+
+// ---- What kernels call ----
+
+inline void __syncthreads() {
+  cuda_on_cpu::Block& block = *cuda_on_cpu::Block::Current();
+  block.Meet(&block.barrier, blockDim.x);
+}
+
+inline void __syncwarp(unsigned mask = ~0u) { cuda_on_cpu::MeetWarp(mask); }
+
+inline uint32_t __shfl_sync(unsigned mask, uint32_t value, int lane, int width) {
+  const int first = static_cast<int>(threadIdx.x % 32) / width * width;
+  const uint32_t* values = cuda_on_cpu::ExchangeIn(cuda_on_cpu::CurrentWarp(), mask, value);
+  const uint32_t result = values[first + (lane & (width - 1))];
+  cuda_on_cpu::MeetWarp(mask);  // Everyone has read.
+  return result;
+}
+
+inline unsigned __ballot_sync(unsigned mask, bool predicate) {
+  const uint32_t* values = cuda_on_cpu::ExchangeIn(cuda_on_cpu::CurrentWarp(), mask, predicate);
+  unsigned result = 0;
+  for (int lane = 0; lane < 32; ++lane) {
+    if (mask >> lane & 1) result |= values[lane] << lane;
+  }
+  cuda_on_cpu::MeetWarp(mask);  // Everyone has read.
+  return result;
+}
+
+inline int __ffs(int value) { return __builtin_ffs(value); }
+inline float __uint_as_float(uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+template <typename T>
+T min(T a, T b) {
+  return b < a ? b : a;
+}
+template <typename T>
+T max(T a, T b) {
+  return a < b ? b : a;
+}
+
+// ---- What the host calls ----
+
+enum cudaError_t { cudaSuccess, cudaErrorInvalidConfiguration, cudaErrorNoKernelImageForDevice };
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin,
+  cudaDevAttrComputeCapabilityMajor,
+  cudaDevAttrComputeCapabilityMinor,
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+enum cudaMemcpyKind { cudaMemcpyDeviceToDevice };
+using cudaStream_t = void*;
+
+inline const char* cudaGetErrorString(cudaError_t) { return "an error"; }
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute == cudaDevAttrMultiProcessorCount ? cuda_on_cpu::multiprocessors : 227 << 10;
+  return cudaSuccess;
+}
+template <typename Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int) {
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
+  memset(to, value, bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
+                                   cudaStream_t) {
+  memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+
+template <typename Params>
+cudaError_t cudaLaunchKernel(void (*kernel)(Params), dim3 grid, dim3 block, void** arguments,
+                             size_t, cudaStream_t) {
+  const std::function<void()> call = [&] { kernel(*static_cast<Params*>(arguments[0])); };
+  std::atomic<unsigned> next{0};
+  const auto work = [&](unsigned seed) {
+    std::mt19937 random(seed);
+    gridDim = grid;
+    blockDim = block;
+    cuda_on_cpu::Block on_this_thread;
+    on_this_thread.fibers.resize(block.x);
+    while ((blockIdx.x = next.fetch_add(1)) < grid.x) on_this_thread.Run(call, &random);
+  };
+  std::vector<std::thread> threads;
+  for (unsigned seed = 0; seed < std::min(3u, grid.x); ++seed) threads.emplace_back(work, seed);
+  for (std::thread& thread : threads) thread.join();
+  return cudaSuccess;
+}
+
+namespace tf_plr {
+namespace gpu {
+__attribute__((
+    aligned(16))) __thread char shared[227 << 10];  // The kernels' dynamic shared memory.
+}  // namespace gpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_TESTS_CUDA_ON_CPU_CUDA_RUNTIME_H_
