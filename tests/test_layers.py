@@ -126,6 +126,7 @@ MASKS = {
     {"return_sequences": False},
     {"return_sequences": True, "go_backwards": True},
     {"return_sequences": True, "zero_output_for_mask": True},
+    {"return_sequences": False, "zero_output_for_mask": True},
 ], ids=str)  # fmt: skip
 def test_equals_keras_rnn_around_the_cell(model, rng, mask, options):
     layer = make(model, return_state=True, **options)

@@ -40,7 +40,7 @@ inline int PowerOfTwoFrom(int64_t n, int most) {
   return power;
 }
 
-// Whether all rows of all arrays are aligned to `bytes`.
+// Whether all rows of all step arrays, and the boundary, are aligned to `bytes`.
 template <typename Cell, typename T>
 bool RowsAreAligned(const Problem& problem, const Arrays<Cell, T>& arrays, size_t bytes) {
   uintptr_t bits = problem.inner * sizeof(T);
@@ -149,7 +149,7 @@ class SharedTilePlan {
     // Smaller problems are cut into smaller tiles, so that most multiprocessors have some.
     const int64_t share = CeilDiv(problem.size(), std::max(1, limits.multiprocessors * 3 / 4));
     const int64_t elements = std::min<int64_t>(Tile::kTileElements, share);
-    const int64_t most_rows = Odd(elements / (all_groups * problem.inner));
+    const int64_t most_rows = std::max(kMinRows, Odd(elements / (all_groups * problem.inner)));
     params_.groups = PowerOfTwoFrom(CeilDiv(problem.steps, most_rows), all_groups);
     params_.rows = std::min(most_rows, Odd(CeilDiv(problem.steps, params_.groups) + 1));
     params_.slots = all_groups / params_.groups;
@@ -178,6 +178,9 @@ class SharedTilePlan {
   }
 
  private:
+  // Of a thread: shorter tiles wait for each other longer than more rows take.
+  static constexpr int64_t kMinRows = 5;
+
   // The largest odd number up to n, at least 1: threads that read shared memory in odd strides meet
   // in no bank.
   static int64_t Odd(int64_t n) { return std::max<int64_t>(n - 1, 0) | 1; }

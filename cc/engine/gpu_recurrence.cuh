@@ -22,6 +22,7 @@ auto Stored(const Arrays<Cell, T>& arrays) {
 
 // Valid until the calling thread's next call.
 inline const char* Explain(cudaError_t error) {
+  cudaGetLastError();  // Or the next good call would report it.
   if (error != cudaErrorNoKernelImageForDevice) return cudaGetErrorString(error);
   int device = 0, major = 0, minor = 0;
   cudaGetDevice(&device);

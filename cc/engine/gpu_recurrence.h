@@ -20,7 +20,8 @@ template <typename Cell, typename T>
 size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm);
 
 // Enqueues Cell over `problem` on `stream` (a cudaStream_t) of the current device. The workspace
-// may hold anything. Returns null, or what went wrong; then nothing may have been computed.
+// is aligned to 16 bytes and may hold anything. Returns null, or what went wrong; then nothing may
+// have been computed.
 template <typename Cell, typename T>
 const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
                 void* workspace, void* stream);

@@ -67,7 +67,7 @@ class SharedTile {
     int slots;            // Chains in a tile; more than one only if the tile has all their steps.
     int64_t chain_tiles;  // Tiles of a chain.
     int64_t chain_sets;   // Of `slots` chains, those of a block.
-    int64_t prefetch_distance;  // In tiles, by number.
+    int64_t prefetch_distance;  // In blocks, by number.
     StatusWord* status;         // [chain_tiles and then segments, chains, columns, kStatusWords]
   };
 

@@ -36,8 +36,8 @@ class Stream {
   static constexpr int kVector = kVectorValue;
   static constexpr int kColumns = kWarp * kVector;
   static constexpr int kMaxWarps = 16;
-  // Rows of one thread: 64 bytes of each input in registers, or 32 of each of two inputs. 16-bit
-  // elements count as 32-bit ones do.
+  // Rows of one thread: 64 bytes of each input in registers, where 16-bit elements count as 32-bit
+  // ones do; or 32 bytes of each of two inputs of wider elements.
   static constexpr int kWordBytes = sizeof(T) < 4 ? 4 : sizeof(T);
   static constexpr int kRows = (Cell::kInputs == 2 && sizeof(T) >= 4 ? 32 : 64) / kWordBytes;
   // Bounds the registers of a thread, so that three blocks of 8 warps find room where rows are few.

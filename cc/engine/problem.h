@@ -19,7 +19,9 @@ struct Problem {
 
 enum class Algorithm { kAuto, kParallel, kSerial };
 
-// The arrays of one problem. Step arrays have `size()` elements, column arrays `columns()`.
+// The arrays of one problem, aligned to their elements. An output may be the same array as an
+// input, but for the one that is read one step further on (see cells.h). Step arrays have `size()`
+// elements, column arrays `columns()`.
 template <typename Cell, typename T>
 struct Arrays {
   const T* inputs[Cell::kInputs];  // Step arrays, in the order of Cell::Input.

@@ -196,7 +196,9 @@ class LinearRecurrentLayer(keras.layers.RNN):
         return_state: Whether to return the last states too.
         go_backwards: Whether to process, and return, the steps from last to first.
         stateful: Whether a batch starts from the last states of the batch before.
-        zero_output_for_mask: Whether masked steps give zeros, or repeat the last valid output.
+        zero_output_for_mask: Whether masked steps give zeros, or repeat the last valid output. (To
+            repeat is to multiply others by zero: with a mask, an output that is infinite or NaN
+            makes all later ones of its feature NaN.)
         algorithm: See `tf_plr.linear_recurrence`.
     """
 
@@ -294,7 +296,7 @@ class LinearRecurrentLayer(keras.layers.RNN):
         steps = AllSteps(self.algorithm, mask)
         outputs, states = self.cell.recur(steps, sequences, initial_state, training)
         if mask is not None:
-            if self.zero_output_for_mask and self.return_sequences:
+            if self.zero_output_for_mask:
                 outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
             else:
                 outputs = steps.hold(outputs, ops.zeros_like(outputs[:, 0]))

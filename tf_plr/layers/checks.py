@@ -42,7 +42,7 @@ def mask_of(sequences, mask):
     """The mask as a boolean tensor [batch, time], or None."""
     if mask is None:
         return None
-    mask = ops.convert_to_tensor(mask)
+    mask = _as_tensor("mask", mask)
     if keras.backend.standardize_dtype(mask.dtype) != "bool":
         raise TypeError(f"mask must be boolean, but has dtype {mask.dtype}")
     return _with_shape("mask", mask, ops.shape(sequences)[:2])
@@ -85,4 +85,7 @@ def _with_shape(name, tensor, shape):
         "and should be y:",
     )
     with tf.control_dependencies([check]):
-        return tf.identity(tensor)
+        # XLA leaves checks out, but not that tensors are stacked which have different shapes.
+        name = "".join(c if c.isalnum() else "_" for c in name)
+        like_it = tf.zeros([*shape], tensor.dtype)
+        return tf.stack([tensor, like_it], name=f"{name}_must_have_the_shape_of_the_other")[0]
