@@ -49,7 +49,7 @@ def _only_on_the_gpu():
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_every_path(rng, shape, algorithm, dtype):
     for reverse in (False, True):
-        arguments = random_arguments(rng, shape, 1, dtype, with_initial_state=not reverse)
+        arguments = random_arguments(rng, shape, 1, dtype, not reverse, long_memory=True)
         tensors = to_tensors(arguments, dtype)
         states = tf_plr.linear_recurrence(*tensors, axis=1, reverse=reverse, algorithm=algorithm)
         assert "GPU" in states.device
@@ -65,7 +65,8 @@ def test_every_path(rng, shape, algorithm, dtype):
 
 @pytest.mark.parametrize("shape", [(1, 400_000, 40), (1, 5_000_000, 1), (200, 3000, 64)])
 def test_results_are_bitwise_repeatable(rng, shape):
-    a, x = (tf.constant(rng.uniform(-1, 1, shape), tf.float32) for _ in range(2))
+    arguments = random_arguments(rng, shape, 1, "float32", False, long_memory=True)
+    a, x = to_tensors(arguments[:2], "float32")
     for algorithm in ("auto", "parallel", "serial"):
         first = tf_plr.linear_recurrence(a, x, axis=1, algorithm=algorithm)
         for _ in range(5):
@@ -74,7 +75,7 @@ def test_results_are_bitwise_repeatable(rng, shape):
 
 
 def test_many_look_backs_behind_each_other(rng):
-    arguments = random_arguments(rng, (1, 100_000, 8), 1, "float32", True)
+    arguments = random_arguments(rng, (1, 100_000, 8), 1, "float32", True, long_memory=True)
     tensors = to_tensors(arguments, "float32")
     results = [tf_plr.linear_recurrence(*tensors, axis=1) for _ in range(50)]
     assert_states(results[0], *arguments, 1, False, "float32")

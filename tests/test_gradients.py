@@ -57,7 +57,7 @@ def assert_gradients(actual, decays, impulses, initial_state, d_states, reverse,
 @pytest.mark.parametrize("with_initial_state", [False, True])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_every_path(rng, shape, algorithm, reverse, with_initial_state):
-    arguments = random_arguments(rng, shape, 1, "float32", with_initial_state)
+    arguments = random_arguments(rng, shape, 1, "float32", with_initial_state, long_memory=True)
     d_states = random_arguments(rng, shape, 1, "float32", False)[1]
     actual = gradients(
         to_tensors(arguments, "float32"),
@@ -74,7 +74,7 @@ def test_every_path(rng, shape, algorithm, reverse, with_initial_state):
 def test_every_dtype_and_mode(rng, dtype, algorithm, mode):
     for shape in [(2, 41, 19), (3, 300, 1), (1, 400, 2)]:
         for reverse in (False, True):
-            arguments = random_arguments(rng, shape, 1, dtype, True)
+            arguments = random_arguments(rng, shape, 1, dtype, True, long_memory=True)
             d_states = random_arguments(rng, shape, 1, dtype, False)[1]
             actual = call(
                 lambda a, x, h, d, reverse=reverse: gradients(

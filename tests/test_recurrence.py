@@ -30,8 +30,11 @@ SHAPES = {
 }
 
 
-def random_arguments(rng, shape, axis, dtype, with_initial_state):
-    """(decays, impulses, initial_state) in float64 or complex128, but exact in `dtype`."""
+def random_arguments(rng, shape, axis, dtype, with_initial_state, long_memory=False):
+    """(decays, impulses, initial_state) in float64 or complex128, but exact in `dtype`.
+
+    With a long memory the last state depends on the first impulse, however many steps there are.
+    """
 
     def draw(shape, sample):
         values = sample(shape)
@@ -40,9 +43,14 @@ def random_arguments(rng, shape, axis, dtype, with_initial_state):
         wide = np.complex128 if dtype.startswith("complex") else np.float64
         return np.asarray(values).astype(tf.as_dtype(dtype).as_numpy_dtype).astype(wide)
 
+    def sample_decays(shape):
+        if not long_memory:
+            return rng.uniform(-1, 1, shape)
+        return rng.choice([-1, 1], shape) * (1 - rng.uniform(0, 4 / max(4, shape[axis]), shape))
+
     columns = shape[:axis] + shape[axis + 1 :]
     return (
-        draw(shape, lambda s: rng.uniform(-1, 1, s)),
+        draw(shape, sample_decays),
         draw(shape, lambda s: rng.normal(size=s)),
         draw(columns, lambda s: rng.normal(size=s)) if with_initial_state else None,
     )
@@ -68,7 +76,7 @@ def to_tensors(arguments, dtype):
 @pytest.mark.parametrize("with_initial_state", [False, True])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_every_path(rng, shape, algorithm, reverse, with_initial_state):
-    arguments = random_arguments(rng, shape, 1, "float32", with_initial_state)
+    arguments = random_arguments(rng, shape, 1, "float32", with_initial_state, long_memory=True)
     states = tf_plr.linear_recurrence(
         *to_tensors(arguments, "float32"), axis=1, reverse=reverse, algorithm=algorithm
     )
@@ -88,7 +96,7 @@ def test_every_width(rng, overwrite, dtype, reverse, algorithm):
     """In a graph the states may take over the buffer of impulses that nothing else reads."""
     for width in WIDTHS:
         for steps in (1, 15, 50):
-            arguments = random_arguments(rng, (2, steps, width), 1, dtype, True)
+            arguments = random_arguments(rng, (2, steps, width), 1, dtype, True, long_memory=True)
 
             def states(a, x, h):
                 x = tf.identity(x) if not overwrite else tf.reverse(tf.reverse(x, [0]), [0])
@@ -228,7 +236,7 @@ def test_serial_multiplies_few_decays(width):
 
 
 def test_results_do_not_depend_on_timing(rng):
-    arguments = random_arguments(rng, (1, 50_000, 5), 1, "float32", True)
+    arguments = random_arguments(rng, (1, 50_000, 5), 1, "float32", True, long_memory=True)
     tensors = to_tensors(arguments, "float32")
     for algorithm in ("auto", "parallel"):
         runs = [tf_plr.linear_recurrence(*tensors, axis=1, algorithm=algorithm) for _ in range(10)]
