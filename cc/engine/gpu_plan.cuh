@@ -162,8 +162,8 @@ class SharedTilePlan {
 
   size_t workspace_bytes() const {
     if (!Tile::kLookBack) return 0;
-    return (params_.chain_tiles + CeilDiv(params_.chain_tiles, Tile::kTeam)) *
-           params_.problem.columns() * kStatusWords<typename Tile::A> * sizeof(StatusWord);
+    return (params_.chain_tiles + CeilDiv(params_.chain_tiles, kTeam)) * params_.problem.columns() *
+           kStatusWords<typename Tile::A> * sizeof(StatusWord);
   }
 
   cudaError_t Launch(void* workspace, cudaStream_t stream) {

@@ -8,19 +8,11 @@
 //
 //   reduce     its rows to one transition; these are scanned over the threads of the column;
 //   carry      the state before the tile is at hand (the block walks along its chains), or is
-//              looked back for (the chain's tiles are spread over all blocks);
+//              looked back for (the chain's tiles are spread over all blocks: see
+//              gpu_team_look_back.cuh);
 //   scan       its rows, from the carry taken through the transitions before them.
 //
 // A chain is all columns of one outer slice. Short chains share a tile, each in a slot of its own.
-//
-// Looking back: tiles come in segments of kTeam. A tile publishes its transition; the last of a
-// segment publishes the segment's, and, once known, the state after it. The carry into a tile is
-// the state before its segment, taken through the transitions of the segment's earlier tiles; the
-// state before a segment is the nearest one published, taken through the transitions of the
-// segments in between. Every state so has one order of combination, whatever is found published: no
-// timing changes a bit of the result. It is taken for granted, as in other single-pass scans, that
-// blocks start in the order of their numbers: then a tile's predecessors are done or running, and
-// no tile waits for one that cannot start.
 //
 // While a block does not copy, others of the same multiprocessor do, and each has asked the
 // second-level cache for a tile that will be copied soon.
@@ -33,6 +25,7 @@
 
 #include "cc/engine/cells.h"
 #include "cc/engine/gpu_memory.cuh"
+#include "cc/engine/gpu_team_look_back.cuh"
 #include "cc/engine/gpu_types.cuh"
 #include "cc/engine/problem.h"
 
@@ -53,8 +46,6 @@ class SharedTile {
   // Of all inputs.
   static constexpr int kTileBytes = 72 << 10;
   static constexpr int kTileElements = kTileBytes / (Cell::kInputs * sizeof(T));
-  // Tiles of a segment, and lanes that look back for one column: one for each.
-  static constexpr int kTeam = 16;
   static_assert(kWarps <= kTeam, "a team holds the transitions of all warps");
   static_assert(Cell::kOutputs <= Cell::kStepInputs, "outputs take the place of inputs");
 
@@ -332,89 +323,18 @@ class SharedTile {
     return group == 0 ? Transition<A>::Identity() : exclusive;
   }
 
-  // ---- Looking back: teams of kTeam lanes take one column each ----
-
+  // Teams of lanes take one column each.
   __device__ void LookBack() const {
+    const int member = lane_ % kTeam;
+    const int64_t stride = p_.problem.columns() * kStatusWords<A>;
     for (int column = threadIdx.x / kTeam; column < p_.problem.inner; column += kThreads / kTeam) {
-      LookBackInColumn(column);
+      StatusWord* const tiles = p_.status + (chain_ * p_.problem.inner + column) * kStatusWords<A>;
+      const TeamLookBack<A> team{tiles, stride, p_.chain_tiles, tile_};
+      const Transition<A> of_warp =
+          member < warps_in_chain_ ? shared_.of_warp[member][column] : Transition<A>::Identity();
+      const A carry = team.FindCarry(of_warp, InitialCarry(chain_, column));
+      if (member == 0) shared_.carry[column] = carry;
     }
-  }
-
-  __device__ void LookBackInColumn(int column) const {
-    const int member = lane_ % kTeam;
-    const int64_t segment = tile_ / kTeam;
-    const int in_segment = tile_ % kTeam;
-    const bool ends_chain = tile_ + 1 == p_.chain_tiles;
-    const bool ends_segment = in_segment == kTeam - 1 && !ends_chain;
-
-    const Transition<A> of_warp =
-        member < warps_in_chain_ ? shared_.of_warp[member][column] : Transition<A>::Identity();
-    const Transition<A> of_tile = FromTeam(ScanOverTeam(of_warp), kTeam - 1);
-    if (member == 0 && !ends_chain) Publish(StatusOf(tile_, column), of_tile, kTransition);
-
-    Transition<A> mine = Transition<A>::Identity();  // Of the member's tile of this segment.
-    if (member < in_segment) {
-      const StatusWord* const words = StatusOf(segment * kTeam + member, column);
-      while (Inspect(words, &mine) == kNothing) {
-      }
-    }
-    if (member == in_segment) mine = of_tile;
-    __syncwarp(TeamMask());
-    const Transition<A> through_mine = ScanOverTeam(mine);
-    const Transition<A> of_segment = FromTeam(through_mine, kTeam - 1);
-    const Transition<A> before_tile = FromTeam(through_mine, max(in_segment - 1, 0));
-    StatusWord* const words = StatusOf(p_.chain_tiles + segment, column);
-    if (member == 0 && ends_segment && segment > 0) Publish(words, of_segment, kTransition);
-
-    A state = segment == 0 ? InitialCarry(chain_, column) : StateBefore(segment, column);
-    if (member == 0 && ends_segment) {
-      Publish(words, Transition<A>{A(0), of_segment.Apply(state)}, kState);
-    }
-    if (in_segment > 0) state = before_tile.Apply(state);
-    if (member == 0) shared_.carry[column] = state;
-  }
-
-  // Member m of a team inspects the m-th segment back.
-  __device__ A StateBefore(int64_t segment, int column) const {
-    const int member = lane_ % kTeam;
-    const bool exists = member < segment;
-    const StatusWord* const words = StatusOf(p_.chain_tiles + segment - 1 - member, column);
-    Transition<A> found = Transition<A>::Identity();
-    int nearest;
-    for (;;) {
-      const uint64_t flag = exists ? Inspect(words, &found) : uint64_t{kNothing};
-      const unsigned shift = lane_ / kTeam * kTeam;
-      const unsigned states = __ballot_sync(TeamMask(), flag == kState) >> shift;
-      const unsigned gaps = __ballot_sync(TeamMask(), flag == kNothing) >> shift;
-      nearest = __ffs(states) - 1;
-      if (nearest >= 0 && (gaps & ((1u << nearest) - 1)) == 0) break;
-    }
-    A state = FromTeam(found, nearest).impulse;
-    for (int i = nearest - 1; i >= 0; --i) state = FromTeam(found, i).Apply(state);
-    return state;
-  }
-
-  __device__ unsigned TeamMask() const { return ((1u << kTeam) - 1) << (lane_ / kTeam * kTeam); }
-
-  __device__ Transition<A> FromTeam(Transition<A> value, int member) const {
-    return Shuffle(value, member, kTeam, TeamMask());
-  }
-
-  // Composes the values of all members up to this one.
-  __device__ Transition<A> ScanOverTeam(Transition<A> value) const {
-    const int member = lane_ % kTeam;
-#pragma unroll
-    for (int distance = 1; distance < kTeam; distance *= 2) {
-      const Transition<A> earlier = FromTeam(value, member - distance);
-      if (member >= distance) value = Compose(earlier, value);
-    }
-    return value;
-  }
-
-  // Segments follow the tiles.
-  __device__ StatusWord* StatusOf(int64_t tile_or_segment, int column) const {
-    return p_.status + ((tile_or_segment * p_.problem.outer + chain_) * p_.problem.inner + column) *
-                           kStatusWords<A>;
   }
 
   const Params& p_;
