@@ -326,7 +326,7 @@ class SharedTile {
   // Teams of lanes take one column each.
   __device__ void LookBack() const {
     const int member = lane_ % kTeam;
-    const int64_t stride = p_.problem.columns() * kStatusWords<A>;
+    const int64_t stride = p_.problem.outer * p_.problem.inner * kStatusWords<A>;
     for (int column = threadIdx.x / kTeam; column < p_.problem.inner; column += kThreads / kTeam) {
       StatusWord* const tiles = p_.status + (chain_ * p_.problem.inner + column) * kStatusWords<A>;
       const TeamLookBack<A> team{tiles, stride, p_.chain_tiles, tile_};
