@@ -27,7 +27,7 @@
 #include <cstdint>
 
 #include "cc/engine/cells.h"
-#include "cc/engine/gpu_memory.cuh"
+#include "cc/engine/gpu_exchange.cuh"
 #include "cc/engine/gpu_types.cuh"
 #include "cc/engine/problem.h"
 

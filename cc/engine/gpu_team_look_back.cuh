@@ -17,7 +17,7 @@
 
 #include <cstdint>
 
-#include "cc/engine/gpu_memory.cuh"
+#include "cc/engine/gpu_exchange.cuh"
 #include "cc/engine/monoid.h"
 
 namespace tf_plr {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // How values move on a GPU: between the lanes of a warp, and between blocks.
-#ifndef TF_PLR_ENGINE_GPU_MEMORY_CUH_
-#define TF_PLR_ENGINE_GPU_MEMORY_CUH_
+#ifndef TF_PLR_ENGINE_GPU_EXCHANGE_CUH_
+#define TF_PLR_ENGINE_GPU_EXCHANGE_CUH_
 
 #include <cuda_runtime.h>
 
@@ -61,4 +61,4 @@ __device__ uint64_t Inspect(const StatusWord* words, Transition<A>* value) {
 }  // namespace gpu
 }  // namespace tf_plr
 
-#endif  // TF_PLR_ENGINE_GPU_MEMORY_CUH_
+#endif  // TF_PLR_ENGINE_GPU_EXCHANGE_CUH_
