@@ -58,6 +58,16 @@ __device__ uint64_t Inspect(const StatusWord* words, Transition<A>* value) {
   return flag;
 }
 
+// Of the segments whose flags the lanes among `mask` hold, the nearest first: the number of the
+// nearest one whose state is known, if something is known of all that are nearer; or -1.
+__device__ __forceinline__ int NearestState(uint64_t flag, unsigned mask = ~0u) {
+  const int shift = __ffs(mask) - 1;
+  const unsigned states = __ballot_sync(mask, flag == kState) >> shift;
+  const unsigned gaps = __ballot_sync(mask, flag == kNothing) >> shift;
+  const int nearest = __ffs(states) - 1;
+  return nearest >= 0 && (gaps & ((1u << nearest) - 1)) == 0 ? nearest : -1;
+}
+
 }  // namespace gpu
 }  // namespace tf_plr
 

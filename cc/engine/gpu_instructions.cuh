@@ -39,6 +39,22 @@ __device__ __forceinline__ void Prefetch(const void* address) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 
+// ---- A kernel that starts while the one before it on the stream still runs ----
+
+// From here on the next kernel may start, once all blocks say so, if it was launched for that.
+__device__ __forceinline__ void AllowNextKernel() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+// Until all that the kernel before wrote is there.
+__device__ __forceinline__ void WaitForKernelBefore() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // ---- Words between blocks: 128 bits that are written and read whole ----
 
 struct alignas(16) StatusWord {

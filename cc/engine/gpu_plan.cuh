@@ -12,6 +12,14 @@
 #include "cc/engine/gpu_shared_tiles.cuh"
 #include "cc/engine/gpu_streams.cuh"
 
+#ifndef PDN
+#define PDN 1
+#define PDD 3
+#endif
+#ifndef PSN
+#define PSN 1
+#define PSD 4
+#endif
 namespace tf_plr {
 namespace gpu {
 
@@ -49,16 +57,57 @@ bool RowsAreAligned(const Problem& problem, const Arrays<Cell, T>& arrays, size_
   return (bits | reinterpret_cast<uintptr_t>(arrays.boundary)) % bytes == 0;
 }
 
+// `overlap` lets the kernel start before the one before it on the stream has ended, if the GPU and
+// the code that was built for it can: the kernel then calls WaitForKernelBefore.
 template <typename Params>
 cudaError_t LaunchKernel(void (*kernel)(Params), int64_t blocks, int threads, size_t shared_bytes,
-                         cudaStream_t stream, Params params) {
+                         cudaStream_t stream, Params params, bool overlap = false) {
   if (blocks > INT32_MAX) return cudaErrorInvalidConfiguration;
-  const cudaError_t error = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
-  if (error != cudaSuccess) return error;
-  void* arguments[] = {&params};
-  return cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(blocks)), dim3(threads), arguments,
-                          shared_bytes, stream);
+  cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                           static_cast<int>(shared_bytes));
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(blocks));
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  cudaLaunchAttribute attribute{};
+  if (error == cudaSuccess && overlap) {
+    cudaFuncAttributes code;
+    error = cudaFuncGetAttributes(&code, kernel);
+    if (std::min(code.ptxVersion, code.binaryVersion) >= 90) {
+      attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+      attribute.val.programmaticStreamSerializationAllowed = 1;
+      config.attrs = &attribute;
+      config.numAttrs = 1;
+    }
+  }
+  return error == cudaSuccess ? cudaLaunchKernelEx(&config, kernel, params) : error;
+}
+
+struct StatusWords {
+  StatusWord* first;
+  int64_t count;
+};
+
+static __global__ void ClearStatus(const __grid_constant__ StatusWords words) {
+  AllowNextKernel();
+  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < words.count;
+       i += int64_t{gridDim.x} * blockDim.x) {
+    words.first[i] = {0, kNothing};
+  }
+}
+
+// Launches a kernel whose tiles look back.
+template <typename Params>
+cudaError_t LaunchLookBack(void (*kernel)(Params), int64_t blocks, int threads, size_t shared_bytes,
+                           cudaStream_t stream, const Params& params, int64_t status_words) {
+  constexpr int kThreads = 256, kMaxBlocks = 512;
+  const cudaError_t error =
+      LaunchKernel(ClearStatus, std::min<int64_t>(CeilDiv(status_words, kThreads), kMaxBlocks),
+                   kThreads, 0, stream, StatusWords{params.status, status_words});
+  return error == cudaSuccess
+             ? LaunchKernel(kernel, blocks, threads, shared_bytes, stream, params, true)
+             : error;
 }
 
 // ---- A plan for each kernel ----
@@ -113,27 +162,32 @@ class RegisterTilePlan {
     params_.chains = problem.outer * params_.column_tiles;
     params_.chain_tiles = CeilDiv(problem.steps, Tile::kTileRows);
     // A third of the blocks that run at a time: what lies further ahead leaves the cache again.
-    params_.prefetch_distance = limits.multiprocessors * Tile::kBlocksPerMultiprocessor / 3;
+    params_.prefetch_distance = limits.multiprocessors * Tile::kBlocksPerMultiprocessor * PDN / PDD;
   }
 
   int64_t chains() const { return params_.chains; }
   int64_t chain_tiles() const { return params_.chain_tiles; }
 
-  size_t workspace_bytes() const {
-    return (params_.chain_tiles + CeilDiv(params_.chain_tiles, Tile::kSegment)) * params_.chains *
-           Tile::kColumns * kStatusWords<typename Tile::A> * sizeof(StatusWord);
-  }
+  size_t workspace_bytes() const { return status_words() * sizeof(StatusWord); }
 
   cudaError_t Launch(void* workspace, cudaStream_t stream) {
     params_.status = static_cast<StatusWord*>(workspace);
-    const cudaError_t error = cudaMemsetAsync(workspace, 0, workspace_bytes(), stream);
-    if (error != cudaSuccess) return error;
     const int64_t tiles = params_.chains * params_.chain_tiles;
-    return LaunchKernel(ScanTiles<Tile>, tiles, Tile::kThreads, sizeof(typename Tile::Shared),
-                        stream, params_);
+    if (status_words() == 0) {
+      return LaunchKernel(ScanTiles<Tile>, tiles, Tile::kThreads, sizeof(typename Tile::Shared),
+                          stream, params_);
+    }
+    return LaunchLookBack(ScanTiles<Tile>, tiles, Tile::kThreads, sizeof(typename Tile::Shared),
+                          stream, params_, status_words());
   }
 
  private:
+  int64_t status_words() const {
+    if (params_.chain_tiles == 1) return 0;
+    return (params_.chain_tiles + CeilDiv(params_.chain_tiles, Tile::LookBack::kSegment)) *
+           params_.chains * Tile::kColumns * kStatusWords<typename Tile::A>;
+  }
+
   typename Tile::Params params_{};
 };
 
@@ -147,43 +201,58 @@ class SharedTilePlan {
     params_.lanes = PowerOfTwoFrom(problem.inner, kWarp);
     const int all_groups = Tile::kThreads / params_.lanes;
     // Smaller problems are cut into smaller tiles, so that most multiprocessors have some.
+#ifdef BALANCE
+    const int64_t n = CeilDiv(problem.size(), Tile::kTileElements);
+    const int64_t k = n <= limits.multiprocessors * 3 / 4
+                          ? 0
+                          : std::max<int64_t>(BALANCE, CeilDiv(n, limits.multiprocessors));
+    const int64_t share =
+        k > 3 ? problem.size()
+              : CeilDiv(problem.size(), k == 0 ? std::max(1, limits.multiprocessors * 3 / 4)
+                                               : k * limits.multiprocessors);
+#else
     const int64_t share = CeilDiv(problem.size(), std::max(1, limits.multiprocessors * 3 / 4));
+#endif
     const int64_t elements = std::min<int64_t>(Tile::kTileElements, share);
-    const int64_t most_rows = std::max(kMinRows, Odd(elements / (all_groups * problem.inner)));
+    const int64_t most_rows = std::max(kMinRows, Spread(elements / (all_groups * problem.inner)));
     params_.groups = PowerOfTwoFrom(CeilDiv(problem.steps, most_rows), all_groups);
-    params_.rows = std::min(most_rows, Odd(CeilDiv(problem.steps, params_.groups) + 1));
+    params_.rows = std::min(most_rows, Spread(CeilDiv(problem.steps, params_.groups) + 3));
     params_.slots = all_groups / params_.groups;
     params_.chain_tiles = CeilDiv(problem.steps, params_.groups * params_.rows);
     params_.chain_sets = CeilDiv(problem.outer, params_.slots);
-    params_.prefetch_distance = limits.multiprocessors * Tile::kBlocksPerMultiprocessor / 4;
+    params_.prefetch_distance = limits.multiprocessors * Tile::kBlocksPerMultiprocessor * PSN / PSD;
   }
 
   int64_t chain_tiles() const { return params_.chain_tiles; }
 
-  size_t workspace_bytes() const {
-    if (!Tile::kLookBack) return 0;
-    return (params_.chain_tiles + CeilDiv(params_.chain_tiles, kTeam)) * params_.problem.columns() *
-           kStatusWords<typename Tile::A> * sizeof(StatusWord);
-  }
+  size_t workspace_bytes() const { return status_words() * sizeof(StatusWord); }
 
   cudaError_t Launch(void* workspace, cudaStream_t stream) {
     params_.status = static_cast<StatusWord*>(workspace);
-    if (Tile::kLookBack) {
-      const cudaError_t error = cudaMemsetAsync(workspace, 0, workspace_bytes(), stream);
-      if (error != cudaSuccess) return error;
+    if constexpr (Tile::kLookBack) {
+      return LaunchLookBack(ScanSharedTiles<Tile>, params_.chain_sets * params_.chain_tiles,
+                            Tile::kThreads, Tile::kSharedBytes, stream, params_, status_words());
     }
-    const int64_t blocks = params_.chain_sets * (Tile::kLookBack ? params_.chain_tiles : 1);
-    return LaunchKernel(ScanSharedTiles<Tile>, blocks, Tile::kThreads, Tile::kSharedBytes, stream,
-                        params_);
+    return LaunchKernel(ScanSharedTiles<Tile>, params_.chain_sets, Tile::kThreads,
+                        Tile::kSharedBytes, stream, params_);
   }
 
  private:
-  // Of a thread: shorter tiles wait for each other longer than more rows take.
-  static constexpr int64_t kMinRows = 5;
+  int64_t status_words() const {
+    if (!Tile::kLookBack) return 0;
+    return (params_.chain_tiles + CeilDiv(params_.chain_tiles, kTeam)) * params_.problem.columns() *
+           kStatusWords<typename Tile::A>;
+  }
 
-  // The largest odd number up to n, at least 1: threads that read shared memory in odd strides meet
-  // in no bank.
-  static int64_t Odd(int64_t n) { return std::max<int64_t>(n - 1, 0) | 1; }
+  // Rows of a thread: an odd number of words of each column, so that threads that read shared
+  // memory in strides meet in few banks. The largest such number up to n, or the least.
+  static constexpr int kMultiple = sizeof(typename Tile::T) == 2 ? 2 : 1;
+  static constexpr int64_t Spread(int64_t n) {
+    return std::max<int64_t>((n / kMultiple - 1) | 1, 1) * kMultiple;
+  }
+
+  // Shorter tiles wait for each other longer than more rows take.
+  static constexpr int64_t kMinRows = 5 + kMultiple - 1;
 
   typename Tile::Params params_{};
 };
@@ -204,8 +273,10 @@ auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm a
   const auto of_rows = [&](auto vector) {
     constexpr int kVector = decltype(vector)::value;
     const RegisterTilePlan<RegisterTile<Cell, T, kVector>> spread(problem, arrays, limits);
-    const bool pays = problem.steps > 256 && spread.chains() < 2 * limits.multiprocessors;
-    if (may_spread && spread.chain_tiles() > 1 && (pays || algorithm == Algorithm::kParallel)) {
+    const bool few = spread.chains() < 2 * limits.multiprocessors;
+    if (spread.chain_tiles() == 1 && few) return function(spread);
+    if (may_spread && spread.chain_tiles() > 1 &&
+        ((problem.steps > 256 && few) || algorithm == Algorithm::kParallel)) {
       return function(spread);
     }
     return function(StreamPlan<Stream<Cell, T, kVector>>(problem, arrays, limits));

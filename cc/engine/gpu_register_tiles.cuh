@@ -27,6 +27,7 @@
 #include <cstdint>
 
 #include "cc/engine/cells.h"
+#include "cc/engine/gpu_block_look_back.cuh"
 #include "cc/engine/gpu_exchange.cuh"
 #include "cc/engine/gpu_types.cuh"
 #include "cc/engine/problem.h"
@@ -36,6 +37,12 @@ namespace gpu {
 
 template <typename CellType, typename Element, int kVectorValue>
 class RegisterTile {
+#ifndef G16
+#define G16 0
+#endif
+#ifndef GRADB
+#define GRADB 64
+#endif
  public:
   using Cell = CellType;
   using T = Element;
@@ -50,12 +57,11 @@ class RegisterTile {
   // gradients are better off with one block.
   static constexpr int kWordBytes = kVector * sizeof(T) < 4 ? 4 : kVector * sizeof(T);
   static constexpr bool kManyInputs = Cell::kInputs > 2;
-  static constexpr int kRows = (kManyInputs && sizeof(T) > 2 ? 64 : 128) / kWordBytes;
+  static constexpr int kRows = (kManyInputs && (sizeof(T) > 2 || G16) ? GRADB : 128) / kWordBytes;
   static constexpr int kTileRows = kWarps * kRows;
-  static constexpr int kBlocksPerMultiprocessor = kManyInputs && sizeof(T) == 2 ? 1 : 2;
-  static constexpr int kSegment = 4;
-  // Segments that are inspected together.
-  static constexpr int kWindow = 8;
+  static constexpr int kBlocksPerMultiprocessor = kManyInputs && sizeof(T) == 2 && !G16 ? 1 : 2;
+  using LookBack = BlockLookBack<A, kWarps, kVector>;
+  using Shared = typename LookBack::Shared;
 
   struct Params {
     Problem problem;
@@ -67,22 +73,14 @@ class RegisterTile {
     StatusWord* status;         // [chain_tiles and then segments, chains, kColumns, kStatusWords]
   };
 
-  struct Shared {
-    Transition<A> of_warp[kWarps][kColumns];
-    Transition<A> of_tile[kSegment - 1][kColumns];  // Of the segment's earlier tiles.
-    Transition<A> of_segment[kColumns];             // Up to this tile.
-    A before_segment[kColumns];
-  };
-
   __device__ RegisterTile(const Params& params, Shared& shared)
       : p_(params),
         shared_(shared),
         warp_(threadIdx.x / kWarp),
         lane_(threadIdx.x % kWarp),
         place_(PlaceOf(blockIdx.x)),
-        segment_(place_.tile / kSegment),
-        in_segment_(static_cast<int>(place_.tile % kSegment)),
-        row_stride_(params.problem.reverse ? -params.problem.inner : params.problem.inner),
+        row_bytes_((params.problem.reverse ? -params.problem.inner : params.problem.inner) *
+                   static_cast<int64_t>(sizeof(T))),
         column_(place_.inner + lane_ * kVector),
         first_step_(place_.tile * kTileRows + warp_ * kRows),
         rows_(column_ < params.problem.inner
@@ -92,26 +90,38 @@ class RegisterTile {
         offset_(OffsetOf(place_, first_step_) + lane_ * kVector) {}
 
   __device__ void Run() {
-    Pack values[Cell::kInputs][kRows];
-    Load(values);
-    Prefetch(PlaceOf(blockIdx.x + p_.prefetch_distance));
-    Reduce(values);
-    __syncthreads();  // Publishes the warps' transitions to all warps.
-    if (warp_ < kVector) {
-      const int column = warp_ * kWarp + lane_;
-      PublishTile(column);
-      FindStateBeforeSegment(column);
-    } else if (warp_ < 2 * kVector) {
-      FindTilesOfSegment((warp_ - kVector) * kWarp + lane_);
+    const int64_t lookahead_rows = Cell::kLookahead >= 0 ? 1 : 0;
+    if (place_.inner + kColumns <= p_.problem.inner &&
+        (place_.tile + 1) * kTileRows + lookahead_rows <= p_.problem.steps) {
+      Run<true>();
+    } else {
+      Run<false>();
     }
-    __syncthreads();  // Publishes what these found.
-    A state[kVector];
-    Carry(state);
-    Scan(values, state);
   }
 
  private:
   using Pack = gpu::Pack<T, kVector>;
+
+  // kFull: all rows and columns of the tile exist, and the lookahead.
+  template <bool kFull>
+  __device__ void Run() {
+    Pack values[Cell::kInputs][kRows];
+    Load<kFull>(values);
+    Prefetch(PlaceOf(blockIdx.x + p_.prefetch_distance));
+    WaitForKernelBefore();  // It clears the status.
+    LookBack look_back(shared_, p_.status + place_.chain * (kColumns * kStatusWords<A>),
+                       p_.chains * (kColumns * kStatusWords<A>), place_.tile, p_.chain_tiles);
+#ifndef NOEARLY
+    look_back.Look();
+#endif
+    Transition<A> own[kVector];
+    Reduce<kFull>(values, own);
+    A initial_carry[kVector], state[kVector];
+    InitialCarry(initial_carry);
+    look_back.FindState(own, initial_carry, state);
+    Scan<kFull>(values, state);
+    StoreFinalCarry(state);
+  }
 
   // Tiles of all chains advance together.
   struct Place {
@@ -121,9 +131,9 @@ class RegisterTile {
 
   __device__ Place PlaceOf(int64_t number) const {
     Place place;
-    place.tile = number / p_.chains;
+    place.tile = Divide(number, p_.chains);
     place.chain = number - place.tile * p_.chains;
-    place.outer = place.chain / p_.column_tiles;
+    place.outer = Divide(place.chain, p_.column_tiles);
     place.inner = (place.chain - place.outer * p_.column_tiles) * kColumns;
     return place;
   }
@@ -135,26 +145,23 @@ class RegisterTile {
     return (place.outer * problem.steps + row) * problem.inner + place.inner;
   }
 
-  __device__ bool EndsChain() const { return place_.tile + 1 == p_.chain_tiles; }
-  __device__ bool EndsSegment() const { return in_segment_ == kSegment - 1 && !EndsChain(); }
-
   // Rows that do not exist are left zero, and not used.
+  template <bool kFull>
   __device__ void Load(Pack (&values)[Cell::kInputs][kRows]) const {
-    const bool full =
-        rows_ == kRows && (Cell::kLookahead < 0 || first_step_ + kRows < p_.problem.steps);
 #pragma unroll
     for (int k = 0; k < Cell::kInputs; ++k) {
       const T* from = p_.arrays.inputs[k] + offset_;
-      if (k == Cell::kLookahead) from += row_stride_;
+      if (k == Cell::kLookahead) from = AddBytes(from, row_bytes_);
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
-        if (!full) values[k][row] = Pack{};
-        if (full || row < RowsInMemory(k)) {
-          values[k][row] = *reinterpret_cast<const Pack*>(from + row * row_stride_);
+        if (!kFull) values[k][row] = Pack{};
+        if (kFull || row < RowsInMemory(k)) {
+          values[k][row] = *reinterpret_cast<const Pack*>(from);
         }
+        from = AddBytes(from, row_bytes_);
       }
     }
-    if (!full && Cell::kLookahead >= 0) LoadBoundary(values);
+    if (!kFull && Cell::kLookahead >= 0) LoadBoundary(values);
   }
 
   // The lookahead of the chain's last row is the boundary.
@@ -166,7 +173,7 @@ class RegisterTile {
   __device__ void LoadBoundary(Pack (&values)[Cell::kInputs][kRows]) const {
     constexpr int k = Cell::kLookahead >= 0 ? Cell::kLookahead : 0;
     if (p_.arrays.boundary == nullptr || RowsInMemory(k) == rows_) return;
-    const T* from = p_.arrays.boundary + place_.outer * p_.problem.inner + column_;
+    const T* from = p_.arrays.boundary + BoundaryOffset();
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
       if (row + 1 == rows_) values[k][row] = *reinterpret_cast<const Pack*>(from);
@@ -189,161 +196,72 @@ class RegisterTile {
     }
   }
 
-  __device__ void Reduce(const Pack (&values)[Cell::kInputs][kRows]) {
+  template <bool kFull>
+  __device__ void Reduce(const Pack (&values)[Cell::kInputs][kRows],
+                         Transition<A> (&own)[kVector]) const {
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
-      Transition<A> own = Transition<A>::Identity();
+      own[v] = Transition<A>::Identity();
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
         A in[Cell::kInputs];
 #pragma unroll
         for (int k = 0; k < Cell::kStepInputs; ++k) in[k] = values[k][row].Get(v);
-        const Transition<A> longer = Compose(own, Cell::Step(in));
-        if (row < rows_) own = longer;
-      }
-      shared_.of_warp[warp_][lane_ * kVector + v] = own;
-    }
-  }
-
-  // ---- Looking back, a thread for each column ----
-
-  __device__ Transition<A> OfTile(int column) const {
-    Transition<A> whole = shared_.of_warp[0][column];
-#pragma unroll
-    for (int warp = 1; warp < kWarps; ++warp) {
-      whole = Compose(whole, shared_.of_warp[warp][column]);
-    }
-    return whole;
-  }
-
-  // Segments follow the tiles.
-  __device__ StatusWord* StatusOf(int64_t tile_or_segment, int column) const {
-    return p_.status +
-           ((tile_or_segment * p_.chains + place_.chain) * kColumns + column) * kStatusWords<A>;
-  }
-  __device__ StatusWord* StatusOfSegment(int64_t segment, int column) const {
-    return StatusOf(p_.chain_tiles + segment, column);
-  }
-
-  __device__ void PublishTile(int column) const {
-    if (!EndsChain()) Publish(StatusOf(place_.tile, column), OfTile(column), kTransition);
-  }
-
-  __device__ void FindStateBeforeSegment(int column) {
-    shared_.before_segment[column] =
-        segment_ == 0 ? InitialCarry(column) : StateBeforeSegment(column);
-  }
-
-  __device__ A InitialCarry(int column) const {
-    return p_.arrays.initial_carry == nullptr || place_.inner + column >= p_.problem.inner
-               ? A(0)
-               : A(p_.arrays
-                       .initial_carry[place_.outer * p_.problem.inner + place_.inner + column]);
-  }
-
-  __device__ A StateBeforeSegment(int column) const {
-    Transition<A> found[kWindow];
-    int nearest;
-    do {
-      uint64_t flags[kWindow];
-#pragma unroll
-      for (int i = 0; i < kWindow; ++i) {
-        flags[i] = i < segment_ ? Inspect(StatusOfSegment(segment_ - 1 - i, column), &found[i])
-                                : uint64_t{kNothing};
-      }
-      nearest = -1;
-#pragma unroll
-      for (int i = kWindow - 1; i >= 0; --i) {
-        if (flags[i] == kState) nearest = i;
-        if (flags[i] == kNothing) nearest = -1;
-      }
-    } while (nearest < 0);
-    A state = A(0);
-#pragma unroll
-    for (int i = kWindow - 1; i >= 0; --i) {
-      if (i == nearest) state = found[i].impulse;
-      if (i < nearest) state = found[i].Apply(state);
-    }
-    return state;
-  }
-
-  __device__ void FindTilesOfSegment(int column) {
-    Transition<A> found[kSegment - 1];
-    bool missing;
-    do {
-      missing = false;
-#pragma unroll
-      for (int i = 0; i < kSegment - 1; ++i) {
-        found[i] = Transition<A>::Identity();
-        if (i < in_segment_) {
-          const int64_t tile = segment_ * kSegment + i;
-          missing |= Inspect(StatusOf(tile, column), &found[i]) == kNothing;
-        }
-      }
-    } while (missing);
-    Transition<A> all = found[0];
-#pragma unroll
-    for (int i = 0; i < kSegment - 1; ++i) {
-      if (i > 0) all = Compose(all, found[i]);
-      shared_.of_tile[i][column] = found[i];
-    }
-    all = Compose(all, OfTile(column));
-    shared_.of_segment[column] = all;
-    if (EndsSegment()) Publish(StatusOfSegment(segment_, column), all, kTransition);
-  }
-
-  // ---- From the carry on ----
-
-  // The state before this thread's rows.
-  __device__ void Carry(A (&state)[kVector]) const {
-#pragma unroll
-    for (int v = 0; v < kVector; ++v) {
-      const int column = lane_ * kVector + v;
-      state[v] = shared_.before_segment[column];
-      if (warp_ == 0 && EndsSegment()) {
-        Publish(StatusOfSegment(segment_, column),
-                Transition<A>{A(0), shared_.of_segment[column].Apply(state[v])}, kState);
-      }
-      for (int i = 0; i < in_segment_; ++i) {
-        state[v] = shared_.of_tile[i][column].Apply(state[v]);
-      }
-#pragma unroll
-      for (int warp = 0; warp < kWarps - 1; ++warp) {
-        if (warp < warp_) state[v] = shared_.of_warp[warp][column].Apply(state[v]);
+        const Transition<A> longer = row == 0 ? Cell::Step(in) : Compose(own[v], Cell::Step(in));
+        if (kFull || row < rows_) own[v] = longer;
       }
     }
   }
 
+  template <bool kFull>
   __device__ void Scan(const Pack (&values)[Cell::kInputs][kRows], A (&state)[kVector]) const {
+    T* to[Cell::kOutputs];
+#pragma unroll
+    for (int k = 0; k < Cell::kOutputs; ++k) to[k] = p_.arrays.outputs[k] + offset_;
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
+      if (!kFull && row >= rows_) break;
       A results[Cell::kOutputs][kVector];
-      if (row < rows_) {
-#pragma unroll
-        for (int v = 0; v < kVector; ++v) {
-          A in[Cell::kInputs], out[Cell::kOutputs];
-#pragma unroll
-          for (int k = 0; k < Cell::kInputs; ++k) in[k] = values[k][row].Anew().Get(v);
-          const A before = state[v];
-          state[v] = Cell::Step(in).Apply(before);
-          Cell::Emit(in, before, state[v], out);
-#pragma unroll
-          for (int k = 0; k < Cell::kOutputs; ++k) results[k][v] = out[k];
-        }
-#pragma unroll
-        for (int k = 0; k < Cell::kOutputs; ++k) {
-          *reinterpret_cast<Pack*>(p_.arrays.outputs[k] + offset_ + row * row_stride_) =
-              Pack::Of(results[k]);
-        }
-      }
-    }
-    // The warp after whose rows the chain ends has the final carry; without rows they have it too.
-    if (p_.arrays.final_carry != nullptr && EndsChain() && warp_ == kWarps - 1 &&
-        column_ < p_.problem.inner) {
 #pragma unroll
       for (int v = 0; v < kVector; ++v) {
-        p_.arrays.final_carry[place_.outer * p_.problem.inner + column_ + v] = T(state[v]);
+        A in[Cell::kInputs], out[Cell::kOutputs];
+#pragma unroll
+        for (int k = 0; k < Cell::kInputs; ++k) in[k] = values[k][row].Anew().Get(v);
+        const A before = state[v];
+        state[v] = Cell::Step(in).Apply(before);
+        Cell::Emit(in, before, state[v], out);
+#pragma unroll
+        for (int k = 0; k < Cell::kOutputs; ++k) results[k][v] = out[k];
       }
+#pragma unroll
+      for (int k = 0; k < Cell::kOutputs; ++k) {
+        *reinterpret_cast<Pack*>(to[k]) = Pack::Of(results[k]);
+        to[k] = AddBytes(to[k], row_bytes_);
+      }
+    }
+  }
+
+  __device__ int64_t BoundaryOffset() const { return place_.outer * p_.problem.inner + column_; }
+
+  __device__ void InitialCarry(A (&carry)[kVector]) const {
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) {
+      carry[v] = p_.arrays.initial_carry == nullptr || place_.tile >= LookBack::kSegment ||
+                         column_ >= p_.problem.inner
+                     ? A(0)
+                     : A(p_.arrays.initial_carry[BoundaryOffset() + v]);
+    }
+  }
+
+  // The warp after whose rows the chain ends has the final carry; without rows they have it too.
+  __device__ void StoreFinalCarry(const A (&state)[kVector]) const {
+    if (p_.arrays.final_carry == nullptr || place_.tile + 1 != p_.chain_tiles ||
+        warp_ != kWarps - 1 || column_ >= p_.problem.inner) {
+      return;
+    }
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) {
+      p_.arrays.final_carry[BoundaryOffset() + v] = T(state[v]);
     }
   }
 
@@ -351,9 +269,7 @@ class RegisterTile {
   Shared& shared_;
   const int warp_, lane_;
   const Place place_;
-  const int64_t segment_;
-  const int in_segment_;  // This tile's number in its segment.
-  const int64_t row_stride_;
+  const int64_t row_bytes_;   // From row to row, in processing order.
   const int64_t column_;      // This thread's first, within the outer slice.
   const int64_t first_step_;  // In processing order.
   const int rows_;            // 0 if its column or its first step does not exist.

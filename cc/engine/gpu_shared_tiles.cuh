@@ -160,6 +160,7 @@ class SharedTile {
     }
     __syncthreads();  // Publishes the warps' transitions to all warps.
     if constexpr (kLookBack) {
+      WaitForKernelBefore();  // It clears the status.
       LookBack();
       __syncthreads();  // Publishes the carries to all warps.
       carry_ = shared_.carry[column_];

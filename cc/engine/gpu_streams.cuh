@@ -72,6 +72,7 @@ class Stream {
         slot_(warp_ / p_.groups),
         group_(warp_ % p_.groups),
         row_stride_(p_.problem.reverse ? -p_.problem.inner : p_.problem.inner),
+        row_bytes_(row_stride_ * static_cast<int64_t>(sizeof(T))),
         of_warps_(reinterpret_cast<Transition<A>*>(shared)),
         copies_(reinterpret_cast<T*>(shared + TransitionBytes(warps_))) {}
 
@@ -83,14 +84,23 @@ class Stream {
       WaitForCopies();
       __syncwarp();  // Publishes every lane's copies to the warp.
       const Part part = PartOf(work, place, lane_);
+      const bool full = __all_sync(~0u, part.rows == kRows);
       Pack values[Cell::kInputs][kRows];
-      Load(part, values);
+      if (full) {
+        Load<true>(part, values);
+      } else {
+        Load<false>(part, values);
+      }
       __syncwarp();  // The warp has read its copies.
 
       const Work next = Next(work);
       const Place next_place = next.tile == 0 ? PlaceOf(next) : place;
       StartCopies(next, next_place);
-      Process(work, place, part, values, turn);
+      if (full) {
+        Process<true>(work, place, part, values, turn);
+      } else {
+        Process<false>(work, place, part, values, turn);
+      }
       work = next;
       place = next_place;
     }
@@ -115,10 +125,6 @@ class Stream {
   __device__ Work Next(Work work) const {
     if (work.tile + 1 < p_.chain_tiles) return {work.chain, work.tile + 1};
     return {work.chain + int64_t{gridDim.x} * p_.slots, 0};
-  }
-
-  __device__ static int64_t Divide(int64_t a, int64_t b) {
-    return (a | b) >> 32 == 0 ? static_cast<uint32_t>(a) / static_cast<uint32_t>(b) : a / b;
   }
 
   // That of this thread's slot.
@@ -189,7 +195,7 @@ class Stream {
 #pragma unroll
         for (int i = 0; i < kRows / kAtOnce; ++i) {
           CopyAsync<kElements * sizeof(T)>(to + i * kAtOnce * kColumns, from);
-          from += kAtOnce * row_stride_;
+          from = AddBytes(from, kAtOnce * row_bytes_);
         }
       }
       return;
@@ -220,10 +226,11 @@ class Stream {
 
   // ---- One tile ----
 
+  template <bool kFull>
   __device__ void Process(Work work, const Place& place, const Part& part,
                           const Pack (&values)[Cell::kInputs][kRows], int turn) {
     Transition<A> own[kVector];
-    Reduce(part, values, own);
+    Reduce<kFull>(part, values, own);
 #pragma unroll
     for (int v = 0; v < kVector; ++v) *OfWarp(turn, warp_, part.column + v) = own[v];
     __syncthreads();  // Publishes the warps' transitions to all warps.
@@ -242,7 +249,7 @@ class Stream {
         StoreFinalCarry(place, part.column + v, carry_[v]);
       }
     }
-    Scan(part, values, state);
+    Scan<kFull>(part, values, state);
   }
 
   // The transition of all rows of a warp.
@@ -264,21 +271,23 @@ class Stream {
   }
 
   // Values of rows that do not exist are the first's, or zeros; they are not used.
+  template <bool kFull>
   __device__ void Load(const Part& part, Pack (&values)[Cell::kInputs][kRows]) const {
 #pragma unroll
     for (int k = 0; k < Cell::kInputs; ++k) {
       const T* const from = Copies(k) + part.column;
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
-        values[k][row] = Pack{};
-        if (part.rows > 0) {
-          values[k][row] =
-              *reinterpret_cast<const Pack*>(from + (row < part.rows ? row * kColumns : 0));
+        if (!kFull) values[k][row] = Pack{};
+        if (kFull || part.rows > 0) {
+          const bool exists = kFull || row < part.rows;
+          values[k][row] = *reinterpret_cast<const Pack*>(from + (exists ? row * kColumns : 0));
         }
       }
     }
   }
 
+  template <bool kFull>
   __device__ void Reduce(const Part& part, const Pack (&values)[Cell::kInputs][kRows],
                          Transition<A> (&own)[kVector]) const {
 #pragma unroll
@@ -289,17 +298,21 @@ class Stream {
         A in[Cell::kInputs];
 #pragma unroll
         for (int k = 0; k < Cell::kStepInputs; ++k) in[k] = values[k][row].Get(v);
-        const Transition<A> longer = Compose(own[v], Cell::Step(in));
-        if (row < part.rows) own[v] = longer;
+        const Transition<A> longer = row == 0 ? Cell::Step(in) : Compose(own[v], Cell::Step(in));
+        if (kFull || row < part.rows) own[v] = longer;
       }
     }
   }
 
+  template <bool kFull>
   __device__ void Scan(const Part& part, const Pack (&values)[Cell::kInputs][kRows],
                        A (&state)[kVector]) const {
-    int64_t offset = part.offset;
+    T* to[Cell::kOutputs];
+#pragma unroll
+    for (int k = 0; k < Cell::kOutputs; ++k) to[k] = p_.arrays.outputs[k] + part.offset;
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
+      if (!kFull && row >= part.rows) break;
       A results[Cell::kOutputs][kVector];
 #pragma unroll
       for (int v = 0; v < kVector; ++v) {
@@ -312,13 +325,11 @@ class Stream {
 #pragma unroll
         for (int k = 0; k < Cell::kOutputs; ++k) results[k][v] = out[k];
       }
-      if (row < part.rows) {
 #pragma unroll
-        for (int k = 0; k < Cell::kOutputs; ++k) {
-          *reinterpret_cast<Pack*>(p_.arrays.outputs[k] + offset) = Pack::Of(results[k]);
-        }
+      for (int k = 0; k < Cell::kOutputs; ++k) {
+        *reinterpret_cast<Pack*>(to[k]) = Pack::Of(results[k]);
+        to[k] = AddBytes(to[k], row_bytes_);
       }
-      offset += row_stride_;
     }
   }
 
@@ -326,8 +337,8 @@ class Stream {
   const int warps_;
   const int warp_, lane_;
   const int slot_;
-  const int group_;  // Of the warp, within its chain.
-  const int64_t row_stride_;
+  const int group_;                       // Of the warp, within its chain.
+  const int64_t row_stride_, row_bytes_;  // From row to row, in processing order.
   Transition<A>* const of_warps_;
   T* const copies_;
   A carry_[kVector];

@@ -72,14 +72,9 @@ struct TeamLookBack {
     const StatusWord* const words = WordsOfSegment(segment - 1 - Member());
     Transition<A> found = Transition<A>::Identity();
     int nearest;
-    for (;;) {
-      const uint64_t flag = exists ? Inspect(words, &found) : uint64_t{kNothing};
-      const unsigned shift = Lane() / kTeam * kTeam;
-      const unsigned states = __ballot_sync(Mask(), flag == kState) >> shift;
-      const unsigned gaps = __ballot_sync(Mask(), flag == kNothing) >> shift;
-      nearest = __ffs(states) - 1;
-      if (nearest >= 0 && (gaps & ((1u << nearest) - 1)) == 0) break;
-    }
+    do {
+      nearest = NearestState(exists ? Inspect(words, &found) : uint64_t{kNothing}, Mask());
+    } while (nearest < 0);
     A state = FromMember(found, nearest).impulse;
     for (int i = nearest - 1; i >= 0; --i) state = FromMember(found, i).Apply(state);
     return state;

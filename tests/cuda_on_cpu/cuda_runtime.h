@@ -178,6 +178,10 @@ inline unsigned __ballot_sync(unsigned mask, bool predicate) {
   return result;
 }
 
+inline bool __all_sync(unsigned mask, bool predicate) {
+  return __ballot_sync(mask, predicate) == mask;
+}
+
 inline int __ffs(int value) { return __builtin_ffs(value); }
 inline float __uint_as_float(uint32_t bits) {
   float value;
@@ -230,10 +234,34 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cud
   return cudaSuccess;
 }
 
+enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization };
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct {
+    int programmaticStreamSerializationAllowed;
+  } val;
+};
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+  cudaLaunchAttribute* attrs;
+  unsigned numAttrs;
+};
+struct cudaFuncAttributes {
+  int ptxVersion, binaryVersion;
+};
+template <typename Kernel>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel*) {
+  *attributes = {90, 90};
+  return cudaSuccess;
+}
+
 template <typename Params>
-cudaError_t cudaLaunchKernel(void (*kernel)(Params), dim3 grid, dim3 block, void** arguments,
-                             size_t, cudaStream_t) {
-  const std::function<void()> call = [&] { kernel(*static_cast<Params*>(arguments[0])); };
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Params),
+                               const Params& params) {
+  const dim3 grid = config->gridDim, block = config->blockDim;
+  const std::function<void()> call = [&] { kernel(params); };
   std::atomic<unsigned> next{0};
   const auto work = [&](unsigned seed) {
     std::mt19937 random(seed);

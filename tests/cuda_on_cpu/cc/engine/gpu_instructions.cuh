@@ -22,6 +22,8 @@ void CopyAsync(void* to, const void* from) {
 inline void CommitCopies() {}
 inline void WaitForCopies() {}
 inline void Prefetch(const void*) {}
+inline void AllowNextKernel() {}
+inline void WaitForKernelBefore() {}
 
 struct alignas(16) StatusWord {
   uint64_t payload;

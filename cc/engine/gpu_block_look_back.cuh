@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+// How a tile finds the state before it, where each lane of a block has columns of its own: each
+// warp looks at one of the segment's earlier tiles, and at one of the segments before. See
+// gpu_exchange.cuh for what is published, and when.
+#ifndef TF_PLR_ENGINE_GPU_BLOCK_LOOK_BACK_CUH_
+#define TF_PLR_ENGINE_GPU_BLOCK_LOOK_BACK_CUH_
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "cc/engine/gpu_exchange.cuh"
+#include "cc/engine/monoid.h"
+
+namespace tf_plr {
+namespace gpu {
+
+// Of one tile, of which each warp has some rows. All threads of the block call together.
+template <typename A, int kWarps, int kVector>
+class BlockLookBack {
+ public:
+  static constexpr int kColumns = kWarp * kVector;
+  static constexpr int kSegment = kWarps;
+
+  struct Shared {
+    Transition<A> of_warp[kWarps][kColumns];
+    Transition<A> of_tile[kWarps][kColumns];     // Of the segment's earlier tiles.
+    Transition<A> of_segment[kWarps][kColumns];  // Of the segments before, the nearest first; or
+    uint32_t flag[2 * kWarps];                   // the state after it. Of tiles, then segments.
+  };
+
+  // words: of the chain's first tile and column; the segments' words follow the tiles'.
+  __device__ BlockLookBack(Shared& shared, StatusWord* words, int64_t stride, int64_t tile,
+                           int64_t chain_tiles)
+      : shared_(shared),
+        words_(words),
+        stride_(stride),
+        tile_(tile),
+        chain_tiles_(chain_tiles),
+        segment_(tile / kSegment),
+        in_segment_(static_cast<int>(tile % kSegment)),
+        warp_(threadIdx.x / kWarp),
+        lane_(threadIdx.x % kWarp) {}
+
+  // Sees what is published by now of what this warp has not found yet.
+  __device__ void Look() {
+    const int64_t tile = tile_ - in_segment_ + warp_, segment = segment_ - 1 - warp_;
+    const bool look_at_tile = tile < tile_ && tile_flag_ == kNothing;
+    const bool look_at_segment = segment >= 0 && segment_flag_ != kState;
+    uint64_t tile_flags[kVector], segment_flags[kVector];
+    if (look_at_tile) {
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) tile_flags[v] = Inspect(Words(tile, v), &of_tile_[v]);
+    }
+    if (look_at_segment) {
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) {
+        segment_flags[v] = Inspect(WordsOfSegment(segment, v), &of_segment_[v]);
+      }
+    }
+    if (look_at_tile) tile_flag_ = OfAllColumns(tile_flags);
+    if (look_at_segment) segment_flag_ = OfAllColumns(segment_flags);
+  }
+
+  // From the transitions of this warp's rows: the state before them. Publishes what the tile has to
+  // say.
+  __device__ void FindState(const Transition<A> (&own)[kVector], const A (&initial_carry)[kVector],
+                            A (&state)[kVector]) {
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) shared_.of_warp[warp_][Column(v)] = own[v];
+    __syncthreads();  // Publishes the warps' transitions to all warps.
+    const bool is_last = warp_ == kWarps - 1, ends_chain = tile_ + 1 == chain_tiles_;
+    Transition<A> before[kVector], of_tile[kVector];  // Of the tile, if this warp is the last.
+    ComposeFirst(shared_.of_warp, warp_, before);
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) {
+      of_tile[v] = Compose(before[v], own[v]);
+      if (is_last && !ends_chain) Publish(Words(tile_, v), of_tile[v], kTransition);
+    }
+
+    const bool ends_segment = is_last && in_segment_ == kSegment - 1 && !ends_chain;
+    Transition<A> before_tile[kVector], of_segment[kVector];  // Of the segment's earlier tiles.
+    bool all_tiles = false;
+    int nearest;
+    for (;;) {
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) {
+        shared_.of_tile[warp_][Column(v)] = of_tile_[v];
+        shared_.of_segment[warp_][Column(v)] = of_segment_[v];
+      }
+      if (lane_ == 0) {
+        shared_.flag[warp_] = tile_flag_;
+        shared_.flag[kWarps + warp_] = segment_flag_;
+      }
+      __syncthreads();  // Publishes what each warp found to all.
+      if (!all_tiles) {
+        const bool missing = lane_ < in_segment_ && shared_.flag[lane_] == kNothing;
+        all_tiles = __all_sync(~0u, !missing);
+        if (all_tiles) {
+          ComposeFirst(shared_.of_tile, in_segment_, before_tile);
+#pragma unroll
+          for (int v = 0; v < kVector; ++v) {
+            of_segment[v] = Compose(before_tile[v], of_tile[v]);
+            if (ends_segment) Publish(WordsOfSegment(segment_, v), of_segment[v], kTransition);
+          }
+        }
+      }
+      nearest = segment_ == 0
+                    ? 0
+                    : NearestState(lane_ < kWarps ? shared_.flag[kWarps + lane_] : kNothing);
+      if (all_tiles && nearest >= 0) break;
+      Look();
+      __syncthreads();  // Everyone has seen the flags.
+    }
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) {
+      A carry = segment_ == 0 ? initial_carry[v] : shared_.of_segment[nearest][Column(v)].impulse;
+      for (int i = nearest - 1; i >= 0; --i) carry = shared_.of_segment[i][Column(v)].Apply(carry);
+      if (ends_segment) {
+        Publish(WordsOfSegment(segment_, v), Transition<A>{A(0), of_segment[v].Apply(carry)},
+                kState);
+      }
+      state[v] = before[v].Apply(before_tile[v].Apply(carry));
+    }
+  }
+
+ private:
+  __device__ int Column(int v) const { return lane_ * kVector + v; }
+
+  __device__ StatusWord* Words(int64_t tile_or_segment, int v) const {
+    return words_ + tile_or_segment * stride_ + Column(v) * kStatusWords<A>;
+  }
+  __device__ StatusWord* WordsOfSegment(int64_t segment, int v) const {
+    return Words(chain_tiles_ + segment, v);
+  }
+
+  // What all columns of the warp have, if it is the same.
+  __device__ static uint32_t OfAllColumns(const uint64_t (&flags)[kVector]) {
+    bool transitions = true, states = true;
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) {
+      transitions &= flags[v] == kTransition;
+      states &= flags[v] == kState;
+    }
+    if (__all_sync(~0u, states)) return kState;
+    return __all_sync(~0u, transitions) ? kTransition : kNothing;
+  }
+
+  // The first `count` parts.
+  __device__ void ComposeFirst(const Transition<A> (&parts)[kWarps][kColumns], int count,
+                               Transition<A> (&whole)[kVector]) const {
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) {
+      whole[v] = Transition<A>::Identity();
+#pragma unroll
+      for (int i = 0; i < kWarps - 1; ++i) {
+        const Transition<A> longer = Compose(whole[v], parts[i][Column(v)]);
+        if (i < count) whole[v] = longer;
+      }
+    }
+  }
+
+  Shared& shared_;
+  StatusWord* const words_;
+  const int64_t stride_, tile_, chain_tiles_, segment_;
+  const int in_segment_;  // The tile's number in its segment.
+  const int warp_, lane_;
+  // What this warp has found.
+  Transition<A> of_tile_[kVector], of_segment_[kVector];
+  uint32_t tile_flag_ = kNothing, segment_flag_ = kNothing;
+};
+
+}  // namespace gpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_GPU_BLOCK_LOOK_BACK_CUH_
