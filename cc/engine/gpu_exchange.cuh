@@ -14,7 +14,7 @@
 namespace tf_plr {
 namespace gpu {
 
-constexpr int kWarp = 32;
+constexpr int kWarpBits = 5, kWarp = 1 << kWarpBits;
 
 // The value of another lane among `mask`, numbered within `width` lanes.
 template <typename V>

@@ -48,6 +48,13 @@ inline int PowerOfTwoFrom(int64_t n, int most) {
   return power;
 }
 
+// The least power of two from n.
+inline int BitsOf(int64_t n) {
+  int bits = 0;
+  while (int64_t{1} << bits < n) ++bits;
+  return bits;
+}
+
 // Whether all rows of all step arrays, and the boundary, are aligned to `bytes`.
 template <typename Cell, typename T>
 bool RowsAreAligned(const Problem& problem, const Arrays<Cell, T>& arrays, size_t bytes) {
@@ -198,8 +205,8 @@ class SharedTilePlan {
   SharedTilePlan(const Problem& problem, const Arrays& arrays, const DeviceLimits& limits) {
     params_.problem = problem;
     params_.arrays = arrays;
-    params_.lanes = PowerOfTwoFrom(problem.inner, kWarp);
-    const int all_groups = Tile::kThreads / params_.lanes;
+    params_.lane_bits = BitsOf(problem.inner);
+    const int all_groups = Tile::kThreads >> params_.lane_bits;
     // Smaller problems are cut into smaller tiles, so that most multiprocessors have some.
 #ifdef BALANCE
     const int64_t n = CeilDiv(problem.size(), Tile::kTileElements);
@@ -215,10 +222,11 @@ class SharedTilePlan {
 #endif
     const int64_t elements = std::min<int64_t>(Tile::kTileElements, share);
     const int64_t most_rows = std::max(kMinRows, Spread(elements / (all_groups * problem.inner)));
-    params_.groups = PowerOfTwoFrom(CeilDiv(problem.steps, most_rows), all_groups);
-    params_.rows = std::min(most_rows, Spread(CeilDiv(problem.steps, params_.groups) + 3));
-    params_.slots = all_groups / params_.groups;
-    params_.chain_tiles = CeilDiv(problem.steps, params_.groups * params_.rows);
+    params_.group_bits = BitsOf(std::min<int64_t>(CeilDiv(problem.steps, most_rows), all_groups));
+    const int groups = 1 << params_.group_bits;
+    params_.rows = std::min(most_rows, Spread(CeilDiv(problem.steps, groups) + 3));
+    params_.slots = all_groups / groups;
+    params_.chain_tiles = CeilDiv(problem.steps, groups * params_.rows);
     params_.chain_sets = CeilDiv(problem.outer, params_.slots);
     params_.prefetch_distance = limits.multiprocessors * Tile::kBlocksPerMultiprocessor * PSN / PSD;
   }

@@ -52,8 +52,8 @@ class SharedTile {
   struct Params {
     Problem problem;
     Arrays<Cell, T> arrays;
-    int lanes;            // Of a row: a power of two, at least its columns.
-    int groups;           // Of threads that share a column of a tile; a power of two.
+    int lane_bits;        // 2^lane_bits lanes of a row, at least as many as columns.
+    int group_bits;       // 2^group_bits groups of threads share the columns of a tile.
     int rows;             // Of a thread.
     int slots;            // Chains in a tile; more than one only if the tile has all their steps.
     int64_t chain_tiles;  // Tiles of a chain.
@@ -64,7 +64,8 @@ class SharedTile {
 
   struct Shared {
     Transition<A> of_warp[kWarps][kWarp];  // By slot of the warp, and column.
-    A carry[kWarp];                        // Into the tile, if looked back for.
+    Transition<A> of_tile[kWarp];          // By column; if looked back,
+    A carry[kWarp];                        // as the state before the tile.
   };
 
   // One input of a tile, at the offset within 16 bytes that it has in memory.
@@ -77,19 +78,19 @@ class SharedTile {
         stages_(shared + (sizeof(Shared) + 15) / 16 * 16),
         warp_(threadIdx.x / kWarp),
         lane_(threadIdx.x % kWarp),
-        column_(threadIdx.x & (p_.lanes - 1)),
-        group_(static_cast<int>(threadIdx.x) / p_.lanes & (p_.groups - 1)),
-        slot_(static_cast<int>(threadIdx.x) / p_.lanes / p_.groups),
-        groups_in_warp_(min(p_.groups, kWarp / p_.lanes)),
-        warps_in_chain_(max(1, p_.groups * p_.lanes / kWarp)) {}
+        column_(threadIdx.x & ((1 << p_.lane_bits) - 1)),
+        group_(threadIdx.x >> p_.lane_bits & ((1 << p_.group_bits) - 1)),
+        slot_(threadIdx.x >> (p_.lane_bits + p_.group_bits)),
+        group_bits_in_warp_(min(p_.group_bits, kWarpBits - p_.lane_bits)),
+        warps_in_chain_(1 << max(0, p_.group_bits + p_.lane_bits - kWarpBits)) {}
 
   __device__ void Run() {
     if constexpr (kLookBack) {
       // Tiles of all chains advance together.
       const int64_t ahead = blockIdx.x + p_.prefetch_distance;
-      tile_ = blockIdx.x / p_.chain_sets;
+      tile_ = Divide(blockIdx.x, p_.chain_sets);
       chain_ = blockIdx.x - tile_ * p_.chain_sets;
-      const int64_t tile_ahead = ahead / p_.chain_sets;
+      const int64_t tile_ahead = Divide(ahead, p_.chain_sets);
       RunTile(PieceOf(ahead - tile_ahead * p_.chain_sets, tile_ahead));
     } else {
       chain_ = int64_t{blockIdx.x} * p_.slots;
@@ -112,7 +113,7 @@ class SharedTile {
   __device__ Piece PieceOf(int64_t chain, int64_t tile) const {
     const Problem& problem = p_.problem;
     if (chain >= problem.outer || tile >= p_.chain_tiles) return {0, 0, 0};
-    const int64_t tile_rows = p_.groups * p_.rows;
+    const int64_t tile_rows = static_cast<int64_t>(p_.rows) << p_.group_bits;
     const int64_t begin = tile * tile_rows;
     const int64_t end = min(begin + tile_rows, problem.steps);
     const int64_t first_row = problem.reverse ? problem.steps - end : begin;
@@ -151,29 +152,41 @@ class SharedTile {
     WaitForCopies();
     __syncthreads();  // Publishes every thread's copies to all.
 
+    // Early, while the copies of other blocks are in flight.
+    TeamLookBack<A> team = TeamOf(threadIdx.x / kTeam);
+    if constexpr (kLookBack) {
+      WaitForKernelBefore();  // It clears the status.
+      if (threadIdx.x / kTeam < p_.problem.inner) team.Look();
+    }
     const Part part = PartOf(piece);
     const Transition<A> own = Reduce(part, piece);
     const Transition<A> before = ScanOverWarp(own);  // Of this warp's earlier groups.
-    const int in_warp = lane_ / (groups_in_warp_ * p_.lanes) * p_.lanes + column_;
-    if (lane_ / p_.lanes % groups_in_warp_ == groups_in_warp_ - 1) {
+    const int in_warp = (lane_ >> (group_bits_in_warp_ + p_.lane_bits) << p_.lane_bits) + column_;
+    if ((lane_ >> p_.lane_bits & ((1 << group_bits_in_warp_) - 1)) ==
+        (1 << group_bits_in_warp_) - 1) {
       shared_.of_warp[warp_][in_warp] = Compose(before, own);
     }
     __syncthreads();  // Publishes the warps' transitions to all warps.
+    Transition<A> before_warp = Transition<A>::Identity(), whole = before_warp;
+    const int first_warp = warp_ & ~(warps_in_chain_ - 1);
+#pragma unroll
+    for (int i = 0; i < kWarps; ++i) {
+      if (i >= warps_in_chain_) break;
+      if (first_warp + i == warp_) before_warp = whole;
+      whole = Compose(whole, shared_.of_warp[first_warp + i][in_warp]);
+    }
     if constexpr (kLookBack) {
-      WaitForKernelBefore();  // It clears the status.
-      LookBack();
+      if (warp_ == 0) shared_.of_tile[column_] = whole;
+      __syncthreads();
+      LookBack(team);
       __syncthreads();  // Publishes the carries to all warps.
       carry_ = shared_.carry[column_];
     } else if (tile_ == 0) {
       carry_ = part.rows > 0 ? InitialCarry(chain_ + slot_, column_) : A(0);
     }
-    A state = carry_;
-    const int first_warp = warp_ / warps_in_chain_ * warps_in_chain_;
-    for (int warp = first_warp; warp < first_warp + warps_in_chain_; ++warp) {
-      if (warp == warp_) state = carry_;
-      carry_ = shared_.of_warp[warp][in_warp].Apply(carry_);
-    }
-    Scan(part, piece, before.Apply(state));
+    const A state = before.Apply(before_warp.Apply(carry_));
+    carry_ = whole.Apply(carry_);
+    Scan(part, piece, state);
     __syncthreads();  // Publishes every thread's outputs, in place of inputs, to all.
     CopyOut(piece);
     if constexpr (!kLookBack) __syncthreads();  // Everyone has read the outputs.
@@ -314,27 +327,30 @@ class SharedTile {
 
   // The composition of the transitions of the preceding groups of this chain in this warp.
   __device__ Transition<A> ScanOverWarp(Transition<A> own) const {
-    const int group = lane_ / p_.lanes % groups_in_warp_;
+    const int group = lane_ >> p_.lane_bits & ((1 << group_bits_in_warp_) - 1);
     Transition<A> inclusive = own;
-    for (int distance = 1; distance < groups_in_warp_; distance *= 2) {
-      const Transition<A> earlier = Shuffle(inclusive, lane_ - distance * p_.lanes);
-      if (group >= distance) inclusive = Compose(earlier, inclusive);
+    for (int bit = 0; bit < group_bits_in_warp_; ++bit) {
+      const Transition<A> earlier = Shuffle(inclusive, lane_ - (1 << (bit + p_.lane_bits)));
+      if (group >= 1 << bit) inclusive = Compose(earlier, inclusive);
     }
-    const Transition<A> exclusive = Shuffle(inclusive, lane_ - p_.lanes);
+    const Transition<A> exclusive = Shuffle(inclusive, lane_ - (1 << p_.lane_bits));
     return group == 0 ? Transition<A>::Identity() : exclusive;
   }
 
   // Teams of lanes take one column each.
-  __device__ void LookBack() const {
-    const int member = lane_ % kTeam;
-    const int64_t stride = p_.problem.outer * p_.problem.inner * kStatusWords<A>;
+  __device__ TeamLookBack<A> TeamOf(int column) const {
+    const int64_t chains = p_.problem.outer, inner = p_.problem.inner;
+    column = min(column, static_cast<int>(inner) - 1);
+    return TeamLookBack<A>(p_.status + (chain_ * inner + column) * kStatusWords<A>,
+                           chains * inner * kStatusWords<A>, tile_, p_.chain_tiles);
+  }
+
+  // `team` is that of the first column.
+  __device__ void LookBack(TeamLookBack<A> team) const {
     for (int column = threadIdx.x / kTeam; column < p_.problem.inner; column += kThreads / kTeam) {
-      StatusWord* const tiles = p_.status + (chain_ * p_.problem.inner + column) * kStatusWords<A>;
-      const TeamLookBack<A> team{tiles, stride, p_.chain_tiles, tile_};
-      const Transition<A> of_warp =
-          member < warps_in_chain_ ? shared_.of_warp[member][column] : Transition<A>::Identity();
-      const A carry = team.FindCarry(of_warp, InitialCarry(chain_, column));
-      if (member == 0) shared_.carry[column] = carry;
+      if (column >= kThreads / kTeam) team = TeamOf(column);
+      const A carry = team.FindCarry(shared_.of_tile[column], InitialCarry(chain_, column));
+      if (threadIdx.x % kTeam == 0) shared_.carry[column] = carry;
     }
   }
 
@@ -345,7 +361,7 @@ class SharedTile {
   const int column_;
   const int group_;  // Within the chain.
   const int slot_;
-  const int groups_in_warp_;  // Of one chain.
+  const int group_bits_in_warp_;  // Of one chain.
   const int warps_in_chain_;
   int64_t chain_, tile_;
   A carry_;

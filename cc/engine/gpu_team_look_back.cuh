@@ -1,15 +1,7 @@
 // SPDX-License-Identifier: MIT
-// How a tile finds the state before it, where a chain's tiles are spread over all blocks: a team of
-// lanes for each column.
-//
-// Tiles come in segments of kTeam. A tile publishes its transition; the last of a segment publishes
-// the segment's, and, once known, the state after it. The carry into a tile is the state before its
-// segment, taken through the transitions of the segment's earlier tiles; the state before a segment
-// is the nearest one published, taken through the transitions of the segments in between. Every
-// state so has one order of combination, whatever is found published: no timing changes a bit of
-// the result. It is taken for granted, as in other single-pass scans, that blocks start in the
-// order of their numbers: then a tile's predecessors are done or running, and no tile waits for one
-// that cannot start.
+// How a tile finds the state before it, where a tile has few columns: a team of lanes for each
+// column, each of which looks at one of the segment's earlier tiles, and at one of the segments
+// before. See gpu_exchange.cuh for what is published, and when.
 #ifndef TF_PLR_ENGINE_GPU_TEAM_LOOK_BACK_CUH_
 #define TF_PLR_ENGINE_GPU_TEAM_LOOK_BACK_CUH_
 
@@ -28,81 +20,91 @@ constexpr int kTeam = 16;
 
 // Of one tile, for one column. All lanes of the team call together.
 template <typename A>
-struct TeamLookBack {
-  StatusWord* tiles;    // Of the column's first tile; the segments' words follow the tiles'.
-  int64_t stride;       // From tile to tile.
-  int64_t chain_tiles;  // Tiles of the chain.
-  int64_t tile;
+class TeamLookBack {
+ public:
+  // words: of the column's first tile; the segments' words follow the tiles'.
+  __device__ TeamLookBack(StatusWord* words, int64_t stride, int64_t tile, int64_t chain_tiles)
+      : words_(words),
+        stride_(stride),
+        tile_(tile),
+        chain_tiles_(chain_tiles),
+        segment_(tile / kTeam),
+        in_segment_(static_cast<int>(tile % kTeam)) {}
 
-  // part: each member's of the tile, in order. Publishes what the tile has to say.
-  __device__ A FindCarry(Transition<A> part, A initial_carry) const {
-    const int64_t segment = tile / kTeam;
-    const int in_segment = tile % kTeam;
-    const bool ends_chain = tile + 1 == chain_tiles;
-    const bool ends_segment = in_segment == kTeam - 1 && !ends_chain;
+  // Sees what is published by now of what this lane has not found yet.
+  __device__ void Look() {
+    if (Member() < in_segment_ && tile_flag_ == kNothing) {
+      tile_flag_ = Inspect(Words(tile_ - in_segment_ + Member()), &of_tile_);
+    }
+    if (Member() < segment_ && segment_flag_ != kState) {
+      segment_flag_ = Inspect(WordsOfSegment(segment_ - 1 - Member()), &of_segment_);
+    }
+  }
 
-    const Transition<A> of_tile = FromMember(Scan(part), kTeam - 1);
-    if (Member() == 0 && !ends_chain) Publish(tiles + tile * stride, of_tile, kTransition);
+  // The state before the tile. Publishes what the tile has to say.
+  __device__ A FindCarry(Transition<A> of_tile, A initial_carry) {
+    const bool ends_chain = tile_ + 1 == chain_tiles_;
+    if (Member() == 0 && !ends_chain) Publish(Words(tile_), of_tile, kTransition);
+    const bool ends_segment = Member() == 0 && in_segment_ == kTeam - 1 && !ends_chain;
 
-    Transition<A> mine = Transition<A>::Identity();  // Of the member's tile of this segment.
-    if (Member() < in_segment) {
-      const StatusWord* const words = tiles + (segment * kTeam + Member()) * stride;
-      while (Inspect(words, &mine) == kNothing) {
+    Transition<A> before_tile, of_segment;  // Of the segment's earlier tiles; with this one.
+    bool all_tiles = false;
+    int nearest;
+    for (;; Look()) {
+      if (!all_tiles) {
+        const bool missing = Member() < in_segment_ && tile_flag_ == kNothing;
+        all_tiles = __ballot_sync(Mask(), missing) == 0;
+        if (all_tiles) {
+          before_tile = ComposeTiles();
+          of_segment = Compose(before_tile, of_tile);
+          if (ends_segment) Publish(WordsOfSegment(segment_), of_segment, kTransition);
+        }
       }
+      nearest = segment_ == 0 ? 0 : NearestState(segment_flag_, Mask());
+      if (all_tiles && nearest >= 0) break;
     }
-    if (Member() == in_segment) mine = of_tile;
-    __syncwarp(Mask());
-    const Transition<A> through_mine = Scan(mine);
-    const Transition<A> of_segment = FromMember(through_mine, kTeam - 1);
-    const Transition<A> before_tile = FromMember(through_mine, max(in_segment - 1, 0));
-    StatusWord* const words = WordsOfSegment(segment);
-    if (Member() == 0 && ends_segment && segment > 0) Publish(words, of_segment, kTransition);
-
-    const A state = segment == 0 ? initial_carry : StateBefore(segment);
-    if (Member() == 0 && ends_segment) {
-      Publish(words, Transition<A>{A(0), of_segment.Apply(state)}, kState);
+    A state = segment_ == 0 ? initial_carry : FromMember(of_segment_, nearest).impulse;
+    for (int i = nearest - 1; i >= 0; --i) state = FromMember(of_segment_, i).Apply(state);
+    if (ends_segment) {
+      Publish(WordsOfSegment(segment_), Transition<A>{A(0), of_segment.Apply(state)}, kState);
     }
-    return in_segment > 0 ? before_tile.Apply(state) : state;
+    return before_tile.Apply(state);
   }
 
  private:
-  // Each member inspects one segment: the first the nearest.
-  __device__ A StateBefore(int64_t segment) const {
-    const bool exists = Member() < segment;
-    const StatusWord* const words = WordsOfSegment(segment - 1 - Member());
-    Transition<A> found = Transition<A>::Identity();
-    int nearest;
-    do {
-      nearest = NearestState(exists ? Inspect(words, &found) : uint64_t{kNothing}, Mask());
-    } while (nearest < 0);
-    A state = FromMember(found, nearest).impulse;
-    for (int i = nearest - 1; i >= 0; --i) state = FromMember(found, i).Apply(state);
-    return state;
+  __device__ StatusWord* Words(int64_t tile_or_segment) const {
+    return words_ + tile_or_segment * stride_;
   }
-
   __device__ StatusWord* WordsOfSegment(int64_t segment) const {
-    return tiles + (chain_tiles + segment) * stride;
+    return Words(chain_tiles_ + segment);
   }
 
-  // ---- Within the team ----
-
-  __device__ static int Lane() { return threadIdx.x % kWarp; }
   __device__ static int Member() { return threadIdx.x % kTeam; }
-  __device__ static unsigned Mask() { return ((1u << kTeam) - 1) << (Lane() / kTeam * kTeam); }
+  __device__ static unsigned Mask() {
+    return ((1u << kTeam) - 1) << (threadIdx.x % kWarp / kTeam * kTeam);
+  }
 
   __device__ static Transition<A> FromMember(Transition<A> value, int member) {
     return Shuffle(value, member, kTeam, Mask());
   }
 
-  // Composes the values of all members up to this one.
-  __device__ static Transition<A> Scan(Transition<A> value) {
+  // Composes the segment's earlier tiles.
+  __device__ Transition<A> ComposeTiles() const {
+    Transition<A> value = Member() < in_segment_ ? of_tile_ : Transition<A>::Identity();
 #pragma unroll
     for (int distance = 1; distance < kTeam; distance *= 2) {
       const Transition<A> earlier = FromMember(value, Member() - distance);
       if (Member() >= distance) value = Compose(earlier, value);
     }
-    return value;
+    return FromMember(value, kTeam - 1);
   }
+
+  StatusWord* words_;
+  int64_t stride_, tile_, chain_tiles_, segment_;
+  int in_segment_;  // The tile's number in its segment.
+  // What this lane has found.
+  Transition<A> of_tile_, of_segment_;
+  uint64_t tile_flag_ = kNothing, segment_flag_ = kNothing;
 };
 
 }  // namespace gpu
