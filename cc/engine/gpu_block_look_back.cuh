@@ -44,22 +44,13 @@ class BlockLookBack {
 
   // Sees what is published by now of what this warp has not found yet.
   __device__ void Look() {
-    const int64_t tile = tile_ - in_segment_ + warp_, segment = segment_ - 1 - warp_;
-    const bool look_at_tile = tile < tile_ && tile_flag_ == kNothing;
-    const bool look_at_segment = segment >= 0 && segment_flag_ != kState;
-    uint64_t tile_flags[kVector], segment_flags[kVector];
-    if (look_at_tile) {
-#pragma unroll
-      for (int v = 0; v < kVector; ++v) tile_flags[v] = Inspect(Words(tile, v), &of_tile_[v]);
+    if (warp_ < in_segment_ && tile_flag_ == kNothing) {
+      StatusWord* const words = Words(tile_ - in_segment_ + warp_);
+      tile_flag_ = InspectColumns(words, of_tile_);
     }
-    if (look_at_segment) {
-#pragma unroll
-      for (int v = 0; v < kVector; ++v) {
-        segment_flags[v] = Inspect(WordsOfSegment(segment, v), &of_segment_[v]);
-      }
+    if (warp_ < segment_ && segment_flag_ != kState) {
+      segment_flag_ = InspectColumns(WordsOfSegment(segment_ - 1 - warp_), of_segment_);
     }
-    if (look_at_tile) tile_flag_ = OfAllColumns(tile_flags);
-    if (look_at_segment) segment_flag_ = OfAllColumns(segment_flags);
   }
 
   // From the transitions of this warp's rows: the state before them. Publishes what the tile has to
@@ -75,7 +66,7 @@ class BlockLookBack {
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
       of_tile[v] = Compose(before[v], own[v]);
-      if (is_last && !ends_chain) Publish(Words(tile_, v), of_tile[v], kTransition);
+      if (is_last && !ends_chain) PublishColumn(Words(tile_), v, of_tile[v], kTransition);
     }
 
     const bool ends_segment = is_last && in_segment_ == kSegment - 1 && !ends_chain;
@@ -101,7 +92,8 @@ class BlockLookBack {
 #pragma unroll
           for (int v = 0; v < kVector; ++v) {
             of_segment[v] = Compose(before_tile[v], of_tile[v]);
-            if (ends_segment) Publish(WordsOfSegment(segment_, v), of_segment[v], kTransition);
+            if (ends_segment)
+              PublishColumn(WordsOfSegment(segment_), v, of_segment[v], kTransition);
           }
         }
       }
@@ -117,8 +109,7 @@ class BlockLookBack {
       A carry = segment_ == 0 ? initial_carry[v] : shared_.of_segment[nearest][Column(v)].impulse;
       for (int i = nearest - 1; i >= 0; --i) carry = shared_.of_segment[i][Column(v)].Apply(carry);
       if (ends_segment) {
-        Publish(WordsOfSegment(segment_, v), Transition<A>{A(0), of_segment[v].Apply(carry)},
-                kState);
+        PublishColumn(WordsOfSegment(segment_), v, {A(0), of_segment[v].Apply(carry)}, kState);
       }
       state[v] = before[v].Apply(before_tile[v].Apply(carry));
     }
@@ -127,20 +118,28 @@ class BlockLookBack {
  private:
   __device__ int Column(int v) const { return lane_ * kVector + v; }
 
-  __device__ StatusWord* Words(int64_t tile_or_segment, int v) const {
-    return words_ + tile_or_segment * stride_ + Column(v) * kStatusWords<A>;
+  // Of this lane's first column.
+  __device__ StatusWord* Words(int64_t tile_or_segment) const {
+    return words_ + tile_or_segment * stride_ + Column(0) * kStatusWords<A>;
   }
-  __device__ StatusWord* WordsOfSegment(int64_t segment, int v) const {
-    return Words(chain_tiles_ + segment, v);
+  __device__ StatusWord* WordsOfSegment(int64_t segment) const {
+    return Words(chain_tiles_ + segment);
+  }
+
+  __device__ void PublishColumn(StatusWord* words, int v, Transition<A> value,
+                                StatusFlag flag) const {
+    Publish(words + v * kStatusWords<A>, value, flag);
   }
 
   // What all columns of the warp have, if it is the same.
-  __device__ static uint32_t OfAllColumns(const uint64_t (&flags)[kVector]) {
+  __device__ static uint32_t InspectColumns(const StatusWord* words,
+                                            Transition<A> (&found)[kVector]) {
     bool transitions = true, states = true;
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
-      transitions &= flags[v] == kTransition;
-      states &= flags[v] == kState;
+      const uint64_t flag = Inspect(words + v * kStatusWords<A>, &found[v]);
+      transitions &= flag == kTransition;
+      states &= flag == kState;
     }
     if (__all_sync(~0u, states)) return kState;
     return __all_sync(~0u, transitions) ? kTransition : kNothing;

@@ -12,14 +12,6 @@
 #include "cc/engine/gpu_shared_tiles.cuh"
 #include "cc/engine/gpu_streams.cuh"
 
-#ifndef PDN
-#define PDN 1
-#define PDD 3
-#endif
-#ifndef PSN
-#define PSN 1
-#define PSD 4
-#endif
 namespace tf_plr {
 namespace gpu {
 
@@ -169,7 +161,7 @@ class RegisterTilePlan {
     params_.chains = problem.outer * params_.column_tiles;
     params_.chain_tiles = CeilDiv(problem.steps, Tile::kTileRows);
     // A third of the blocks that run at a time: what lies further ahead leaves the cache again.
-    params_.prefetch_distance = limits.multiprocessors * Tile::kBlocksPerMultiprocessor * PDN / PDD;
+    params_.prefetch_distance = limits.multiprocessors * Tile::kBlocksPerMultiprocessor / 3;
   }
 
   int64_t chains() const { return params_.chains; }
@@ -208,18 +200,7 @@ class SharedTilePlan {
     params_.lane_bits = BitsOf(problem.inner);
     const int all_groups = Tile::kThreads >> params_.lane_bits;
     // Smaller problems are cut into smaller tiles, so that most multiprocessors have some.
-#ifdef BALANCE
-    const int64_t n = CeilDiv(problem.size(), Tile::kTileElements);
-    const int64_t k = n <= limits.multiprocessors * 3 / 4
-                          ? 0
-                          : std::max<int64_t>(BALANCE, CeilDiv(n, limits.multiprocessors));
-    const int64_t share =
-        k > 3 ? problem.size()
-              : CeilDiv(problem.size(), k == 0 ? std::max(1, limits.multiprocessors * 3 / 4)
-                                               : k * limits.multiprocessors);
-#else
     const int64_t share = CeilDiv(problem.size(), std::max(1, limits.multiprocessors * 3 / 4));
-#endif
     const int64_t elements = std::min<int64_t>(Tile::kTileElements, share);
     const int64_t most_rows = std::max(kMinRows, Spread(elements / (all_groups * problem.inner)));
     params_.group_bits = BitsOf(std::min<int64_t>(CeilDiv(problem.steps, most_rows), all_groups));
@@ -228,7 +209,7 @@ class SharedTilePlan {
     params_.slots = all_groups / groups;
     params_.chain_tiles = CeilDiv(problem.steps, groups * params_.rows);
     params_.chain_sets = CeilDiv(problem.outer, params_.slots);
-    params_.prefetch_distance = limits.multiprocessors * Tile::kBlocksPerMultiprocessor * PSN / PSD;
+    params_.prefetch_distance = limits.multiprocessors * Tile::kBlocksPerMultiprocessor / 4;
   }
 
   int64_t chain_tiles() const { return params_.chain_tiles; }
@@ -273,22 +254,26 @@ template <typename Cell, typename T, typename Function>
 auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
               const DeviceLimits& limits, const Function& function) {
   const bool may_spread = algorithm != Algorithm::kSerial;
-  if (problem.inner < kWarp) {
+  const auto of_short_rows = [&] {
     const SharedTilePlan<SharedTile<Cell, T, true>> spread(problem, arrays, limits);
     if (may_spread && spread.chain_tiles() > 1) return function(spread);
     return function(SharedTilePlan<SharedTile<Cell, T, false>>(problem, arrays, limits));
-  }
+  };
   const auto of_rows = [&](auto vector) {
     constexpr int kVector = decltype(vector)::value;
     const RegisterTilePlan<RegisterTile<Cell, T, kVector>> spread(problem, arrays, limits);
     const bool few = spread.chains() < 2 * limits.multiprocessors;
-    if (spread.chain_tiles() == 1 && few) return function(spread);
-    if (may_spread && spread.chain_tiles() > 1 &&
-        ((problem.steps > 256 && few) || algorithm == Algorithm::kParallel)) {
+    if (spread.chain_tiles() == 1
+            ? few
+            : may_spread && (algorithm == Algorithm::kParallel || (few && problem.steps > 256))) {
       return function(spread);
     }
+    if (problem.inner < kWarp) return of_short_rows();
     return function(StreamPlan<Stream<Cell, T, kVector>>(problem, arrays, limits));
   };
+  // From so many on, register tiles keep enough of their lanes busy.
+  constexpr int64_t kMinColumns = sizeof(T) == 2 ? kWarp : 20;
+  if (problem.inner < kMinColumns) return of_short_rows();
   if constexpr (sizeof(T) == 2) {
     if (RowsAreAligned(problem, arrays, 2 * sizeof(T))) {
       return of_rows(std::integral_constant<int, 2>());

@@ -6,19 +6,13 @@
 // written once, and nothing is staged:
 //
 //   load       every thread its rows, all loads in flight at once;
-//   reduce     each thread its rows to one transition per column; warps share theirs;
-//   look back  the tile publishes its transition; the carry into the tile is the state before its
-//              segment of kSegment tiles, taken through the transitions of the segment's earlier
-//              tiles. The state before a segment is the nearest one published, taken through the
-//              transitions of the segments in between. Every state so has one order of
-//              combination, whatever is found published: no timing changes a bit of the result;
-//   scan       each thread its rows, from the carry taken through the transitions of the warps
-//              before; and write.
+//   reduce     each thread its rows to one transition per column;
+//   look back  for the state before them (gpu_block_look_back.cuh);
+//   scan       each thread its rows, from that state on; and write.
 //
 // While tiles look back no loads would be in flight; so each block also asks the second-level cache
-// for a tile that will be loaded soon. It is taken for granted, as in other single-pass scans, that
-// blocks start in the order of their numbers: then a tile's predecessors are done or running, and
-// no tile waits for one that cannot start.
+// for a tile that will be loaded soon. Two blocks of a multiprocessor hide little of each other's
+// instructions: what a row costs in them decides about the speed (AddBytes).
 #ifndef TF_PLR_ENGINE_GPU_REGISTER_TILES_CUH_
 #define TF_PLR_ENGINE_GPU_REGISTER_TILES_CUH_
 
@@ -37,12 +31,6 @@ namespace gpu {
 
 template <typename CellType, typename Element, int kVectorValue>
 class RegisterTile {
-#ifndef G16
-#define G16 0
-#endif
-#ifndef GRADB
-#define GRADB 64
-#endif
  public:
   using Cell = CellType;
   using T = Element;
@@ -57,9 +45,9 @@ class RegisterTile {
   // gradients are better off with one block.
   static constexpr int kWordBytes = kVector * sizeof(T) < 4 ? 4 : kVector * sizeof(T);
   static constexpr bool kManyInputs = Cell::kInputs > 2;
-  static constexpr int kRows = (kManyInputs && (sizeof(T) > 2 || G16) ? GRADB : 128) / kWordBytes;
+  static constexpr int kRows = (kManyInputs && sizeof(T) > 2 ? 64 : 128) / kWordBytes;
   static constexpr int kTileRows = kWarps * kRows;
-  static constexpr int kBlocksPerMultiprocessor = kManyInputs && sizeof(T) == 2 && !G16 ? 1 : 2;
+  static constexpr int kBlocksPerMultiprocessor = kManyInputs && sizeof(T) == 2 ? 1 : 2;
   using LookBack = BlockLookBack<A, kWarps, kVector>;
   using Shared = typename LookBack::Shared;
 
@@ -81,18 +69,16 @@ class RegisterTile {
         place_(PlaceOf(blockIdx.x)),
         row_bytes_((params.problem.reverse ? -params.problem.inner : params.problem.inner) *
                    static_cast<int64_t>(sizeof(T))),
-        column_(place_.inner + lane_ * kVector),
+        column_(min(place_.inner + lane_ * kVector, params.problem.inner - kVector)),
+        exists_(place_.inner + lane_ * kVector == column_),
         first_step_(place_.tile * kTileRows + warp_ * kRows),
-        rows_(column_ < params.problem.inner
-                  ? static_cast<int>(
-                        max(int64_t{0}, min(params.problem.steps - first_step_, int64_t{kRows})))
-                  : 0),
-        offset_(OffsetOf(place_, first_step_) + lane_ * kVector) {}
+        rows_(static_cast<int>(
+            max(int64_t{0}, min(params.problem.steps - first_step_, int64_t{kRows})))),
+        offset_(OffsetOf(place_, first_step_) + column_ - place_.inner) {}
 
   __device__ void Run() {
     const int64_t lookahead_rows = Cell::kLookahead >= 0 ? 1 : 0;
-    if (place_.inner + kColumns <= p_.problem.inner &&
-        (place_.tile + 1) * kTileRows + lookahead_rows <= p_.problem.steps) {
+    if ((place_.tile + 1) * kTileRows + lookahead_rows <= p_.problem.steps) {
       Run<true>();
     } else {
       Run<false>();
@@ -102,7 +88,7 @@ class RegisterTile {
  private:
   using Pack = gpu::Pack<T, kVector>;
 
-  // kFull: all rows and columns of the tile exist, and the lookahead.
+  // kFull: all rows of the tile exist, and the lookahead.
   template <bool kFull>
   __device__ void Run() {
     Pack values[Cell::kInputs][kRows];
@@ -111,9 +97,7 @@ class RegisterTile {
     WaitForKernelBefore();  // It clears the status.
     LookBack look_back(shared_, p_.status + place_.chain * (kColumns * kStatusWords<A>),
                        p_.chains * (kColumns * kStatusWords<A>), place_.tile, p_.chain_tiles);
-#ifndef NOEARLY
     look_back.Look();
-#endif
     Transition<A> own[kVector];
     Reduce<kFull>(values, own);
     A initial_carry[kVector], state[kVector];
@@ -235,7 +219,7 @@ class RegisterTile {
       }
 #pragma unroll
       for (int k = 0; k < Cell::kOutputs; ++k) {
-        *reinterpret_cast<Pack*>(to[k]) = Pack::Of(results[k]);
+        if (exists_) *reinterpret_cast<Pack*>(to[k]) = Pack::Of(results[k]);
         to[k] = AddBytes(to[k], row_bytes_);
       }
     }
@@ -246,8 +230,7 @@ class RegisterTile {
   __device__ void InitialCarry(A (&carry)[kVector]) const {
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
-      carry[v] = p_.arrays.initial_carry == nullptr || place_.tile >= LookBack::kSegment ||
-                         column_ >= p_.problem.inner
+      carry[v] = p_.arrays.initial_carry == nullptr || place_.tile >= LookBack::kSegment
                      ? A(0)
                      : A(p_.arrays.initial_carry[BoundaryOffset() + v]);
     }
@@ -256,7 +239,7 @@ class RegisterTile {
   // The warp after whose rows the chain ends has the final carry; without rows they have it too.
   __device__ void StoreFinalCarry(const A (&state)[kVector]) const {
     if (p_.arrays.final_carry == nullptr || place_.tile + 1 != p_.chain_tiles ||
-        warp_ != kWarps - 1 || column_ >= p_.problem.inner) {
+        warp_ != kWarps - 1 || !exists_) {
       return;
     }
 #pragma unroll
@@ -269,10 +252,13 @@ class RegisterTile {
   Shared& shared_;
   const int warp_, lane_;
   const Place place_;
-  const int64_t row_bytes_;   // From row to row, in processing order.
-  const int64_t column_;      // This thread's first, within the outer slice.
+  const int64_t row_bytes_;  // From row to row, in processing order.
+  // This thread's first, within the outer slice. A thread whose columns do not exist reads the last
+  // ones, and writes nothing.
+  const int64_t column_;
+  const bool exists_;
   const int64_t first_step_;  // In processing order.
-  const int rows_;            // 0 if its column or its first step does not exist.
+  const int rows_;            // 0 if its first step does not exist.
   const int64_t offset_;      // Of its first row in every step array.
 };
 

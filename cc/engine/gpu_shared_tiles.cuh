@@ -152,11 +152,13 @@ class SharedTile {
     WaitForCopies();
     __syncthreads();  // Publishes every thread's copies to all.
 
-    // Early, while the copies of other blocks are in flight.
     TeamLookBack<A> team = TeamOf(threadIdx.x / kTeam);
     if constexpr (kLookBack) {
-      WaitForKernelBefore();  // It clears the status.
-      if (threadIdx.x / kTeam < p_.problem.inner) team.Look();
+      WaitForKernelBefore();                               // It clears the status.
+      if (p_.problem.inner == 1 && threadIdx.x < kTeam) {  // More would be in each other's way.
+        team.LookAtTiles();
+        team.LookAtSegments();
+      }
     }
     const Part part = PartOf(piece);
     const Transition<A> own = Reduce(part, piece);

@@ -31,11 +31,13 @@ class TeamLookBack {
         segment_(tile / kTeam),
         in_segment_(static_cast<int>(tile % kTeam)) {}
 
-  // Sees what is published by now of what this lane has not found yet.
-  __device__ void Look() {
+  // See what is published by now of what this lane has not found yet.
+  __device__ void LookAtTiles() {
     if (Member() < in_segment_ && tile_flag_ == kNothing) {
       tile_flag_ = Inspect(Words(tile_ - in_segment_ + Member()), &of_tile_);
     }
+  }
+  __device__ void LookAtSegments() {
     if (Member() < segment_ && segment_flag_ != kState) {
       segment_flag_ = Inspect(WordsOfSegment(segment_ - 1 - Member()), &of_segment_);
     }
@@ -47,21 +49,19 @@ class TeamLookBack {
     if (Member() == 0 && !ends_chain) Publish(Words(tile_), of_tile, kTransition);
     const bool ends_segment = Member() == 0 && in_segment_ == kTeam - 1 && !ends_chain;
 
-    Transition<A> before_tile, of_segment;  // Of the segment's earlier tiles; with this one.
-    bool all_tiles = false;
-    int nearest;
-    for (;; Look()) {
-      if (!all_tiles) {
-        const bool missing = Member() < in_segment_ && tile_flag_ == kNothing;
-        all_tiles = __ballot_sync(Mask(), missing) == 0;
-        if (all_tiles) {
-          before_tile = ComposeTiles();
-          of_segment = Compose(before_tile, of_tile);
-          if (ends_segment) Publish(WordsOfSegment(segment_), of_segment, kTransition);
-        }
-      }
-      nearest = segment_ == 0 ? 0 : NearestState(segment_flag_, Mask());
-      if (all_tiles && nearest >= 0) break;
+    bool missing;
+    do {
+      LookAtTiles();
+      missing = Member() < in_segment_ && tile_flag_ == kNothing;
+    } while (__ballot_sync(Mask(), missing) != 0);
+    const Transition<A> before_tile = ComposeTiles();
+    const Transition<A> of_segment = Compose(before_tile, of_tile);
+    if (ends_segment) Publish(WordsOfSegment(segment_), of_segment, kTransition);
+
+    int nearest = segment_ == 0 ? 0 : NearestState(segment_flag_, Mask());
+    while (nearest < 0) {
+      LookAtSegments();
+      nearest = NearestState(segment_flag_, Mask());
     }
     A state = segment_ == 0 ? initial_carry : FromMember(of_segment_, nearest).impulse;
     for (int i = nearest - 1; i >= 0; --i) state = FromMember(of_segment_, i).Apply(state);
