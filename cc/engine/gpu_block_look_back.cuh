@@ -42,15 +42,16 @@ class BlockLookBack {
         warp_(threadIdx.x / kWarp),
         lane_(threadIdx.x % kWarp) {}
 
-  // Sees what is published by now of what this warp has not found yet.
+  // Sees what is published by now of what this warp has not found yet; both looks take as long as
+  // one.
   __device__ void Look() {
-    if (warp_ < in_segment_ && tile_flag_ == kNothing) {
-      StatusWord* const words = Words(tile_ - in_segment_ + warp_);
-      tile_flag_ = InspectColumns(words, of_tile_);
-    }
-    if (warp_ < segment_ && segment_flag_ != kState) {
-      segment_flag_ = InspectColumns(WordsOfSegment(segment_ - 1 - warp_), of_segment_);
-    }
+    const bool at_tile = warp_ < in_segment_ && tile_flag_ == kNothing;
+    const bool at_segment = warp_ < segment_ && segment_flag_ != kState;
+    uint64_t tile_flags[kVector], segment_flags[kVector];
+    if (at_tile) Inspect(Words(tile_ - in_segment_ + warp_), of_tile_, tile_flags);
+    if (at_segment) Inspect(WordsOfSegment(segment_ - 1 - warp_), of_segment_, segment_flags);
+    if (at_tile) tile_flag_ = OfAllColumns(tile_flags);
+    if (at_segment) segment_flag_ = OfAllColumns(segment_flags);
   }
 
   // From the transitions of this warp's rows: the state before them. Publishes what the tile has to
@@ -61,7 +62,8 @@ class BlockLookBack {
     for (int v = 0; v < kVector; ++v) shared_.of_warp[warp_][Column(v)] = own[v];
     __syncthreads();  // Publishes the warps' transitions to all warps.
     const bool is_last = warp_ == kWarps - 1, ends_chain = tile_ + 1 == chain_tiles_;
-    Transition<A> before[kVector], of_tile[kVector];  // Of the tile, if this warp is the last.
+    // Of the tile's earlier warps; and of the tile, if this warp is the last.
+    Transition<A> before[kVector], of_tile[kVector];
     ComposeFirst(shared_.of_warp, warp_, before);
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
@@ -70,7 +72,8 @@ class BlockLookBack {
     }
 
     const bool ends_segment = is_last && in_segment_ == kSegment - 1 && !ends_chain;
-    Transition<A> before_tile[kVector], of_segment[kVector];  // Of the segment's earlier tiles.
+    // Of the segment's earlier tiles; and of the segment, if it ends with this tile.
+    Transition<A> before_tile[kVector], of_segment[kVector];
     bool all_tiles = false;
     int nearest;
     for (;;) {
@@ -92,8 +95,8 @@ class BlockLookBack {
 #pragma unroll
           for (int v = 0; v < kVector; ++v) {
             of_segment[v] = Compose(before_tile[v], of_tile[v]);
-            if (ends_segment)
-              PublishColumn(WordsOfSegment(segment_), v, of_segment[v], kTransition);
+            if (!ends_segment) continue;
+            PublishColumn(WordsOfSegment(segment_), v, of_segment[v], kTransition);
           }
         }
       }
@@ -131,15 +134,21 @@ class BlockLookBack {
     Publish(words + v * kStatusWords<A>, value, flag);
   }
 
+  __device__ static void Inspect(const StatusWord* words, Transition<A> (&found)[kVector],
+                                 uint64_t (&flags)[kVector]) {
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) {
+      flags[v] = gpu::Inspect(words + v * kStatusWords<A>, &found[v]);
+    }
+  }
+
   // What all columns of the warp have, if it is the same.
-  __device__ static uint32_t InspectColumns(const StatusWord* words,
-                                            Transition<A> (&found)[kVector]) {
+  __device__ static uint32_t OfAllColumns(const uint64_t (&flags)[kVector]) {
     bool transitions = true, states = true;
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
-      const uint64_t flag = Inspect(words + v * kStatusWords<A>, &found[v]);
-      transitions &= flag == kTransition;
-      states &= flag == kState;
+      transitions &= flags[v] == kTransition;
+      states &= flags[v] == kState;
     }
     if (__all_sync(~0u, states)) return kState;
     return __all_sync(~0u, transitions) ? kTransition : kNothing;

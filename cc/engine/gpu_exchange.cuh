@@ -27,6 +27,23 @@ __device__ __forceinline__ V Shuffle(V value, int lane, int width = kWarp, unsig
   return value;
 }
 
+// ---- Looking back ----
+//
+// Where the tiles of a chain are spread over all blocks, each finds the state before it from what
+// others publish, a word or more for each column:
+//
+//   - Tiles come in segments. A tile publishes its transition; the last of a segment publishes the
+//     segment's, and, once known, the state after it.
+//   - The state before a tile is that before its segment, taken through the transitions of the
+//     segment's earlier tiles. The state before a segment is the nearest one published, taken
+//     through the transitions of the segments in between.
+//
+// Every state so has one order of combination, whatever is found published: no timing changes a bit
+// of the result. It is taken for granted, as in other single-pass scans, that blocks start in the
+// order of their numbers: then a tile's predecessors are done or running, and no tile waits for one
+// that cannot start. Who looks at what is said in gpu_block_look_back.cuh and
+// gpu_team_look_back.cuh.
+
 // What a tile or a segment has published of one column.
 enum StatusFlag : uint64_t {
   kNothing = 0,     // As the workspace is initialised.

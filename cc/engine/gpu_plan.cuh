@@ -34,13 +34,7 @@ struct DeviceLimits {
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-inline int PowerOfTwoFrom(int64_t n, int most) {
-  int power = 1;
-  while (power < n && power < most) power *= 2;
-  return power;
-}
-
-// The least power of two from n.
+// 2^bits is the least power of two from n on.
 inline int BitsOf(int64_t n) {
   int bits = 0;
   while (int64_t{1} << bits < n) ++bits;
@@ -56,16 +50,21 @@ bool RowsAreAligned(const Problem& problem, const Arrays<Cell, T>& arrays, size_
   return (bits | reinterpret_cast<uintptr_t>(arrays.boundary)) % bytes == 0;
 }
 
+struct Grid {
+  int64_t x, y;
+  Grid(int64_t x, int64_t y = 1) : x(x), y(y) {}
+};
+
 // `overlap` lets the kernel start before the one before it on the stream has ended, if the GPU and
 // the code that was built for it can: the kernel then calls WaitForKernelBefore.
 template <typename Params>
-cudaError_t LaunchKernel(void (*kernel)(Params), int64_t blocks, int threads, size_t shared_bytes,
+cudaError_t LaunchKernel(void (*kernel)(Params), Grid grid, int threads, size_t shared_bytes,
                          cudaStream_t stream, Params params, bool overlap = false) {
-  if (blocks > INT32_MAX) return cudaErrorInvalidConfiguration;
+  if (grid.x > INT32_MAX) return cudaErrorInvalidConfiguration;
   cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                            static_cast<int>(shared_bytes));
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(blocks));
+  config.gridDim = dim3(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y));
   config.blockDim = dim3(threads);
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
@@ -73,7 +72,7 @@ cudaError_t LaunchKernel(void (*kernel)(Params), int64_t blocks, int threads, si
   if (error == cudaSuccess && overlap) {
     cudaFuncAttributes code;
     error = cudaFuncGetAttributes(&code, kernel);
-    if (std::min(code.ptxVersion, code.binaryVersion) >= 90) {
+    if (error == cudaSuccess && std::min(code.ptxVersion, code.binaryVersion) >= 90) {
       attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
       attribute.val.programmaticStreamSerializationAllowed = 1;
       config.attrs = &attribute;
@@ -96,16 +95,16 @@ static __global__ void ClearStatus(const __grid_constant__ StatusWords words) {
   }
 }
 
-// Launches a kernel whose tiles look back.
+// Launches a kernel whose tiles look back. It may load its first tiles while the status is cleared.
 template <typename Params>
-cudaError_t LaunchLookBack(void (*kernel)(Params), int64_t blocks, int threads, size_t shared_bytes,
+cudaError_t LaunchLookBack(void (*kernel)(Params), Grid grid, int threads, size_t shared_bytes,
                            cudaStream_t stream, const Params& params, int64_t status_words) {
   constexpr int kThreads = 256, kMaxBlocks = 512;
   const cudaError_t error =
       LaunchKernel(ClearStatus, std::min<int64_t>(CeilDiv(status_words, kThreads), kMaxBlocks),
                    kThreads, 0, stream, StatusWords{params.status, status_words});
   return error == cudaSuccess
-             ? LaunchKernel(kernel, blocks, threads, shared_bytes, stream, params, true)
+             ? LaunchKernel(kernel, grid, threads, shared_bytes, stream, params, true)
              : error;
 }
 
@@ -123,14 +122,14 @@ class StreamPlan {
     params_.chains = problem.outer * params_.column_tiles;
 
     // Small blocks where there is little for each to do.
-    constexpr bool kForward = Kernel::Cell::kInputs == 2;
     const int64_t bytes = problem.size() * Kernel::Cell::kInputs * sizeof(typename Kernel::T);
-    const bool half_blocks = bytes < (8 << 20) || problem.steps <= (kForward ? 256 : 64) ||
-                             (kForward && params_.chains < 2 * limits.multiprocessors);
+    const bool half_blocks = bytes < (8 << 20) ||
+                             problem.steps <= (Kernel::kManyInputs ? 64 : 256) ||
+                             (!Kernel::kManyInputs && params_.chains < 2 * limits.multiprocessors);
     warps_ = half_blocks ? Kernel::kMaxWarps / 2 : Kernel::kMaxWarps;
     while (Kernel::SharedBytes(warps_) > static_cast<size_t>(limits.shared_per_block)) warps_ /= 2;
 
-    params_.groups = PowerOfTwoFrom(CeilDiv(problem.steps, Kernel::kRows), warps_);
+    params_.groups = 1 << BitsOf(std::min<int64_t>(CeilDiv(problem.steps, Kernel::kRows), warps_));
     params_.slots = warps_ / params_.groups;
     params_.chain_tiles = CeilDiv(problem.steps, params_.groups * Kernel::kRows);
     // Many more blocks than fit even out the load.
@@ -160,6 +159,9 @@ class RegisterTilePlan {
     params_.column_tiles = CeilDiv(problem.inner, Tile::kColumns);
     params_.chains = problem.outer * params_.column_tiles;
     params_.chain_tiles = CeilDiv(problem.steps, Tile::kTileRows);
+    // Neighbours in memory at the same time, if there are so many that looking back is short.
+    const bool many = params_.column_tiles >= 8 && problem.outer <= UINT16_MAX;
+    params_.together = many ? params_.column_tiles : params_.chains;
     // A third of the blocks that run at a time: what lies further ahead leaves the cache again.
     params_.prefetch_distance = limits.multiprocessors * Tile::kBlocksPerMultiprocessor / 3;
   }
@@ -171,7 +173,7 @@ class RegisterTilePlan {
 
   cudaError_t Launch(void* workspace, cudaStream_t stream) {
     params_.status = static_cast<StatusWord*>(workspace);
-    const int64_t tiles = params_.chains * params_.chain_tiles;
+    const Grid tiles{params_.together * params_.chain_tiles, params_.chains / params_.together};
     if (status_words() == 0) {
       return LaunchKernel(ScanTiles<Tile>, tiles, Tile::kThreads, sizeof(typename Tile::Shared),
                           stream, params_);
@@ -202,10 +204,10 @@ class SharedTilePlan {
     // Smaller problems are cut into smaller tiles, so that most multiprocessors have some.
     const int64_t share = CeilDiv(problem.size(), std::max(1, limits.multiprocessors * 3 / 4));
     const int64_t elements = std::min<int64_t>(Tile::kTileElements, share);
-    const int64_t most_rows = std::max(kMinRows, Spread(elements / (all_groups * problem.inner)));
+    const int64_t most_rows = std::max(kMinRows, OddWords(elements / (all_groups * problem.inner)));
     params_.group_bits = BitsOf(std::min<int64_t>(CeilDiv(problem.steps, most_rows), all_groups));
     const int groups = 1 << params_.group_bits;
-    params_.rows = std::min(most_rows, Spread(CeilDiv(problem.steps, groups) + 3));
+    params_.rows = std::min(most_rows, OddWords(CeilDiv(problem.steps, groups) + 3));
     params_.slots = all_groups / groups;
     params_.chain_tiles = CeilDiv(problem.steps, groups * params_.rows);
     params_.chain_sets = CeilDiv(problem.outer, params_.slots);
@@ -233,15 +235,15 @@ class SharedTilePlan {
            kStatusWords<typename Tile::A>;
   }
 
-  // Rows of a thread: an odd number of words of each column, so that threads that read shared
-  // memory in strides meet in few banks. The largest such number up to n, or the least.
-  static constexpr int kMultiple = sizeof(typename Tile::T) == 2 ? 2 : 1;
-  static constexpr int64_t Spread(int64_t n) {
-    return std::max<int64_t>((n / kMultiple - 1) | 1, 1) * kMultiple;
+  // Of rows of a thread, the largest number up to n, or the least, that is an odd number of words:
+  // so threads that read shared memory in strides meet in few banks.
+  static constexpr int kOfWord = sizeof(typename Tile::T) == 2 ? 2 : 1;
+  static constexpr int64_t OddWords(int64_t n) {
+    return std::max<int64_t>((n / kOfWord - 1) | 1, 1) * kOfWord;
   }
 
   // Shorter tiles wait for each other longer than more rows take.
-  static constexpr int64_t kMinRows = 5 + kMultiple - 1;
+  static constexpr int64_t kMinRows = 4 + kOfWord;
 
   typename Tile::Params params_{};
 };

@@ -11,8 +11,8 @@
 //   scan       each thread its rows, from that state on; and write.
 //
 // While tiles look back no loads would be in flight; so each block also asks the second-level cache
-// for a tile that will be loaded soon. Two blocks of a multiprocessor hide little of each other's
-// instructions: what a row costs in them decides about the speed (AddBytes).
+// for a tile that will be loaded soon. With two blocks on a multiprocessor, little hides the
+// instructions of a row: they decide about the speed.
 #ifndef TF_PLR_ENGINE_GPU_REGISTER_TILES_CUH_
 #define TF_PLR_ENGINE_GPU_REGISTER_TILES_CUH_
 
@@ -56,6 +56,7 @@ class RegisterTile {
     Arrays<Cell, T> arrays;
     int64_t column_tiles;  // Chains in an outer slice.
     int64_t chains;
+    int64_t together;           // Chains; all, or those of an outer slice.
     int64_t chain_tiles;        // Tiles of a chain.
     int64_t prefetch_distance;  // In tiles, by number.
     StatusWord* status;         // [chain_tiles and then segments, chains, kColumns, kStatusWords]
@@ -69,16 +70,18 @@ class RegisterTile {
         place_(PlaceOf(blockIdx.x)),
         row_bytes_((params.problem.reverse ? -params.problem.inner : params.problem.inner) *
                    static_cast<int64_t>(sizeof(T))),
-        column_(min(place_.inner + lane_ * kVector, params.problem.inner - kVector)),
-        exists_(place_.inner + lane_ * kVector == column_),
+        column_(place_.inner + lane_ * kVector),
         first_step_(place_.tile * kTileRows + warp_ * kRows),
-        rows_(static_cast<int>(
-            max(int64_t{0}, min(params.problem.steps - first_step_, int64_t{kRows})))),
-        offset_(OffsetOf(place_, first_step_) + column_ - place_.inner) {}
+        rows_(column_ < params.problem.inner
+                  ? static_cast<int>(
+                        max(int64_t{0}, min(params.problem.steps - first_step_, int64_t{kRows})))
+                  : 0),
+        offset_(OffsetOf(place_, first_step_) + lane_ * kVector) {}
 
   __device__ void Run() {
     const int64_t lookahead_rows = Cell::kLookahead >= 0 ? 1 : 0;
-    if ((place_.tile + 1) * kTileRows + lookahead_rows <= p_.problem.steps) {
+    if (place_.inner + kColumns <= p_.problem.inner &&
+        (place_.tile + 1) * kTileRows + lookahead_rows <= p_.problem.steps) {
       Run<true>();
     } else {
       Run<false>();
@@ -88,7 +91,7 @@ class RegisterTile {
  private:
   using Pack = gpu::Pack<T, kVector>;
 
-  // kFull: all rows of the tile exist, and the lookahead.
+  // kFull: all rows and columns of the tile exist, and the lookahead.
   template <bool kFull>
   __device__ void Run() {
     Pack values[Cell::kInputs][kRows];
@@ -107,7 +110,8 @@ class RegisterTile {
     StoreFinalCarry(state);
   }
 
-  // Tiles of all chains advance together.
+  // The tiles of `together` chains advance together; then come those of the next, in another row of
+  // the grid.
   struct Place {
     int64_t chain, tile;
     int64_t outer, inner;  // Of the chain's first column.
@@ -115,8 +119,8 @@ class RegisterTile {
 
   __device__ Place PlaceOf(int64_t number) const {
     Place place;
-    place.tile = Divide(number, p_.chains);
-    place.chain = number - place.tile * p_.chains;
+    place.tile = Divide(number, p_.together);
+    place.chain = number - place.tile * p_.together + blockIdx.y * p_.together;
     place.outer = Divide(place.chain, p_.column_tiles);
     place.inner = (place.chain - place.outer * p_.column_tiles) * kColumns;
     return place;
@@ -219,7 +223,7 @@ class RegisterTile {
       }
 #pragma unroll
       for (int k = 0; k < Cell::kOutputs; ++k) {
-        if (exists_) *reinterpret_cast<Pack*>(to[k]) = Pack::Of(results[k]);
+        *reinterpret_cast<Pack*>(to[k]) = Pack::Of(results[k]);
         to[k] = AddBytes(to[k], row_bytes_);
       }
     }
@@ -230,7 +234,8 @@ class RegisterTile {
   __device__ void InitialCarry(A (&carry)[kVector]) const {
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
-      carry[v] = p_.arrays.initial_carry == nullptr || place_.tile >= LookBack::kSegment
+      carry[v] = p_.arrays.initial_carry == nullptr || place_.tile >= LookBack::kSegment ||
+                         column_ >= p_.problem.inner
                      ? A(0)
                      : A(p_.arrays.initial_carry[BoundaryOffset() + v]);
     }
@@ -239,7 +244,7 @@ class RegisterTile {
   // The warp after whose rows the chain ends has the final carry; without rows they have it too.
   __device__ void StoreFinalCarry(const A (&state)[kVector]) const {
     if (p_.arrays.final_carry == nullptr || place_.tile + 1 != p_.chain_tiles ||
-        warp_ != kWarps - 1 || !exists_) {
+        warp_ != kWarps - 1 || column_ >= p_.problem.inner) {
       return;
     }
 #pragma unroll
@@ -252,13 +257,10 @@ class RegisterTile {
   Shared& shared_;
   const int warp_, lane_;
   const Place place_;
-  const int64_t row_bytes_;  // From row to row, in processing order.
-  // This thread's first, within the outer slice. A thread whose columns do not exist reads the last
-  // ones, and writes nothing.
-  const int64_t column_;
-  const bool exists_;
+  const int64_t row_bytes_;   // From row to row, in processing order.
+  const int64_t column_;      // This thread's first, within the outer slice.
   const int64_t first_step_;  // In processing order.
-  const int rows_;            // 0 if its first step does not exist.
+  const int rows_;            // 0 if its column or its first step does not exist.
   const int64_t offset_;      // Of its first row in every step array.
 };
 

@@ -39,7 +39,8 @@ class Stream {
   // Rows of one thread: 64 bytes of each input in registers, where 16-bit elements count as 32-bit
   // ones do; or 32 bytes of each of two inputs of wider elements.
   static constexpr int kWordBytes = sizeof(T) < 4 ? 4 : sizeof(T);
-  static constexpr int kRows = (Cell::kInputs == 2 && sizeof(T) >= 4 ? 32 : 64) / kWordBytes;
+  static constexpr bool kManyInputs = Cell::kInputs > 2;
+  static constexpr int kRows = (!kManyInputs && sizeof(T) >= 4 ? 32 : 64) / kWordBytes;
   // Bounds the registers of a thread, so that three blocks of 8 warps find room where rows are few.
   static constexpr int kBoundThreads = kRows * kWordBytes == 32 ? 3 * 8 * kWarp : kMaxWarps * kWarp;
   static constexpr int kWarpElements = kRows * kColumns;

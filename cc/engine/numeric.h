@@ -41,10 +41,25 @@ TF_PLR_HOST_DEVICE Complex<Real> Conjugate(Complex<Real> a) {
   return {a.real, -a.imag};
 }
 
-// a * b + c; contracted to one fused operation where the target has it.
+// a * b + c. On a GPU fused explicitly, so that it is rounded alike wherever it is computed; on a
+// CPU contracted to one fused operation where the target has it.
 template <typename A>
 TF_PLR_HOST_DEVICE A MultiplyAdd(A a, A b, A c) {
+#if defined(__CUDA_ARCH__)
+  return fma(a, b, c);
+#else
   return a * b + c;
+#endif
+}
+
+template <typename Real>
+TF_PLR_HOST_DEVICE Complex<Real> MultiplyAdd(Complex<Real> a, Complex<Real> b, Complex<Real> c) {
+#if defined(__CUDA_ARCH__)
+  return {fma(a.real, b.real, fma(-a.imag, b.imag, c.real)),
+          fma(a.real, b.imag, fma(a.imag, b.real, c.imag))};
+#else
+  return a * b + c;
+#endif
 }
 
 }  // namespace tf_plr

@@ -32,8 +32,8 @@
 #define __launch_bounds__(...)
 
 struct dim3 {
-  unsigned x;
-  explicit dim3(unsigned x = 0) : x(x) {}
+  unsigned x, y;
+  explicit dim3(unsigned x = 1, unsigned y = 1) : x(x), y(y) {}
 };
 struct alignas(16) uint4 {
   uint32_t x, y, z, w;
@@ -269,10 +269,14 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     blockDim = block;
     cuda_on_cpu::Block on_this_thread;
     on_this_thread.fibers.resize(block.x);
-    while ((blockIdx.x = next.fetch_add(1)) < grid.x) on_this_thread.Run(call, &random);
+    for (unsigned number; (number = next.fetch_add(1)) < grid.x * grid.y;) {
+      blockIdx = dim3(number % grid.x, number / grid.x);
+      on_this_thread.Run(call, &random);
+    }
   };
   std::vector<std::thread> threads;
-  for (unsigned seed = 0; seed < std::min(3u, grid.x); ++seed) threads.emplace_back(work, seed);
+  for (unsigned seed = 0; seed < std::min(3u, grid.x * grid.y); ++seed)
+    threads.emplace_back(work, seed);
   for (std::thread& thread : threads) thread.join();
   return cudaSuccess;
 }
