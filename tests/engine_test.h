@@ -143,7 +143,7 @@ int TestEngine() {
       {1, 9000, 36, true},
       {1, 5000, 66, false},
       {2, 1500, 100, true},
-      {2, 300, 260, false},
+      {2, 270, 516, false},
       // Short rows: one element, several chains of a tile, several tiles of a chain.
       {1, 1, 1, false},
       {9, 300, 1, true},

@@ -55,18 +55,26 @@ struct Grid {
   Grid(int64_t x, int64_t y = 1) : x(x), y(y) {}
 };
 
+// How many bytes of shared memory a launch has, and how many a launch of this kernel may have: as
+// that is set for all threads of the host, it must not depend on the launch.
+struct SharedMemory {
+  size_t bytes, most;
+  SharedMemory(size_t bytes) : bytes(bytes), most(bytes) {}
+  SharedMemory(size_t bytes, size_t most) : bytes(bytes), most(most) {}
+};
+
 // `overlap` lets the kernel start before the one before it on the stream has ended, if the GPU and
-// the code that was built for it can: the kernel then calls WaitForKernelBefore.
+// the code that was built for it can.
 template <typename Params>
-cudaError_t LaunchKernel(void (*kernel)(Params), Grid grid, int threads, size_t shared_bytes,
+cudaError_t LaunchKernel(void (*kernel)(Params), Grid grid, int threads, SharedMemory shared,
                          cudaStream_t stream, Params params, bool overlap = false) {
   if (grid.x > INT32_MAX) return cudaErrorInvalidConfiguration;
   cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                           static_cast<int>(shared_bytes));
+                                           static_cast<int>(shared.most));
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y));
   config.blockDim = dim3(threads);
-  config.dynamicSmemBytes = shared_bytes;
+  config.dynamicSmemBytes = shared.bytes;
   config.stream = stream;
   cudaLaunchAttribute attribute{};
   if (error == cudaSuccess && overlap) {
@@ -95,7 +103,9 @@ static __global__ void ClearStatus(const __grid_constant__ StatusWords words) {
   }
 }
 
-// Launches a kernel whose tiles look back. It may load its first tiles while the status is cleared.
+// Launches a kernel whose tiles look back. It may load its first tiles while the status is cleared:
+// clearing does not overlap with what comes before it, so these inputs are there; and each thread
+// waits (WaitForKernelBefore) before it looks at the status or writes anything.
 template <typename Params>
 cudaError_t LaunchLookBack(void (*kernel)(Params), Grid grid, int threads, size_t shared_bytes,
                            cudaStream_t stream, const Params& params, int64_t status_words) {
@@ -127,7 +137,12 @@ class StreamPlan {
                              problem.steps <= (Kernel::kManyInputs ? 64 : 256) ||
                              (!Kernel::kManyInputs && params_.chains < 2 * limits.multiprocessors);
     warps_ = half_blocks ? Kernel::kMaxWarps / 2 : Kernel::kMaxWarps;
-    while (Kernel::SharedBytes(warps_) > static_cast<size_t>(limits.shared_per_block)) warps_ /= 2;
+    int most_warps = Kernel::kMaxWarps;
+    while (Kernel::SharedBytes(most_warps) > static_cast<size_t>(limits.shared_per_block)) {
+      most_warps /= 2;
+    }
+    warps_ = std::min(warps_, most_warps);
+    most_shared_bytes_ = Kernel::SharedBytes(most_warps);
 
     params_.groups = 1 << BitsOf(std::min<int64_t>(CeilDiv(problem.steps, Kernel::kRows), warps_));
     params_.slots = warps_ / params_.groups;
@@ -139,13 +154,14 @@ class StreamPlan {
   size_t workspace_bytes() const { return 0; }
 
   cudaError_t Launch(void*, cudaStream_t stream) const {
-    return LaunchKernel(ScanStreams<Kernel>, grid_, warps_ * kWarp, Kernel::SharedBytes(warps_),
-                        stream, params_);
+    return LaunchKernel(ScanStreams<Kernel>, grid_, warps_ * kWarp,
+                        {Kernel::SharedBytes(warps_), most_shared_bytes_}, stream, params_);
   }
 
  private:
   typename Kernel::Params params_{};
   int warps_;
+  size_t most_shared_bytes_;
   int64_t grid_;
 };
 
@@ -159,11 +175,16 @@ class RegisterTilePlan {
     params_.column_tiles = CeilDiv(problem.inner, Tile::kColumns);
     params_.chains = problem.outer * params_.column_tiles;
     params_.chain_tiles = CeilDiv(problem.steps, Tile::kTileRows);
-    // Neighbours in memory at the same time, if there are so many that looking back is short.
-    const bool many = params_.column_tiles >= 8 && problem.outer <= UINT16_MAX;
-    params_.together = many ? params_.column_tiles : params_.chains;
     // A third of the blocks that run at a time: what lies further ahead leaves the cache again.
     params_.prefetch_distance = limits.multiprocessors * Tile::kBlocksPerMultiprocessor / 3;
+    // Slice by slice, memory is best read; but a slice needs enough chains, or tiles would look
+    // back far, and enough tiles, as blocks do not prefetch from the next. Slices are rows of the
+    // grid.
+    constexpr int64_t kMinChains = 8, kMaxGridRows = 65535;
+    const bool by_slice =
+        params_.column_tiles >= kMinChains && problem.outer <= kMaxGridRows &&
+        params_.column_tiles * params_.chain_tiles >= 4 * params_.prefetch_distance;
+    params_.together = by_slice ? params_.column_tiles : params_.chains;
   }
 
   int64_t chains() const { return params_.chains; }

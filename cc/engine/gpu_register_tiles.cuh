@@ -11,7 +11,7 @@
 //   scan       each thread its rows, from that state on; and write.
 //
 // While tiles look back no loads would be in flight; so each block also asks the second-level cache
-// for a tile that will be loaded soon. With two blocks on a multiprocessor, little hides the
+// for a tile that will be loaded soon. With one or two blocks on a multiprocessor, little hides the
 // instructions of a row: they decide about the speed.
 #ifndef TF_PLR_ENGINE_GPU_REGISTER_TILES_CUH_
 #define TF_PLR_ENGINE_GPU_REGISTER_TILES_CUH_

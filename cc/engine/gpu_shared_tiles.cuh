@@ -43,10 +43,6 @@ class SharedTile {
   static constexpr int kThreads = 256;
   static constexpr int kWarps = kThreads / kWarp;
   static constexpr int kBlocksPerMultiprocessor = 3;
-  // Of all inputs.
-  static constexpr int kTileBytes = 72 << 10;
-  static constexpr int kTileElements = kTileBytes / (Cell::kInputs * sizeof(T));
-  static_assert(kWarps <= kTeam, "a team holds the transitions of all warps");
   static_assert(Cell::kOutputs <= Cell::kStepInputs, "outputs take the place of inputs");
 
   struct Params {
@@ -64,9 +60,13 @@ class SharedTile {
 
   struct Shared {
     Transition<A> of_warp[kWarps][kWarp];  // By slot of the warp, and column.
-    Transition<A> of_tile[kWarp];          // By column; if looked back,
-    A carry[kWarp];                        // as the state before the tile.
+    Transition<A> of_tile[kWarp];          // By column; for looking back.
+    A carry[kWarp];                        // What was found: the state before the tile.
   };
+
+  // Of all inputs; so that kBlocksPerMultiprocessor find room.
+  static constexpr int kTileBytes = (74 << 10) - static_cast<int>(sizeof(Shared));
+  static constexpr int kTileElements = kTileBytes / (Cell::kInputs * sizeof(T));
 
   // One input of a tile, at the offset within 16 bytes that it has in memory.
   static constexpr int kStageBytes = (kTileElements * sizeof(T) + 15) / 16 * 16 + 16;
@@ -152,13 +152,10 @@ class SharedTile {
     WaitForCopies();
     __syncthreads();  // Publishes every thread's copies to all.
 
-    TeamLookBack<A> team = TeamOf(threadIdx.x / kTeam);
     if constexpr (kLookBack) {
-      WaitForKernelBefore();                               // It clears the status.
-      if (p_.problem.inner == 1 && threadIdx.x < kTeam) {  // More would be in each other's way.
-        team.LookAtTiles();
-        team.LookAtSegments();
-      }
+      WaitForKernelBefore();  // It clears the status.
+      // Here one column's looks take no time; those of many would hold up other blocks' copies.
+      if (p_.problem.inner == 1) StartToLookBack();
     }
     const Part part = PartOf(piece);
     const Transition<A> own = Reduce(part, piece);
@@ -180,7 +177,7 @@ class SharedTile {
     if constexpr (kLookBack) {
       if (warp_ == 0) shared_.of_tile[column_] = whole;
       __syncthreads();
-      LookBack(team);
+      LookBack();
       __syncthreads();  // Publishes the carries to all warps.
       carry_ = shared_.carry[column_];
     } else if (tile_ == 0) {
@@ -342,16 +339,26 @@ class SharedTile {
   // Teams of lanes take one column each.
   __device__ TeamLookBack<A> TeamOf(int column) const {
     const int64_t chains = p_.problem.outer, inner = p_.problem.inner;
-    column = min(column, static_cast<int>(inner) - 1);
     return TeamLookBack<A>(p_.status + (chain_ * inner + column) * kStatusWords<A>,
                            chains * inner * kStatusWords<A>, tile_, p_.chain_tiles);
   }
 
-  // `team` is that of the first column.
-  __device__ void LookBack(TeamLookBack<A> team) const {
-    for (int column = threadIdx.x / kTeam; column < p_.problem.inner; column += kThreads / kTeam) {
-      if (column >= kThreads / kTeam) team = TeamOf(column);
-      const A carry = team.FindCarry(shared_.of_tile[column], InitialCarry(chain_, column));
+  __device__ void StartToLookBack() {
+    if (threadIdx.x >= kTeam) return;
+    team_ = TeamOf(0);
+    team_.LookAtTiles();
+    team_.LookAtSegments();
+  }
+
+  __device__ void LookBack() {
+    const int first = threadIdx.x / kTeam, inner = static_cast<int>(p_.problem.inner);
+    if (inner > 1) team_ = TeamOf(first);
+    for (int column = first; column < inner; column += kThreads / kTeam) {
+      TeamOf(column).PublishTile(shared_.of_tile[column]);
+    }
+    for (int column = first; column < inner; column += kThreads / kTeam) {
+      if (column > first) team_ = TeamOf(column);
+      const A carry = team_.FindCarry(shared_.of_tile[column], InitialCarry(chain_, column));
       if (threadIdx.x % kTeam == 0) shared_.carry[column] = carry;
     }
   }
@@ -367,6 +374,7 @@ class SharedTile {
   const int warps_in_chain_;
   int64_t chain_, tile_;
   A carry_;
+  TeamLookBack<A> team_;  // That of this thread.
 };
 
 template <typename Tile>

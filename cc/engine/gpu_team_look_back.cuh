@@ -22,6 +22,7 @@ constexpr int kTeam = 16;
 template <typename A>
 class TeamLookBack {
  public:
+  TeamLookBack() = default;
   // words: of the column's first tile; the segments' words follow the tiles'.
   __device__ TeamLookBack(StatusWord* words, int64_t stride, int64_t tile, int64_t chain_tiles)
       : words_(words),
@@ -43,12 +44,13 @@ class TeamLookBack {
     }
   }
 
-  // The state before the tile. Publishes what the tile has to say.
-  __device__ A FindCarry(Transition<A> of_tile, A initial_carry) {
-    const bool ends_chain = tile_ + 1 == chain_tiles_;
-    if (Member() == 0 && !ends_chain) Publish(Words(tile_), of_tile, kTransition);
-    const bool ends_segment = Member() == 0 && in_segment_ == kTeam - 1 && !ends_chain;
+  __device__ void PublishTile(Transition<A> of_tile) const {
+    if (Member() == 0 && !EndsChain()) Publish(Words(tile_), of_tile, kTransition);
+  }
 
+  // The state before the tile. Publishes what there is to say of the segment.
+  __device__ A FindCarry(Transition<A> of_tile, A initial_carry) {
+    const bool ends_segment = Member() == 0 && in_segment_ == kTeam - 1 && !EndsChain();
     bool missing;
     do {
       LookAtTiles();
@@ -72,6 +74,8 @@ class TeamLookBack {
   }
 
  private:
+  __device__ bool EndsChain() const { return tile_ + 1 == chain_tiles_; }
+
   __device__ StatusWord* Words(int64_t tile_or_segment) const {
     return words_ + tile_or_segment * stride_;
   }

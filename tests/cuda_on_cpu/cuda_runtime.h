@@ -57,6 +57,7 @@ struct Fiber {
   ucontext_t start;
   jmp_buf place;  // Where it goes on; _setjmp and _longjmp are much faster than contexts.
   bool started, done;
+  bool waited;  // For the kernel before.
   std::unique_ptr<char[]> stack{new char[kStackBytes]};
   const int* turn = nullptr;  // Waits while it is as it was.
   int turn_before;
@@ -115,7 +116,7 @@ struct Block {
       fiber.start.uc_stack.ss_sp = fiber.stack.get();
       fiber.start.uc_stack.ss_size = Fiber::kStackBytes;
       fiber.start.uc_link = nullptr;
-      fiber.started = fiber.done = false;
+      fiber.started = fiber.done = fiber.waited = false;
       fiber.turn = nullptr;
       makecontext(&fiber.start, Enter, 0);
     }

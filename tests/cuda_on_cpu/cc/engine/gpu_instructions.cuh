@@ -23,7 +23,10 @@ inline void CommitCopies() {}
 inline void WaitForCopies() {}
 inline void Prefetch(const void*) {}
 inline void AllowNextKernel() {}
-inline void WaitForKernelBefore() {}
+inline cuda_on_cpu::Fiber& CurrentFiber() {
+  return cuda_on_cpu::Block::Current()->fibers[threadIdx.x];
+}
+inline void WaitForKernelBefore() { CurrentFiber().waited = true; }
 
 struct alignas(16) StatusWord {
   uint64_t payload;
@@ -33,12 +36,14 @@ struct alignas(16) StatusWord {
 inline std::mutex status_mutex;
 
 inline StatusWord LoadStatus(const StatusWord* word) {
+  if (!CurrentFiber().waited) abort();
   cuda_on_cpu::Block::Current()->Yield();
   std::lock_guard<std::mutex> lock(status_mutex);
   return *word;
 }
 
 inline void StoreStatus(StatusWord* word, StatusWord value) {
+  if (!CurrentFiber().waited) abort();
   cuda_on_cpu::Block::Current()->Yield();
   std::lock_guard<std::mutex> lock(status_mutex);
   *word = value;
