@@ -98,9 +98,17 @@ class Stream {
       const Place next_place = next.tile == 0 ? PlaceOf(next) : place;
       StartCopies(next, next_place);
       if (full) {
-        Process<true>(work, place, part, values, turn);
+        Reduce<true>(part, values, turn);
       } else {
-        Process<false>(work, place, part, values, turn);
+        Reduce<false>(part, values, turn);
+      }
+      __syncthreads();  // Publishes the warps' transitions to all warps.
+      A state[kVector];
+      Carry(work, place, part, turn, state);
+      if (full) {
+        Scan<true>(part, values, state);
+      } else {
+        Scan<false>(part, values, state);
       }
       work = next;
       place = next_place;
@@ -227,16 +235,9 @@ class Stream {
 
   // ---- One tile ----
 
-  template <bool kFull>
-  __device__ void Process(Work work, const Place& place, const Part& part,
-                          const Pack (&values)[Cell::kInputs][kRows], int turn) {
-    Transition<A> own[kVector];
-    Reduce<kFull>(part, values, own);
-#pragma unroll
-    for (int v = 0; v < kVector; ++v) *OfWarp(turn, warp_, part.column + v) = own[v];
-    __syncthreads();  // Publishes the warps' transitions to all warps.
-
-    A state[kVector];
+  // The state before this thread's rows; also moves the carry past the tile.
+  __device__ void Carry(Work work, const Place& place, const Part& part, int turn,
+                        A (&state)[kVector]) {
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
       if (work.tile == 0) carry_[v] = InitialCarry(place, part.column + v);
@@ -250,7 +251,6 @@ class Stream {
         StoreFinalCarry(place, part.column + v, carry_[v]);
       }
     }
-    Scan<kFull>(part, values, state);
   }
 
   // The transition of all rows of a warp.
@@ -290,18 +290,19 @@ class Stream {
 
   template <bool kFull>
   __device__ void Reduce(const Part& part, const Pack (&values)[Cell::kInputs][kRows],
-                         Transition<A> (&own)[kVector]) const {
+                         int turn) const {
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
-      own[v] = Transition<A>::Identity();
+      Transition<A> own = Transition<A>::Identity();
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
         A in[Cell::kInputs];
 #pragma unroll
         for (int k = 0; k < Cell::kStepInputs; ++k) in[k] = values[k][row].Get(v);
-        const Transition<A> longer = row == 0 ? Cell::Step(in) : Compose(own[v], Cell::Step(in));
-        if (kFull || row < part.rows) own[v] = longer;
+        const Transition<A> longer = row == 0 ? Cell::Step(in) : Compose(own, Cell::Step(in));
+        if (kFull || row < part.rows) own = longer;
       }
+      *OfWarp(turn, warp_, part.column + v) = own;
     }
   }
 
