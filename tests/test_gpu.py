@@ -55,7 +55,7 @@ def test_every_path(rng, shape, algorithm, dtype):
         assert "GPU" in states.device
         assert_states(states, *arguments, 1, reverse, dtype)
 
-        d_states = random_arguments(rng, shape, 1, dtype, False)[1]
+        d_states = random_arguments(rng, shape, 1, dtype, False, long_memory=True)[1]
         actual = gradients(
             tensors, tf.constant(d_states, dtype), axis=1, reverse=reverse, algorithm=algorithm
         )

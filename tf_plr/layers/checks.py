@@ -85,6 +85,7 @@ def _with_shape(name, tensor, shape):
         "and should be y:",
     )
     with tf.control_dependencies([check]):
+        tensor = tf.identity(tensor)  # The stack alone would be optimised away with its dependency.
         # XLA leaves checks out, but not that tensors are stacked which have different shapes.
         name = "".join(c if c.isalnum() else "_" for c in name)
         like_it = tf.zeros([*shape], tensor.dtype)
