@@ -110,13 +110,12 @@ class RegisterTile {
     StoreFinalCarry(state);
   }
 
-  // The tiles of `together` chains advance together; then come those of the next, in another row of
-  // the grid.
   struct Place {
     int64_t chain, tile;
     int64_t outer, inner;  // Of the chain's first column.
   };
 
+  // The tiles of `together` chains advance together; those of the next are in the grid's next row.
   __device__ Place PlaceOf(int64_t number) const {
     Place place;
     place.tile = Divide(number, p_.together);
