@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // How a tile finds the state before it, where each lane of a block has columns of its own: each
-// warp looks at one of the segment's earlier tiles, and at one of the segments before. See
-// gpu_exchange.cuh for what is published, and when.
+// warp looks at one of the segment's earlier tiles, or when these are found at a segment far
+// before, and at one of the segments before. See gpu_exchange.cuh for what is published, and when.
 #ifndef TF_PLR_ENGINE_GPU_BLOCK_LOOK_BACK_CUH_
 #define TF_PLR_ENGINE_GPU_BLOCK_LOOK_BACK_CUH_
 
@@ -21,19 +21,23 @@ class BlockLookBack {
  public:
   static constexpr int kColumns = kWarp * kVector;
   static constexpr int kSegment = kWarps;
+  static_assert(2 * kWarps <= kWarp, "a lane for each flag");
 
   struct Shared {
     Transition<A> of_warp[kWarps][kColumns];
-    Transition<A> of_tile[kWarps][kColumns];     // Of the segment's earlier tiles.
-    Transition<A> of_segment[kWarps][kColumns];  // Of the segments before, the nearest first; or
-    uint32_t flag[2 * kWarps];                   // the state after it. Of tiles, then segments.
+    // What the warps found. Of the segments before, the nearest first: the transition, or the state
+    // after it. Then of the segment's earlier tiles; these make room for kWarps more segments.
+    Transition<A> found[2 * kWarps][kColumns];
+    uint32_t flag[2 * kWarps];
   };
 
-  // words: of the chain's first tile and column; the segments' words follow the tiles'.
-  __device__ BlockLookBack(Shared& shared, StatusWord* words, int64_t stride, int64_t tile,
-                           int64_t chain_tiles)
+  // words: of the lane's first column in the chain's first tile; the segments' words follow the
+  // tiles'. Lanes whose column does not exist look at another one, and publish nothing.
+  __device__ BlockLookBack(Shared& shared, StatusWord* words, bool exists, int64_t stride,
+                           int64_t tile, int64_t chain_tiles)
       : shared_(shared),
         words_(words),
+        exists_(exists),
         stride_(stride),
         tile_(tile),
         chain_tiles_(chain_tiles),
@@ -45,13 +49,18 @@ class BlockLookBack {
   // Sees what is published by now of what this warp has not found yet; both looks take as long as
   // one.
   __device__ void Look() {
-    const bool at_tile = warp_ < in_segment_ && tile_flag_ == kNothing;
-    const bool at_segment = warp_ < segment_ && segment_flag_ != kState;
-    uint64_t tile_flags[kVector], segment_flags[kVector];
-    if (at_tile) Inspect(Words(tile_ - in_segment_ + warp_), of_tile_, tile_flags);
-    if (at_segment) Inspect(WordsOfSegment(segment_ - 1 - warp_), of_segment_, segment_flags);
-    if (at_tile) tile_flag_ = OfAllColumns(tile_flags);
-    if (at_segment) segment_flag_ = OfAllColumns(segment_flags);
+    const int64_t far = segment_ - 1 - kWarps - warp_;
+    const bool at_near = warp_ < segment_ && near_flag_ != kState;
+    const bool at_other = all_tiles_ ? far >= 0 && other_flag_ != kState
+                                     : warp_ < in_segment_ && other_flag_ == kNothing;
+    uint64_t near_flags[kVector], other_flags[kVector];
+    if (at_other) {
+      Inspect(all_tiles_ ? WordsOfSegment(far) : Words(tile_ - in_segment_ + warp_), other_,
+              other_flags);
+    }
+    if (at_near) Inspect(WordsOfSegment(segment_ - 1 - warp_), near_, near_flags);
+    if (at_other) other_flag_ = OfAllColumns(other_flags);
+    if (at_near) near_flag_ = OfAllColumns(near_flags);
   }
 
   // From the transitions of this warp's rows: the state before them. Publishes what the tile has to
@@ -61,37 +70,38 @@ class BlockLookBack {
 #pragma unroll
     for (int v = 0; v < kVector; ++v) shared_.of_warp[warp_][Column(v)] = own[v];
     __syncthreads();  // Publishes the warps' transitions to all warps.
-    const bool is_last = warp_ == kWarps - 1, ends_chain = tile_ + 1 == chain_tiles_;
+    const bool publishes = warp_ == kWarps - 1 && tile_ + 1 < chain_tiles_ && exists_;
     // Of the tile's earlier warps; and of the tile, if this warp is the last.
     Transition<A> before[kVector], of_tile[kVector];
     ComposeFirst(shared_.of_warp, warp_, before);
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
       of_tile[v] = Compose(before[v], own[v]);
-      if (is_last && !ends_chain) PublishColumn(Words(tile_), v, of_tile[v], kTransition);
+      if (publishes) PublishColumn(Words(tile_), v, of_tile[v], kTransition);
     }
 
-    const bool ends_segment = is_last && in_segment_ == kSegment - 1 && !ends_chain;
+    const bool ends_segment = publishes && in_segment_ == kSegment - 1;
     // Of the segment's earlier tiles; and of the segment, if it ends with this tile.
     Transition<A> before_tile[kVector], of_segment[kVector];
-    bool all_tiles = false;
     int nearest;
     for (;;) {
 #pragma unroll
       for (int v = 0; v < kVector; ++v) {
-        shared_.of_tile[warp_][Column(v)] = of_tile_[v];
-        shared_.of_segment[warp_][Column(v)] = of_segment_[v];
+        shared_.found[warp_][Column(v)] = near_[v];
+        shared_.found[kWarps + warp_][Column(v)] = other_[v];
       }
       if (lane_ == 0) {
-        shared_.flag[warp_] = tile_flag_;
-        shared_.flag[kWarps + warp_] = segment_flag_;
+        shared_.flag[warp_] = near_flag_;
+        shared_.flag[kWarps + warp_] = other_flag_;
       }
       __syncthreads();  // Publishes what each warp found to all.
-      if (!all_tiles) {
-        const bool missing = lane_ < in_segment_ && shared_.flag[lane_] == kNothing;
-        all_tiles = __all_sync(~0u, !missing);
-        if (all_tiles) {
-          ComposeFirst(shared_.of_tile, in_segment_, before_tile);
+      const int segments = all_tiles_ ? 2 * kWarps : kWarps;  // Among what they found.
+      if (!all_tiles_) {
+        const bool missing = lane_ < in_segment_ && shared_.flag[kWarps + lane_] == kNothing;
+        all_tiles_ = __all_sync(~0u, !missing);
+        if (all_tiles_) {
+          other_flag_ = kNothing;
+          ComposeFirst(shared_.found + kWarps, in_segment_, before_tile);
 #pragma unroll
           for (int v = 0; v < kVector; ++v) {
             of_segment[v] = Compose(before_tile[v], of_tile[v]);
@@ -100,17 +110,15 @@ class BlockLookBack {
           }
         }
       }
-      nearest = segment_ == 0
-                    ? 0
-                    : NearestState(lane_ < kWarps ? shared_.flag[kWarps + lane_] : kNothing);
-      if (all_tiles && nearest >= 0) break;
+      nearest = segment_ == 0 ? 0 : NearestState(lane_ < segments ? shared_.flag[lane_] : kNothing);
+      if (all_tiles_ && nearest >= 0) break;
       Look();
       __syncthreads();  // Everyone has seen the flags.
     }
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
-      A carry = segment_ == 0 ? initial_carry[v] : shared_.of_segment[nearest][Column(v)].impulse;
-      for (int i = nearest - 1; i >= 0; --i) carry = shared_.of_segment[i][Column(v)].Apply(carry);
+      A carry = segment_ == 0 ? initial_carry[v] : shared_.found[nearest][Column(v)].impulse;
+      for (int i = nearest - 1; i >= 0; --i) carry = shared_.found[i][Column(v)].Apply(carry);
       if (ends_segment) {
         PublishColumn(WordsOfSegment(segment_), v, {A(0), of_segment[v].Apply(carry)}, kState);
       }
@@ -121,9 +129,8 @@ class BlockLookBack {
  private:
   __device__ int Column(int v) const { return lane_ * kVector + v; }
 
-  // Of this lane's first column.
   __device__ StatusWord* Words(int64_t tile_or_segment) const {
-    return words_ + tile_or_segment * stride_ + Column(0) * kStatusWords<A>;
+    return words_ + tile_or_segment * stride_;
   }
   __device__ StatusWord* WordsOfSegment(int64_t segment) const {
     return Words(chain_tiles_ + segment);
@@ -155,7 +162,7 @@ class BlockLookBack {
   }
 
   // The first `count` parts.
-  __device__ void ComposeFirst(const Transition<A> (&parts)[kWarps][kColumns], int count,
+  __device__ void ComposeFirst(const Transition<A> (*parts)[kColumns], int count,
                                Transition<A> (&whole)[kVector]) const {
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
@@ -170,12 +177,14 @@ class BlockLookBack {
 
   Shared& shared_;
   StatusWord* const words_;
+  const bool exists_;
   const int64_t stride_, tile_, chain_tiles_, segment_;
   const int in_segment_;  // The tile's number in its segment.
   const int warp_, lane_;
-  // What this warp has found.
-  Transition<A> of_tile_[kVector], of_segment_[kVector];
-  uint32_t tile_flag_ = kNothing, segment_flag_ = kNothing;
+  // What this warp has found of a near segment; and of a tile, then of a far segment.
+  Transition<A> near_[kVector], other_[kVector];
+  uint32_t near_flag_ = kNothing, other_flag_ = kNothing;
+  bool all_tiles_ = false;  // All warps have found theirs.
 };
 
 }  // namespace gpu

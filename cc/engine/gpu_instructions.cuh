@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <cstring>
 
 namespace tf_plr {
 namespace gpu {
@@ -52,6 +53,38 @@ __device__ __forceinline__ void AllowNextKernel() {
 __device__ __forceinline__ void WaitForKernelBefore() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// ---- Blocks that run at the same time, as a cluster ----
+
+__device__ __forceinline__ void ArriveAtCluster() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.aligned;" ::: "memory");
+#endif
+}
+
+// Until all threads of the cluster have arrived as often as this one. What they had written then is
+// there.
+__device__ __forceinline__ void WaitForCluster() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
+#endif
+}
+
+// Writes to the same place in another block's shared memory.
+template <typename V>
+__device__ __forceinline__ void StoreInBlock(int block, V* place, V value) {
+#if __CUDA_ARCH__ >= 900
+  uint64_t words[sizeof(V) / sizeof(uint64_t)];
+  memcpy(words, &value, sizeof(value));
+  uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(place));
+  asm("mapa.shared::cluster.u32 %0, %0, %1;" : "+r"(address) : "r"(block));
+#pragma unroll
+  for (uint64_t word : words) {
+    asm volatile("st.shared::cluster.b64 [%0], %1;" ::"r"(address), "l"(word) : "memory");
+    address += sizeof(word);
+  }
 #endif
 }
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "cc/engine/gpu_launch.cuh"
 #include "cc/engine/gpu_recurrence.h"
 #include "cc/engine/gpu_register_tiles.cuh"
 #include "cc/engine/gpu_shared_tiles.cuh"
@@ -32,8 +33,6 @@ struct DeviceLimits {
   }
 };
 
-constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // 2^bits is the least power of two from n on.
 inline int BitsOf(int64_t n) {
   int bits = 0;
@@ -48,74 +47,6 @@ bool RowsAreAligned(const Problem& problem, const Arrays<Cell, T>& arrays, size_
   for (const T* input : arrays.inputs) bits |= reinterpret_cast<uintptr_t>(input);
   for (const T* output : arrays.outputs) bits |= reinterpret_cast<uintptr_t>(output);
   return (bits | reinterpret_cast<uintptr_t>(arrays.boundary)) % bytes == 0;
-}
-
-struct Grid {
-  int64_t x, y;
-  Grid(int64_t x, int64_t y = 1) : x(x), y(y) {}
-};
-
-// How many bytes of shared memory a launch has, and how many a launch of this kernel may have: as
-// that is set for all threads of the host, it must not depend on the launch.
-struct SharedMemory {
-  size_t bytes, most;
-  SharedMemory(size_t bytes) : bytes(bytes), most(bytes) {}
-  SharedMemory(size_t bytes, size_t most) : bytes(bytes), most(most) {}
-};
-
-// `overlap` lets the kernel start before the one before it on the stream has ended, if the GPU and
-// the code that was built for it can.
-template <typename Params>
-cudaError_t LaunchKernel(void (*kernel)(Params), Grid grid, int threads, SharedMemory shared,
-                         cudaStream_t stream, Params params, bool overlap = false) {
-  if (grid.x > INT32_MAX) return cudaErrorInvalidConfiguration;
-  cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                           static_cast<int>(shared.most));
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y));
-  config.blockDim = dim3(threads);
-  config.dynamicSmemBytes = shared.bytes;
-  config.stream = stream;
-  cudaLaunchAttribute attribute{};
-  if (error == cudaSuccess && overlap) {
-    cudaFuncAttributes code;
-    error = cudaFuncGetAttributes(&code, kernel);
-    if (error == cudaSuccess && std::min(code.ptxVersion, code.binaryVersion) >= 90) {
-      attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-      attribute.val.programmaticStreamSerializationAllowed = 1;
-      config.attrs = &attribute;
-      config.numAttrs = 1;
-    }
-  }
-  return error == cudaSuccess ? cudaLaunchKernelEx(&config, kernel, params) : error;
-}
-
-struct StatusWords {
-  StatusWord* first;
-  int64_t count;
-};
-
-static __global__ void ClearStatus(const __grid_constant__ StatusWords words) {
-  AllowNextKernel();
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < words.count;
-       i += int64_t{gridDim.x} * blockDim.x) {
-    words.first[i] = {0, kNothing};
-  }
-}
-
-// Launches a kernel whose tiles look back. It may load its first tiles while the status is cleared:
-// clearing does not overlap with what comes before it, so these inputs are there; and each thread
-// waits (WaitForKernelBefore) before it looks at the status or writes anything.
-template <typename Params>
-cudaError_t LaunchLookBack(void (*kernel)(Params), Grid grid, int threads, size_t shared_bytes,
-                           cudaStream_t stream, const Params& params, int64_t status_words) {
-  constexpr int kThreads = 256, kMaxBlocks = 512;
-  const cudaError_t error =
-      LaunchKernel(ClearStatus, std::min<int64_t>(CeilDiv(status_words, kThreads), kMaxBlocks),
-                   kThreads, 0, stream, StatusWords{params.status, status_words});
-  return error == cudaSuccess
-             ? LaunchKernel(kernel, grid, threads, shared_bytes, stream, params, true)
-             : error;
 }
 
 // ---- A plan for each kernel ----
@@ -154,8 +85,8 @@ class StreamPlan {
   size_t workspace_bytes() const { return 0; }
 
   cudaError_t Launch(void*, cudaStream_t stream) const {
-    return LaunchKernel(ScanStreams<Kernel>, grid_, warps_ * kWarp,
-                        {Kernel::SharedBytes(warps_), most_shared_bytes_}, stream, params_);
+    const SharedMemory shared(Kernel::SharedBytes(warps_), most_shared_bytes_);
+    return LaunchKernel(ScanStreams<Kernel>, {grid_, warps_ * kWarp, shared, stream}, params_);
   }
 
  private:
@@ -182,32 +113,45 @@ class RegisterTilePlan {
     // grid.
     constexpr int64_t kMinChains = 8, kMaxGridRows = 65535;
     const bool by_slice =
-        params_.column_tiles >= kMinChains && problem.outer <= kMaxGridRows &&
+        !Tile::kCluster && params_.column_tiles >= kMinChains && problem.outer <= kMaxGridRows &&
         params_.column_tiles * params_.chain_tiles >= 4 * params_.prefetch_distance;
     params_.together = by_slice ? params_.column_tiles : params_.chains;
   }
 
   int64_t chains() const { return params_.chains; }
   int64_t chain_tiles() const { return params_.chain_tiles; }
+  bool by_slice() const { return params_.together < params_.chains; }
+
+  // Whether the tiles of each chain can be a cluster, and all clusters run at once: later ones
+  // would wait until enough multiprocessors that are near each other are free.
+  bool fits_clusters(const DeviceLimits& limits) const {
+    const int64_t places = limits.multiprocessors * Tile::kBlocksPerMultiprocessor;
+    return chain_tiles() > 1 && chain_tiles() <= Tile::Exchange::kSegment &&
+           chains() * chain_tiles() <= places &&
+           chains() <= ClustersAtOnce(ScanTiles<Tile>, launch(nullptr), chain_tiles());
+  }
 
   size_t workspace_bytes() const { return status_words() * sizeof(StatusWord); }
 
   cudaError_t Launch(void* workspace, cudaStream_t stream) {
-    params_.status = static_cast<StatusWord*>(workspace);
-    const Grid tiles{params_.together * params_.chain_tiles, params_.chains / params_.together};
-    if (status_words() == 0) {
-      return LaunchKernel(ScanTiles<Tile>, tiles, Tile::kThreads, sizeof(typename Tile::Shared),
-                          stream, params_);
+    if constexpr (Tile::kCluster) {
+      return LaunchClusters(ScanTiles<Tile>, launch(stream), params_, chain_tiles());
     }
-    return LaunchLookBack(ScanTiles<Tile>, tiles, Tile::kThreads, sizeof(typename Tile::Shared),
-                          stream, params_, status_words());
+    params_.status = static_cast<StatusWord*>(workspace);
+    if (status_words() == 0) return LaunchKernel(ScanTiles<Tile>, launch(stream), params_);
+    return LaunchLookBack(ScanTiles<Tile>, launch(stream), params_, status_words());
   }
 
  private:
+  gpu::Launch launch(cudaStream_t stream) const {
+    const Grid tiles{params_.together * chain_tiles(), chains() / params_.together};
+    return {tiles, Tile::kThreads, sizeof(typename Tile::Shared), stream};
+  }
+
   int64_t status_words() const {
-    if (params_.chain_tiles == 1) return 0;
-    return (params_.chain_tiles + CeilDiv(params_.chain_tiles, Tile::LookBack::kSegment)) *
-           params_.chains * Tile::kColumns * kStatusWords<typename Tile::A>;
+    if (Tile::kCluster || chain_tiles() == 1) return 0;
+    return (chain_tiles() + CeilDiv(chain_tiles(), Tile::Exchange::kSegment)) *
+           params_.problem.columns() * kStatusWords<typename Tile::A>;
   }
 
   typename Tile::Params params_{};
@@ -241,12 +185,10 @@ class SharedTilePlan {
 
   cudaError_t Launch(void* workspace, cudaStream_t stream) {
     params_.status = static_cast<StatusWord*>(workspace);
-    if constexpr (Tile::kLookBack) {
-      return LaunchLookBack(ScanSharedTiles<Tile>, params_.chain_sets * params_.chain_tiles,
-                            Tile::kThreads, Tile::kSharedBytes, stream, params_, status_words());
-    }
-    return LaunchKernel(ScanSharedTiles<Tile>, params_.chain_sets, Tile::kThreads,
-                        Tile::kSharedBytes, stream, params_);
+    const int64_t blocks = params_.chain_sets * (Tile::kLookBack ? params_.chain_tiles : 1);
+    const gpu::Launch launch{blocks, Tile::kThreads, Tile::kSharedBytes, stream};
+    if constexpr (!Tile::kLookBack) return LaunchKernel(ScanSharedTiles<Tile>, launch, params_);
+    return LaunchLookBack(ScanSharedTiles<Tile>, launch, params_, status_words());
   }
 
  private:
@@ -272,8 +214,9 @@ class SharedTilePlan {
 // ---- Which kernel ----
 
 // What `function` returns for the plan of this problem. Steps are spread over blocks as the
-// algorithm says; for "auto" they are always where rows are short, and else where chains are few. A
-// register tile that has all steps spreads nothing, and is the fastest where chains are few.
+// algorithm says; for "auto" they are where rows are short, where chains are few for their length,
+// and in gradients where they are long and many to a slice. A register tile that has all steps
+// spreads nothing, and is the fastest where chains are few.
 template <typename Cell, typename T, typename Function>
 auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
               const DeviceLimits& limits, const Function& function) {
@@ -285,11 +228,19 @@ auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm a
   };
   const auto of_rows = [&](auto vector) {
     constexpr int kVector = decltype(vector)::value;
-    const RegisterTilePlan<RegisterTile<Cell, T, kVector>> spread(problem, arrays, limits);
-    const bool few = spread.chains() < 2 * limits.multiprocessors;
-    if (spread.chain_tiles() == 1
-            ? few
-            : may_spread && (algorithm == Algorithm::kParallel || (few && problem.steps > 256))) {
+    const RegisterTilePlan<RegisterTile<Cell, T, kVector, true>> cluster(problem, arrays, limits);
+    if (may_spread && cluster.fits_clusters(limits)) return function(cluster);
+
+    const RegisterTilePlan<RegisterTile<Cell, T, kVector, false>> spread(problem, arrays, limits);
+    const int64_t chains = spread.chains();
+    const bool few = chains < 2 * limits.multiprocessors;
+    // Where there is a chain for each multiprocessor, spreading pays from so many steps on.
+    constexpr bool kGradient = Cell::kLookahead >= 0;
+    constexpr int64_t kManySteps = kGradient || sizeof(T) == 2 ? 2200 : 1024;
+    const bool pays = (few && problem.steps * limits.multiprocessors >= kManySteps * chains) ||
+                      (kGradient && spread.by_slice() && spread.chain_tiles() >= 16);
+    const bool all_steps = spread.chain_tiles() == 1;
+    if (all_steps ? few : may_spread && (algorithm == Algorithm::kParallel || pays)) {
       return function(spread);
     }
     if (problem.inner < kWarp) return of_short_rows();
@@ -299,7 +250,7 @@ auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm a
   constexpr int64_t kMinColumns = sizeof(T) == 2 ? kWarp : 20;
   if (problem.inner < kMinColumns) return of_short_rows();
   if constexpr (sizeof(T) == 2) {
-    if (RowsAreAligned(problem, arrays, 2 * sizeof(T))) {
+    if (problem.inner > kWarp && RowsAreAligned(problem, arrays, 2 * sizeof(T))) {
       return of_rows(std::integral_constant<int, 2>());
     }
   }

@@ -7,7 +7,9 @@
 //
 //   load       every thread its rows, all loads in flight at once;
 //   reduce     each thread its rows to one transition per column;
-//   look back  for the state before them (gpu_block_look_back.cuh);
+//   exchange   transitions with other blocks to find the state before them: those of a chain of
+//              few tiles as one cluster (gpu_cluster_exchange.cuh), else by looking back
+//              (gpu_block_look_back.cuh);
 //   scan       each thread its rows, from that state on; and write.
 //
 // While tiles look back no loads would be in flight; so each block also asks the second-level cache
@@ -19,9 +21,11 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "cc/engine/cells.h"
 #include "cc/engine/gpu_block_look_back.cuh"
+#include "cc/engine/gpu_cluster_exchange.cuh"
 #include "cc/engine/gpu_exchange.cuh"
 #include "cc/engine/gpu_types.cuh"
 #include "cc/engine/problem.h"
@@ -29,12 +33,14 @@
 namespace tf_plr {
 namespace gpu {
 
-template <typename CellType, typename Element, int kVectorValue>
+template <typename CellType, typename Element, int kVectorValue, bool kClusterValue>
 class RegisterTile {
  public:
   using Cell = CellType;
   using T = Element;
   using A = Accumulator<T>;
+
+  static constexpr bool kCluster = kClusterValue;
 
   // Columns of a lane; 2 makes a pair of 16-bit elements one load.
   static constexpr int kVector = kVectorValue;
@@ -48,8 +54,9 @@ class RegisterTile {
   static constexpr int kRows = (kManyInputs && sizeof(T) > 2 ? 64 : 128) / kWordBytes;
   static constexpr int kTileRows = kWarps * kRows;
   static constexpr int kBlocksPerMultiprocessor = kManyInputs && sizeof(T) == 2 ? 1 : 2;
-  using LookBack = BlockLookBack<A, kWarps, kVector>;
-  using Shared = typename LookBack::Shared;
+  using Exchange = std::conditional_t<kCluster, ClusterExchange<A, kWarps, kVector>,
+                                      BlockLookBack<A, kWarps, kVector>>;
+  using Shared = typename Exchange::Shared;
 
   struct Params {
     Problem problem;
@@ -59,7 +66,7 @@ class RegisterTile {
     int64_t together;           // Chains; all, or those of an outer slice.
     int64_t chain_tiles;        // Tiles of a chain.
     int64_t prefetch_distance;  // In tiles, by number.
-    StatusWord* status;         // [chain_tiles and then segments, chains, kColumns, kStatusWords]
+    StatusWord* status;         // [chain_tiles and then segments, outer, inner, kStatusWords]
   };
 
   __device__ RegisterTile(const Params& params, Shared& shared)
@@ -96,18 +103,29 @@ class RegisterTile {
   __device__ void Run() {
     Pack values[Cell::kInputs][kRows];
     Load<kFull>(values);
-    Prefetch(PlaceOf(blockIdx.x + p_.prefetch_distance));
-    WaitForKernelBefore();  // It clears the status.
-    LookBack look_back(shared_, p_.status + place_.chain * (kColumns * kStatusWords<A>),
-                       p_.chains * (kColumns * kStatusWords<A>), place_.tile, p_.chain_tiles);
-    look_back.Look();
+    Exchange exchange = StartExchange();  // While loads arrive.
     Transition<A> own[kVector];
     Reduce<kFull>(values, own);
     A initial_carry[kVector], state[kVector];
     InitialCarry(initial_carry);
-    look_back.FindState(own, initial_carry, state);
+    exchange.FindState(own, initial_carry, state);
     Scan<kFull>(values, state);
     StoreFinalCarry(state);
+  }
+
+  __device__ Exchange StartExchange() const {
+    if constexpr (kCluster) {
+      return Exchange(shared_, place_.tile, p_.chain_tiles);
+    } else {
+      Prefetch(PlaceOf(blockIdx.x + p_.prefetch_distance));
+      WaitForKernelBefore();  // It clears the status.
+      const int64_t inner = p_.problem.inner;
+      const int64_t column = place_.outer * inner + min(column_, inner - kVector);
+      Exchange look_back(shared_, p_.status + column * kStatusWords<A>, column_ < inner,
+                         p_.problem.outer * inner * kStatusWords<A>, place_.tile, p_.chain_tiles);
+      look_back.Look();
+      return look_back;
+    }
   }
 
   struct Place {
@@ -115,11 +133,17 @@ class RegisterTile {
     int64_t outer, inner;  // Of the chain's first column.
   };
 
-  // The tiles of `together` chains advance together; those of the next are in the grid's next row.
+  // The tiles of a cluster are those of one chain. Otherwise those of `together` chains advance
+  // together; those of the next are in the grid's next row.
   __device__ Place PlaceOf(int64_t number) const {
     Place place;
-    place.tile = Divide(number, p_.together);
-    place.chain = number - place.tile * p_.together + blockIdx.y * p_.together;
+    if constexpr (kCluster) {
+      place.chain = Divide(number, p_.chain_tiles);
+      place.tile = number - place.chain * p_.chain_tiles;
+    } else {
+      place.tile = Divide(number, p_.together);
+      place.chain = number - place.tile * p_.together + blockIdx.y * p_.together;
+    }
     place.outer = Divide(place.chain, p_.column_tiles);
     place.inner = (place.chain - place.outer * p_.column_tiles) * kColumns;
     return place;
@@ -233,7 +257,7 @@ class RegisterTile {
   __device__ void InitialCarry(A (&carry)[kVector]) const {
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
-      carry[v] = p_.arrays.initial_carry == nullptr || place_.tile >= LookBack::kSegment ||
+      carry[v] = p_.arrays.initial_carry == nullptr || place_.tile >= Exchange::kSegment ||
                          column_ >= p_.problem.inner
                      ? A(0)
                      : A(p_.arrays.initial_carry[BoundaryOffset() + v]);

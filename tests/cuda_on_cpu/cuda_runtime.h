@@ -4,7 +4,8 @@
 //
 // A block runs on one host thread, as one fiber for each of its threads; fibers switch at barriers,
 // shuffles, and looks at other blocks' words, in an order that changes from pass to pass. A few
-// host threads take blocks in the order of their numbers.
+// host threads take blocks in the order of their numbers; or one host thread for each block of a
+// cluster.
 #ifndef TF_PLR_TESTS_CUDA_ON_CPU_CUDA_RUNTIME_H_
 #define TF_PLR_TESTS_CUDA_ON_CPU_CUDA_RUNTIME_H_
 
@@ -53,11 +54,17 @@ struct Warp {
   uint32_t values[32];
 };
 
+struct Cluster {
+  std::vector<char*> shared;  // Memory of each block.
+  std::atomic<unsigned> arrived{0};
+};
+
 struct Fiber {
   ucontext_t start;
   jmp_buf place;  // Where it goes on; _setjmp and _longjmp are much faster than contexts.
   bool started, done;
   bool waited;  // For the kernel before.
+  unsigned cluster_arrivals, cluster_waits;
   std::unique_ptr<char[]> stack{new char[kStackBytes]};
   const int* turn = nullptr;  // Waits while it is as it was.
   int turn_before;
@@ -68,6 +75,7 @@ struct Block {
   std::vector<Fiber> fibers;
   std::vector<Warp> warps;
   Barrier barrier;
+  Cluster* cluster;
   jmp_buf scheduler;
   const std::function<void()>* kernel;
 
@@ -77,7 +85,7 @@ struct Block {
   }
 
   void Yield() {
-    if (_setjmp(fibers[threadIdx.x].place) == 0) _longjmp(scheduler, 1);
+    if (_setjmp(CurrentFiber().place) == 0) _longjmp(scheduler, 1);
   }
 
   void Continue(Fiber* fiber) {
@@ -93,16 +101,30 @@ struct Block {
       ++barrier->turn;
       return;
     }
-    Fiber& self = fibers[threadIdx.x];
+    Fiber& self = CurrentFiber();
     self.turn_before = barrier->turn;
     self.turn = &barrier->turn;
     Yield();
   }
 
+  Fiber& CurrentFiber() { return fibers[threadIdx.x]; }
+
+  void ArriveAtCluster() {
+    ++CurrentFiber().cluster_arrivals;
+    ++cluster->arrived;
+  }
+
+  void WaitForCluster() {
+    const unsigned threads = cluster->shared.size() * blockDim.x;
+    const unsigned all = ++CurrentFiber().cluster_waits * threads;
+    if (CurrentFiber().cluster_waits != CurrentFiber().cluster_arrivals) abort();
+    while (cluster->arrived < all) Yield();
+  }
+
   static void Enter() {
     Block& block = *Current();
     (*block.kernel)();
-    block.fibers[threadIdx.x].done = true;
+    block.CurrentFiber().done = true;
     block.Yield();
   }
 
@@ -117,6 +139,7 @@ struct Block {
       fiber.start.uc_stack.ss_size = Fiber::kStackBytes;
       fiber.start.uc_link = nullptr;
       fiber.started = fiber.done = fiber.waited = false;
+      fiber.cluster_arrivals = fiber.cluster_waits = 0;
       fiber.turn = nullptr;
       makecontext(&fiber.start, Enter, 0);
     }
@@ -207,7 +230,10 @@ enum cudaDeviceAttr {
   cudaDevAttrComputeCapabilityMajor,
   cudaDevAttrComputeCapabilityMinor,
 };
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+enum cudaFuncAttribute {
+  cudaFuncAttributeMaxDynamicSharedMemorySize,
+  cudaFuncAttributeNonPortableClusterSizeAllowed,
+};
 enum cudaMemcpyKind { cudaMemcpyDeviceToDevice };
 using cudaStream_t = void*;
 
@@ -235,11 +261,17 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cud
   return cudaSuccess;
 }
 
-enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization };
+enum cudaLaunchAttributeID {
+  cudaLaunchAttributeProgrammaticStreamSerialization,
+  cudaLaunchAttributeClusterDimension,
+};
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
   struct {
     int programmaticStreamSerializationAllowed;
+    struct {
+      unsigned x, y, z;
+    } clusterDim;
   } val;
 };
 struct cudaLaunchConfig_t {
@@ -258,27 +290,9 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel*) {
   return cudaSuccess;
 }
 
-template <typename Params>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Params),
-                               const Params& params) {
-  const dim3 grid = config->gridDim, block = config->blockDim;
-  const std::function<void()> call = [&] { kernel(params); };
-  std::atomic<unsigned> next{0};
-  const auto work = [&](unsigned seed) {
-    std::mt19937 random(seed);
-    gridDim = grid;
-    blockDim = block;
-    cuda_on_cpu::Block on_this_thread;
-    on_this_thread.fibers.resize(block.x);
-    for (unsigned number; (number = next.fetch_add(1)) < grid.x * grid.y;) {
-      blockIdx = dim3(number % grid.x, number / grid.x);
-      on_this_thread.Run(call, &random);
-    }
-  };
-  std::vector<std::thread> threads;
-  for (unsigned seed = 0; seed < std::min(3u, grid.x * grid.y); ++seed)
-    threads.emplace_back(work, seed);
-  for (std::thread& thread : threads) thread.join();
+template <typename Kernel>
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, Kernel*, const cudaLaunchConfig_t*) {
+  *clusters = cuda_on_cpu::multiprocessors;
   return cudaSuccess;
 }
 
@@ -288,5 +302,43 @@ __attribute__((
     aligned(16))) __thread char shared[227 << 10];  // The kernels' dynamic shared memory.
 }  // namespace gpu
 }  // namespace tf_plr
+
+template <typename Params>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Params),
+                               const Params& params) {
+  const dim3 grid = config->gridDim, block = config->blockDim;
+  const std::function<void()> call = [&] { kernel(params); };
+  const bool clusters =
+      config->numAttrs > 0 && config->attrs->id == cudaLaunchAttributeClusterDimension;
+  const unsigned in_cluster = clusters ? config->attrs->val.clusterDim.x : 1;
+  const unsigned blocks = grid.x * grid.y;
+  if (blocks % in_cluster != 0) return cudaErrorInvalidConfiguration;
+  std::vector<cuda_on_cpu::Cluster> all_clusters(blocks / in_cluster);
+  std::atomic<unsigned> next{0};
+  const auto work = [&](unsigned thread) {
+    std::mt19937 random(thread);
+    gridDim = grid;
+    blockDim = block;
+    cuda_on_cpu::Block on_this_thread;
+    on_this_thread.fibers.resize(block.x);
+    const auto run = [&](unsigned number) {
+      blockIdx = dim3(number % grid.x, number / grid.x);
+      on_this_thread.cluster = &all_clusters[number / in_cluster];
+      on_this_thread.cluster->shared[number % in_cluster] = tf_plr::gpu::shared;
+      on_this_thread.Run(call, &random);
+    };
+    if (clusters) {
+      for (unsigned number = thread; number < blocks; number += in_cluster) run(number);
+    } else {
+      for (unsigned number; (number = next.fetch_add(1)) < blocks;) run(number);
+    }
+  };
+  for (cuda_on_cpu::Cluster& cluster : all_clusters) cluster.shared.resize(in_cluster);
+  std::vector<std::thread> threads;
+  for (unsigned i = 0; i < (clusters ? in_cluster : std::min(3u, blocks)); ++i)
+    threads.emplace_back(work, i);
+  for (std::thread& thread : threads) thread.join();
+  return cudaSuccess;
+}
 
 #endif  // TF_PLR_TESTS_CUDA_ON_CPU_CUDA_RUNTIME_H_

@@ -23,10 +23,18 @@ inline void CommitCopies() {}
 inline void WaitForCopies() {}
 inline void Prefetch(const void*) {}
 inline void AllowNextKernel() {}
-inline cuda_on_cpu::Fiber& CurrentFiber() {
-  return cuda_on_cpu::Block::Current()->fibers[threadIdx.x];
-}
+inline cuda_on_cpu::Fiber& CurrentFiber() { return cuda_on_cpu::Block::Current()->CurrentFiber(); }
 inline void WaitForKernelBefore() { CurrentFiber().waited = true; }
+
+inline void ArriveAtCluster() { cuda_on_cpu::Block::Current()->ArriveAtCluster(); }
+inline void WaitForCluster() { cuda_on_cpu::Block::Current()->WaitForCluster(); }
+
+template <typename V>
+void StoreInBlock(int block, V* place, V value) {
+  if (CurrentFiber().cluster_waits == 0) abort();  // That block may not have started.
+  char* const there = cuda_on_cpu::Block::Current()->cluster->shared[block];
+  memcpy(there + (reinterpret_cast<char*>(place) - shared), &value, sizeof(value));
+}
 
 struct alignas(16) StatusWord {
   uint64_t payload;
