@@ -23,9 +23,10 @@ pytestmark = pytest.mark.skipif(not tf.config.list_physical_devices("GPU"), reas
 SHAPES = {
     "rows_streamed": (300, 700, 64),
     "rows_streamed_many_slots": (700, 16, 96),
-    "rows_look_back_one_segment": (1, 3000, 40),
+    "rows_cluster": (1, 3000, 40),
+    "rows_cluster_two_tiles": (2, 400, 40),
+    "rows_look_back_one_segment": (50, 700, 64),
     "rows_look_back_many_segments": (2, 50021, 36),
-    "rows_two_tiles": (2, 400, 40),
     "rows_unaligned": (3, 5003, 35),
     "rows_pairs_of_16_bits": (2, 4100, 66),
     "short_rows_one_tile": (400, 5000, 1),
@@ -63,7 +64,9 @@ def test_every_path(rng, shape, algorithm, dtype):
         assert_gradients(actual, *arguments, d_states, reverse, dtype)
 
 
-@pytest.mark.parametrize("shape", [(1, 400_000, 40), (1, 5_000_000, 1), (200, 3000, 64)])
+@pytest.mark.parametrize(
+    "shape", [(1, 400_000, 40), (4, 2000, 100), (1, 5_000_000, 1), (200, 3000, 64)]
+)
 def test_results_are_bitwise_repeatable(rng, shape):
     arguments = random_arguments(rng, shape, 1, "float32", False, long_memory=True)
     a, x = to_tensors(arguments[:2], "float32")

@@ -244,6 +244,34 @@ def test_results_do_not_depend_on_timing(rng):
         assert all(np.array_equal(run, runs[0]) for run in runs)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_large_outputs_have_the_bits_of_small_ones(rng, dtype, reverse):
+    """Where they are stored past the caches: on a CPU, from 32 MiB on."""
+    columns = 4096
+    steps = (32 << 20) // (columns * tf.as_dtype(dtype).size) + 3
+    with tf.device("/CPU:0"):
+        a, x, d_states = (
+            tf.cast(rng.uniform(-1, 1, (steps, columns)).astype(np.float32), dtype)
+            * tf.cast(0.8 + 0.6j if dtype.startswith("complex") else 1, dtype)
+            for _ in range(3)
+        )
+
+        def states_and_gradients(first, last):
+            arguments = [tensor[:, first:last] for tensor in (a, x, d_states)]
+            with tf.GradientTape() as tape:
+                tape.watch(arguments[:2])
+                states = tf_plr.linear_recurrence(*arguments[:2], axis=0, reverse=reverse)
+            return states, *tape.gradient(states, arguments[:2], arguments[2])
+
+        large = states_and_gradients(0, columns)
+        small = zip(
+            *(states_and_gradients(i, i + 1024) for i in range(0, columns, 1024)), strict=True
+        )
+        for whole, parts in zip(large, small, strict=True):
+            assert np.array_equal(whole, np.concatenate(parts, 1))
+
+
 def test_inputs_are_left_alone(rng):
     arguments = random_arguments(rng, (2, 40, 3), 1, "float32", True)
     tensors = to_tensors(arguments, "float32")

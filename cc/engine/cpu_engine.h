@@ -44,6 +44,8 @@ struct Tuning {
   static constexpr int64_t kChunkBytes = 128 << 10;
   // Of a block that is reduced first.
   static constexpr int64_t kMaxReducedColumns = 256;
+  // An output of so many bytes leaves the caches before anyone reads it.
+  static constexpr int64_t kStreamOutBytes = 32 << 20;
   // Less work than this per task is not worth fetching, and per thread not worth waking it up.
   static constexpr int64_t kMinTaskBytes = 64 << 10;
 };
@@ -247,6 +249,7 @@ class Engine {
     rows.stride = row_stride_;
     rows.count = block.steps;
     rows.columns = block.columns;
+    rows.stream_out = problem_.size() * static_cast<int64_t>(sizeof(T)) >= Tuning::kStreamOutBytes;
     return rows;
   }
 

@@ -31,6 +31,7 @@ struct Rows {
   const T* in[Cell::kInputs];
   T* out[Cell::kOutputs];
   int64_t stride, count, columns;
+  bool stream_out;  // Outputs are stored past the caches, where that is possible.
 };
 
 template <typename Cell>
@@ -101,16 +102,24 @@ class RowWalker {
     return in;
   }
 
+  template <bool kStreamOut = false>
   TF_PLR_INLINE static CarryV VectorStep(const Rows<Cell, T>& rows, const Inputs& in, int64_t at,
                                          CarryV before) {
     V out[Cell::kOutputs];
     const CarryV after = Pass::Next(Cell::Step(in.values), before);
     if constexpr (Pass::kOutputs > 0) Cell::Emit(in.values, before, after, out);
-    for (int k = 0; k < Pass::kOutputs; ++k) M::Store(out[k], rows.out[k] + at);
+    for (int k = 0; k < Pass::kOutputs; ++k) {
+      if constexpr (kStreamOut) {
+        M::Stream(out[k], rows.out[k] + at);
+      } else {
+        M::Store(out[k], rows.out[k] + at);
+      }
+    }
     return after;
   }
+  template <bool kStreamOut = false>
   TF_PLR_INLINE static CarryV VectorStep(const Rows<Cell, T>& rows, int64_t at, CarryV before) {
-    return VectorStep(rows, LoadInputs(rows, at), at, before);
+    return VectorStep<kStreamOut>(rows, LoadInputs(rows, at), at, before);
   }
 
   // The last vector ends where the row ends, so that it computes some columns a second time. Its
@@ -145,6 +154,20 @@ class RowWalker {
   }
 
   TF_PLR_INLINE static void InMemory(const Rows<Cell, T>& rows, Carry* carry) {
+    if constexpr (kCanStream<typename M::Streamed> && Pass::kOutputs > 0) {
+      uintptr_t alignment = (rows.stride | rows.columns) * sizeof(T);
+      for (const T* out : rows.out) alignment |= reinterpret_cast<uintptr_t>(out);
+      if (rows.stream_out && alignment % (kLanes * sizeof(T)) == 0) {
+        InMemory<true>(rows, carry);
+        FinishStreaming();
+        return;
+      }
+    }
+    InMemory<false>(rows, carry);
+  }
+
+  template <bool kStreamOut>
+  TF_PLR_INLINE static void InMemory(const Rows<Cell, T>& rows, Carry* carry) {
     const int64_t count = (rows.columns - 1) / kLanes;  // Without the last.
     const std::unique_ptr<CarryV[]> carries(new CarryV[count + 1]);
     for (int64_t v = 0; v <= count; ++v) carries[v] = LoadCarry(carry + FirstColumn(rows, v));
@@ -153,14 +176,14 @@ class RowWalker {
       const Inputs last_in = LoadInputs(rows, last);
       if (rows.stride > 0) {
         for (int64_t v = 0; v < count; ++v) {
-          carries[v] = VectorStep(rows, at + v * kLanes, carries[v]);
+          carries[v] = VectorStep<kStreamOut>(rows, at + v * kLanes, carries[v]);
         }
       } else {  // Memory is best read in one direction.
         for (int64_t v = count - 1; v >= 0; --v) {
-          carries[v] = VectorStep(rows, at + v * kLanes, carries[v]);
+          carries[v] = VectorStep<kStreamOut>(rows, at + v * kLanes, carries[v]);
         }
       }
-      carries[count] = VectorStep(rows, last_in, last, carries[count]);
+      carries[count] = VectorStep<kStreamOut>(rows, last_in, last, carries[count]);
     }
     for (int64_t v = 0; v <= count; ++v) StoreCarry(carries[v], carry + FirstColumn(rows, v));
   }

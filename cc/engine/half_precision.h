@@ -92,6 +92,7 @@ struct Float16Format : Bits<kLanes> {
 template <typename T, typename Format, int kLanes>
 struct HalfPrecisionMemory {
   using F = Bits<kLanes>;
+  using Streamed = typename F::Short;  // What is streamed out at once.
 
   TF_PLR_INLINE static typename F::Float Load(const T* from) {
     typename F::Short narrow;
@@ -100,9 +101,14 @@ struct HalfPrecisionMemory {
         Format::Widen(__builtin_convertvector(narrow, typename F::Word)));
   }
   TF_PLR_INLINE static void Store(typename F::Float v, T* to) {
-    const typename F::Short narrow = __builtin_convertvector(
-        Format::Narrow(F::template Cast<typename F::Word>(v)), typename F::Short);
+    const Streamed narrow = Narrow(v);
     std::memcpy(static_cast<void*>(to), &narrow, sizeof(narrow));
+  }
+  TF_PLR_INLINE static void Stream(typename F::Float v, T* to) { StreamOut(Narrow(v), to); }
+
+ private:
+  TF_PLR_INLINE static Streamed Narrow(typename F::Float v) {
+    return __builtin_convertvector(Format::Narrow(F::template Cast<typename F::Word>(v)), Streamed);
   }
 };
 template <int kLanes>

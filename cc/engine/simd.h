@@ -134,6 +134,34 @@ TF_PLR_INLINE Vector<A, kLanes> Broadcast(A value) {
   return v;
 }
 
+// Stores past the caches, which then need not load what is overwritten. To addresses that are
+// aligned to the vector; and before other threads may read them, FinishStreaming is called.
+
+#if defined(__x86_64__)
+template <typename V>
+constexpr bool kCanStream = sizeof(V) >= 16;
+
+template <typename V>
+TF_PLR_INLINE void StreamOut(V v, void* to) {
+  V& there = *static_cast<V*>(to);
+  if constexpr (sizeof(V) == 64) {
+    asm volatile("vmovntps %1, %0" : "=m"(there) : "v"(v));
+  } else if constexpr (sizeof(V) == 32) {
+    asm volatile("vmovntps %1, %0" : "=m"(there) : "x"(v));
+  } else {
+    asm volatile("movntps %1, %0" : "=m"(there) : "x"(v));
+  }
+}
+
+TF_PLR_INLINE void FinishStreaming() { asm volatile("sfence" ::: "memory"); }
+#else
+template <typename V>
+constexpr bool kCanStream = false;
+template <typename V>
+TF_PLR_INLINE void StreamOut(V, void*) {}
+TF_PLR_INLINE void FinishStreaming() {}
+#endif
+
 // Vectors of A to and from memory that holds T. Specialized where T is narrower than A.
 template <typename A, typename T, int kLanes>
 struct Memory {
@@ -144,6 +172,9 @@ struct Memory {
     return v;
   }
   TF_PLR_INLINE static void Store(Vector<A, kLanes> v, T* to) { std::memcpy(to, &v, sizeof(v)); }
+
+  using Streamed = Vector<A, kLanes>;  // What is streamed out at once.
+  TF_PLR_INLINE static void Stream(Vector<A, kLanes> v, T* to) { StreamOut(v, to); }
 };
 template <typename Real, int kLanes>
 struct Memory<Complex<Real>, Complex<Real>, kLanes> {
@@ -156,9 +187,23 @@ struct Memory<Complex<Real>, Complex<Real>, kLanes> {
             Shuffle<AlternateOrder<1>>(pairs[0], pairs[1])};
   }
   TF_PLR_INLINE static void Store(Complex<Reals> v, Complex<Real>* to) {
-    const Reals pairs[2] = {Shuffle<InterleaveOrder<kLanes, 0>>(v.real, v.imag),
-                            Shuffle<InterleaveOrder<kLanes, kLanes>>(v.real, v.imag)};
+    const Reals pairs[2] = {First(v), Last(v)};
     std::memcpy(static_cast<void*>(to), pairs, sizeof(pairs));
+  }
+
+  using Streamed = Reals;
+  TF_PLR_INLINE static void Stream(Complex<Reals> v, Complex<Real>* to) {
+    StreamOut(First(v), to);
+    StreamOut(Last(v), to + kLanes / 2);
+  }
+
+ private:
+  // The pairs of the first half of the lanes, and of the last.
+  TF_PLR_INLINE static Reals First(Complex<Reals> v) {
+    return Shuffle<InterleaveOrder<kLanes, 0>>(v.real, v.imag);
+  }
+  TF_PLR_INLINE static Reals Last(Complex<Reals> v) {
+    return Shuffle<InterleaveOrder<kLanes, kLanes>>(v.real, v.imag);
   }
 };
 
