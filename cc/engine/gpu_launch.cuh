@@ -119,7 +119,9 @@ int ClustersAtOnce(void (*kernel)(Params), const Launch& launch, int64_t blocks)
   cudaError_t error = cudaFuncSetAttribute(  // More than 8 blocks.
       kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
   if (error == cudaSuccess) error = cudaOccupancyMaxActiveClusters(&count, kernel, &config);
-  return error == cudaSuccess ? count : 0;
+  if (error == cudaSuccess) return count;
+  cudaGetLastError();  // Or the next good call would report it.
+  return 0;
 }
 
 template <typename Params>
