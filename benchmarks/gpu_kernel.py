@@ -56,7 +56,9 @@ class Call(ctypes.Structure):
         ("inputs", ctypes.c_void_p * 3),
         ("outputs", ctypes.c_void_p * 2),
         *((n, ctypes.c_void_p) for n in ("initial_carry", "final_carry", "boundary")),
-        *((name, ctypes.c_void_p) for name in ("workspace", "stream")),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_bytes", ctypes.c_size_t),
+        ("stream", ctypes.c_void_p),
     ]
 
 
@@ -76,7 +78,7 @@ class Engine:
         size = ctypes.c_size_t()
         self._run(dtype, int(gradient), ctypes.byref(call), ctypes.byref(size))
         workspace = torch.empty(max(1, size.value), dtype=torch.uint8, device="cuda")
-        call.workspace = workspace.data_ptr()
+        call.workspace, call.workspace_bytes = workspace.data_ptr(), size.value
 
         def launch():
             call.stream = torch.cuda.current_stream().cuda_stream
@@ -197,26 +199,36 @@ def bench(engine, shape, gradient, dtype, algorithm):
 def peers(engine, shape):
     """{name: microseconds} of the forward pass, ours in two layouts and others'."""
     batch, steps, features = shape
-    a, x = torch.rand(shape, device="cuda"), torch.randn(shape, device="cuda")
-    expected = exact(a, x)
+    inputs = [
+        (torch.rand(shape, device="cuda"), torch.randn(shape, device="cuda"))
+        for _ in range(sets_of_arrays(shape, torch.float32)[0])
+    ]
+    expected = exact(*inputs[0])
     tolerance = 1e-3 * expected.abs().max()
-    flat = [t.transpose(1, 2).reshape(batch * features, steps, 1).contiguous() for t in (a, x)]
+
+    def flat(array):
+        return array.transpose(1, 2).reshape(batch * features, steps, 1).contiguous()
+
     found = {}
-    for name, inputs in (("tf_plr", [a, x]), ("tf_plr, time contiguous", flat)):
-        states = torch.empty_like(inputs[0])
-        found[name] = microseconds([engine.launcher(False, inputs, [states], "auto")])
+    for name, layout in (("tf_plr", torch.Tensor.contiguous), ("tf_plr, time contiguous", flat)):
+        launchers = []
+        for a, x in inputs:
+            arrays = layout(a), layout(x), torch.empty_like(layout(a))
+            launchers.append(engine.launcher(False, arrays[:2], arrays[2:], "auto"))
+            launchers[-1].arrays = arrays
+        found[name] = microseconds(launchers)
     for name, peer in gpu_peers.PEERS.items():
         try:
-            function = peer(a, x)
-            wrong = (function().double() - expected).abs().max()
+            functions = [peer(a, x) for a, x in inputs]
+            wrong = (functions[0]().double() - expected).abs().max()
         except Exception as error:  # Not installed, or not for this shape.
             print(f"{name}: {str(error).splitlines()[0][:80]}")
             continue
         if wrong < tolerance:
-            found[name] = microseconds([function])
+            found[name] = microseconds(functions)
         else:
             print(f"{name} is wrong by {wrong:.1e} at {shape}")
-    jax_us = gpu_peers.jax_microseconds(a, x, expected, tolerance)
+    jax_us = gpu_peers.jax_microseconds(inputs, expected, tolerance)
     if jax_us is not None:
         found["jax.lax.associative_scan"] = jax_us
     return found

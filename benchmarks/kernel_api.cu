@@ -11,7 +11,9 @@ struct Call {
   int64_t outer, steps, inner;
   int reverse, algorithm;
   void *inputs[3], *outputs[2], *initial_carry, *final_carry, *boundary;
-  void *workspace, *stream;
+  void* workspace;
+  size_t workspace_bytes;
+  void* stream;
 };
 
 template <typename Cell, typename T>
@@ -28,7 +30,8 @@ const char* Run(const Call& call, size_t* workspace_bytes) {
     *workspace_bytes = gpu::WorkspaceBytes(problem, arrays, algorithm);
     return nullptr;
   }
-  return gpu::Run(problem, arrays, algorithm, call.workspace, call.stream);
+  return gpu::Run(problem, arrays, algorithm, gpu::Workspace{call.workspace, call.workspace_bytes},
+                  call.stream);
 }
 
 template <typename T>

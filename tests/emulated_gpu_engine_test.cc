@@ -20,16 +20,56 @@ struct EmulatedGpuEngine {
                   Algorithm algorithm) {
     const size_t words = gpu::WorkspaceBytes(problem, arrays, algorithm) / sizeof(uint4);
     std::vector<uint4> workspace(words, uint4{1, 1, 1, 1});
-    gpu::Run(problem, arrays, algorithm, workspace.data(), nullptr);
+    const gpu::Workspace given{workspace.data(), words * sizeof(uint4)};
+    if (const char* error = gpu::Run(problem, arrays, algorithm, given, nullptr)) {
+      std::printf("Run: %s\n", error);
+      ++failures;
+    }
   }
 };
+
+// Chains whose tiles are a cluster, and again where no cluster fits: not a bit may differ.
+template <typename Cell>
+void TestClusters(const Problem& problem) {
+  std::mt19937 random(1);
+  std::vector<std::vector<float>> inputs = {DrawDecays<float>(problem, random)};
+  while (inputs.size() < Cell::kInputs) inputs.push_back(Draw<float>(problem.size(), random));
+  const std::vector<float> initial = Draw<float>(problem.columns(), random);
+  std::vector<std::vector<float>> results[2];
+  for (int in_clusters : {0, 1}) {
+    cuda_on_cpu::clusters_at_once = in_clusters * 1000;
+    cuda_on_cpu::cluster_launches = 0;
+    std::vector<std::vector<float>>& outputs = results[in_clusters];
+    outputs.assign(Cell::kOutputs, std::vector<float>(problem.size()));
+    Arrays<Cell, float> arrays{};
+    for (int k = 0; k < Cell::kInputs; ++k) arrays.inputs[k] = inputs[k].data();
+    for (int k = 0; k < Cell::kOutputs; ++k) arrays.outputs[k] = outputs[k].data();
+    arrays.initial_carry = initial.data();
+    EmulatedGpuEngine::Run(problem, arrays, Algorithm::kParallel);
+    if (cuda_on_cpu::cluster_launches != in_clusters) {
+      std::printf("%d cluster launches, not %d\n", cuda_on_cpu::cluster_launches, in_clusters);
+      ++failures;
+    }
+  }
+  if (results[0] != results[1]) {
+    std::printf("Clusters and look-backs differ: %lld steps\n", (long long)problem.steps);
+    ++failures;
+  }
+}
 
 }  // namespace
 
 int main() {
   int failed = 0;
-  for (int multiprocessors : {1, 200}) {  // Large tiles, many tiles.
+  cuda_on_cpu::multiprocessors = 200;
+  TestClusters<RecurrenceCell>({1, 3000, 40, false});
+  TestClusters<RecurrenceCell>({2, 4096, 64, true});
+  TestClusters<RecurrenceGradientCell>({1, 2000, 40, true});
+  cuda_on_cpu::clusters_at_once = 1000;
+  // Large tiles, many tiles; with clusters and without.
+  for (const auto& [multiprocessors, architecture] : {std::pair{1, 90}, {200, 90}, {200, 80}}) {
     cuda_on_cpu::multiprocessors = multiprocessors;
+    cuda_on_cpu::architecture = architecture;
     failed += TestEngine<EmulatedGpuEngine, Eigen::half, Eigen::bfloat16>();
   }
   return failed;

@@ -4,6 +4,7 @@
 #include <cuda_fp16.h>
 
 #include <cstdlib>
+#include <utility>
 
 #include "cc/engine/gpu_recurrence.h"
 #include "tests/engine_test.h"
@@ -53,7 +54,8 @@ struct GpuEngine {
     void* workspace;
     Check(cudaMalloc(&workspace, bytes + 1));
     Check(cudaMemset(workspace, 0xAB, bytes + 1));
-    if (const char* error = gpu::Run(problem, arrays, algorithm, workspace, nullptr)) {
+    if (const char* error =
+            gpu::Run(problem, arrays, algorithm, gpu::Workspace{workspace, bytes}, nullptr)) {
       std::printf("Run: %s\n", error);
       ++failures;
     }
@@ -62,6 +64,63 @@ struct GpuEngine {
   }
 };
 
+// The kernels of a forward pass: one in clusters, two where tiles look back at a cleared status.
+size_t KernelsOf(const Problem& problem) {
+  GpuEngine::Array<float> array(problem.size());
+  const Arrays<RecurrenceCell, float> arrays{
+      {array.data, array.data}, {array.data}, nullptr, nullptr, nullptr};
+  GpuEngine::Array<uint4> words(gpu::WorkspaceBytes(problem, arrays, Algorithm::kParallel) / 16);
+  cudaStream_t stream;
+  Check(cudaStreamCreate(&stream));
+  Check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  const char* error = gpu::Run(problem, arrays, Algorithm::kParallel,
+                               gpu::Workspace{words.data, words.size * 16}, stream);
+  cudaGraph_t graph;
+  Check(cudaStreamEndCapture(stream, &graph));
+  size_t kernels = 0;
+  Check(cudaGraphGetNodes(graph, nullptr, &kernels));
+  Check(cudaGraphDestroy(graph));
+  Check(cudaStreamDestroy(stream));
+  return error == nullptr ? kernels : 0;
+}
+
+// Whether the paths that the problems above are meant for are taken.
+void TestPaths() {
+  int major;
+  Check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+  const size_t in_clusters = major >= 9 ? 1 : 2;
+  const std::pair<Problem, size_t> expected[] = {{{1, 3000, 40, false}, in_clusters},
+                                                 {{2, 700, 33, false}, in_clusters},
+                                                 {{1, 9000, 36, false}, 2},
+                                                 {{3, 40, 32, false}, 1}};
+  for (const auto& [problem, kernels] : expected) {
+    const size_t actual = KernelsOf(problem);
+    if (actual == kernels) continue;
+    std::printf("%lld x %lld x %lld took %zu kernels, not %zu\n", (long long)problem.outer,
+                (long long)problem.steps, (long long)problem.inner, actual, kernels);
+    ++failures;
+  }
+}
+
+// A workspace that is too small is an error, and nothing is written.
+void TestSmallWorkspace() {
+  const Problem problem{1, 9000, 36, false};
+  GpuEngine::Array<float> array(problem.size());
+  const Arrays<RecurrenceCell, float> arrays{
+      {array.data, array.data}, {array.data}, nullptr, nullptr, nullptr};
+  const size_t bytes = gpu::WorkspaceBytes(problem, arrays, Algorithm::kParallel);
+  if (bytes == 0 || gpu::Run(problem, arrays, Algorithm::kParallel,
+                             gpu::Workspace{nullptr, bytes - 1}, nullptr) == nullptr) {
+    std::printf("A workspace that is too small was taken\n");
+    ++failures;
+  }
+  Check(cudaDeviceSynchronize());
+}
+
 }  // namespace
 
-int main() { return TestEngine<GpuEngine, __half, __nv_bfloat16>(); }
+int main() {
+  TestPaths();
+  TestSmallWorkspace();
+  return TestEngine<GpuEngine, __half, __nv_bfloat16>();
+}

@@ -23,7 +23,8 @@ pytestmark = pytest.mark.skipif(not tf.config.list_physical_devices("GPU"), reas
 SHAPES = {
     "rows_streamed": (300, 700, 64),
     "rows_streamed_many_slots": (700, 16, 96),
-    "rows_cluster": (1, 3000, 40),
+    "rows_cluster": (1, 3000, 40),  # Of float32 in the forward pass; others have shorter tiles.
+    "rows_cluster_of_most_dtypes": (1, 1000, 40),
     "rows_cluster_two_tiles": (2, 400, 40),
     "rows_look_back_one_segment": (50, 700, 64),
     "rows_look_back_many_segments": (2, 50021, 36),
@@ -75,6 +76,14 @@ def test_results_are_bitwise_repeatable(rng, shape):
         for _ in range(5):
             again = tf_plr.linear_recurrence(a, x, axis=1, algorithm=algorithm)
             assert np.array_equal(again, first)
+
+
+def test_clusters_and_look_backs_give_the_same_bits(rng):
+    a, x = to_tensors(random_arguments(rng, (1, 3000, 40), 1, "float32", False)[:2], "float32")
+    alone = tf_plr.linear_recurrence(a, x, axis=1, algorithm="parallel")
+    many = [tf.repeat(tensor, 200, axis=0) for tensor in (a, x)]  # Too many to be clusters.
+    among_many = tf_plr.linear_recurrence(*many, axis=1, algorithm="parallel")
+    assert np.array_equal(among_many, tf.repeat(alone, 200, axis=0))
 
 
 def test_many_look_backs_behind_each_other(rng):

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -67,7 +68,9 @@ class Engine {
   Engine(const Problem& problem, const Arrays<Cell, T>& arrays)
       : problem_(problem),
         arrays_(arrays),
-        row_stride_(problem.reverse ? -problem.inner : problem.inner) {
+        row_stride_(problem.reverse ? -problem.inner : problem.inner),
+        stream_out_(problem.size() * static_cast<int64_t>(sizeof(T)) >= Tuning::kStreamOutBytes &&
+                    !IsInPlace(arrays)) {
     if (Cell::kLookahead >= 0 && arrays.boundary == nullptr) {
       zeros_.assign(std::min(problem.inner, Tuning::kMaxBlockColumns), T(0));
     }
@@ -134,6 +137,13 @@ class Engine {
   };
 
   static int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+  // Then what is overwritten is in the caches anyway.
+  static bool IsInPlace(const Arrays<Cell, T>& arrays) {
+    return std::any_of(std::begin(arrays.outputs), std::end(arrays.outputs), [&](const T* output) {
+      return std::count(std::begin(arrays.inputs), std::end(arrays.inputs), output) > 0;
+    });
+  }
 
   // Cutting the steps computes everything twice, which pays when it employs threads that the
   // columns alone would leave idle, and enough of them.
@@ -249,7 +259,7 @@ class Engine {
     rows.stride = row_stride_;
     rows.count = block.steps;
     rows.columns = block.columns;
-    rows.stream_out = problem_.size() * static_cast<int64_t>(sizeof(T)) >= Tuning::kStreamOutBytes;
+    rows.stream_out = stream_out_;
     return rows;
   }
 
@@ -264,6 +274,7 @@ class Engine {
   const Problem problem_;
   const Arrays<Cell, T> arrays_;
   const int64_t row_stride_;
+  const bool stream_out_;
   std::vector<T> zeros_;
 };
 

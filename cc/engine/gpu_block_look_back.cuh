@@ -46,6 +46,9 @@ class BlockLookBack {
         warp_(threadIdx.x / kWarp),
         lane_(threadIdx.x % kWarp) {}
 
+  // Whether FindState needs a tile's initial carry: others start from a segment's state.
+  __device__ static bool StartsFromInitialCarry(int64_t tile) { return tile < kSegment; }
+
   // Sees what is published by now of what this warp has not found yet; both looks take as long as
   // one.
   __device__ void Look() {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // How a tile finds the state before it, where the blocks of all tiles of its chain run at once, as
 // a cluster: each block writes its transition into the shared memory of those after it. No words in
-// memory, which would have to be cleared first.
+// memory, which would have to be cleared first. Transitions are combined in the same order as where
+// tiles look back, so which of both finds the state changes no bit of it.
 #ifndef TF_PLR_ENGINE_GPU_CLUSTER_EXCHANGE_CUH_
 #define TF_PLR_ENGINE_GPU_CLUSTER_EXCHANGE_CUH_
 
@@ -9,6 +10,7 @@
 
 #include <cstdint>
 
+#include "cc/engine/gpu_block_look_back.cuh"
 #include "cc/engine/gpu_exchange.cuh"
 #include "cc/engine/gpu_instructions.cuh"
 #include "cc/engine/monoid.h"
@@ -21,11 +23,11 @@ template <typename A, int kWarps, int kVector>
 class ClusterExchange {
  public:
   static constexpr int kColumns = kWarp * kVector;
-  static constexpr int kSegment = 16;  // The most tiles of a chain: blocks of a cluster.
+  static constexpr int kMaxTiles = 16;  // Of a chain: blocks of a cluster.
 
   struct Shared {
     Transition<A> of_warp[kWarps][kColumns];
-    Transition<A> of_tile[kSegment][kColumns];  // Of the chain's earlier tiles, written by these.
+    Transition<A> of_tile[kMaxTiles][kColumns];  // Of the chain's earlier tiles, written by these.
   };
 
   __device__ ClusterExchange(Shared& shared, int64_t tile, int64_t chain_tiles)
@@ -36,6 +38,9 @@ class ClusterExchange {
         lane_(threadIdx.x % kWarp) {
     ArriveAtCluster();
   }
+
+  // Whether FindState needs a tile's initial carry.
+  __device__ static bool StartsFromInitialCarry(int64_t) { return true; }
 
   // From the transitions of this warp's rows: the state before them.
   __device__ void FindState(const Transition<A> (&own)[kVector], const A (&initial_carry)[kVector],
@@ -68,14 +73,22 @@ class ClusterExchange {
     for (int v = 0; v < kVector; ++v) {
       A carry = initial_carry[v];
 #pragma unroll
-      for (int i = 0; i < kSegment - 1; ++i) {
-        if (i < tile_) carry = shared_.of_tile[i][Column(v)].Apply(carry);
+      for (int first = 0; first < kMaxTiles; first += kSegment) {
+        Transition<A> of_segment = Transition<A>::Identity();  // Of its tiles before this one.
+#pragma unroll
+        for (int i = first; i < first + kSegment; ++i) {
+          const Transition<A> longer = Compose(of_segment, shared_.of_tile[i][Column(v)]);
+          if (i < tile_) of_segment = longer;
+        }
+        if (first <= tile_) carry = of_segment.Apply(carry);
       }
       state[v] = before[v].Apply(carry);
     }
   }
 
  private:
+  static constexpr int kSegment = BlockLookBack<A, kWarps, kVector>::kSegment;
+
   __device__ int Column(int v) const { return lane_ * kVector + v; }
 
   Shared& shared_;

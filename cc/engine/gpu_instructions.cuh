@@ -75,6 +75,7 @@ __device__ __forceinline__ void WaitForCluster() {
 // Writes to the same place in another block's shared memory.
 template <typename V>
 __device__ __forceinline__ void StoreInBlock(int block, V* place, V value) {
+  static_assert(sizeof(V) % sizeof(uint64_t) == 0);
 #if __CUDA_ARCH__ >= 900
   uint64_t words[sizeof(V) / sizeof(uint64_t)];
   memcpy(words, &value, sizeof(value));

@@ -62,8 +62,11 @@ cudaError_t LaunchKernel(void (*kernel)(Params), const Launch& launch, const Par
 template <typename Params>
 bool IsForHopper(void (*kernel)(Params)) {
   cudaFuncAttributes code;
-  return cudaFuncGetAttributes(&code, kernel) == cudaSuccess &&
-         std::min(code.ptxVersion, code.binaryVersion) >= 90;
+  if (cudaFuncGetAttributes(&code, kernel) == cudaSuccess) {
+    return std::min(code.ptxVersion, code.binaryVersion) >= 90;
+  }
+  cudaGetLastError();  // Or the next good call would report it.
+  return false;
 }
 
 // ---- With a cleared status ----
@@ -110,6 +113,7 @@ inline cudaLaunchAttribute ClustersOf(int64_t blocks) {
 }
 
 // How many clusters of so many blocks can run at a time; 0 if the GPU has none, or none so large.
+// From here on the kernel may be launched in such clusters.
 template <typename Params>
 int ClustersAtOnce(void (*kernel)(Params), const Launch& launch, int64_t blocks) {
   if (!IsForHopper(kernel)) return 0;

@@ -18,17 +18,20 @@ namespace gpu {
 
 struct DeviceLimits {
   int multiprocessors, shared_per_block;
+  bool clusters;  // Whether GPUs of this architecture have them.
 
   static cudaError_t Read(DeviceLimits* limits) {
-    int device;
+    int device, architecture;
     cudaError_t error = cudaGetDevice(&device);
     const std::pair<int*, cudaDeviceAttr> wanted[] = {
         {&limits->multiprocessors, cudaDevAttrMultiProcessorCount},
         {&limits->shared_per_block, cudaDevAttrMaxSharedMemoryPerBlockOptin},
+        {&architecture, cudaDevAttrComputeCapabilityMajor},
     };
     for (const auto& [value, attribute] : wanted) {
       if (error == cudaSuccess) error = cudaDeviceGetAttribute(value, attribute, device);
     }
+    limits->clusters = error == cudaSuccess && architecture >= 9;
     return error;
   }
 };
@@ -96,24 +99,28 @@ class StreamPlan {
   int64_t grid_;
 };
 
-template <typename Tile>
+template <typename Cell, typename T, int kVector>
 class RegisterTilePlan {
  public:
-  template <typename Arrays>
-  RegisterTilePlan(const Problem& problem, const Arrays& arrays, const DeviceLimits& limits) {
+  RegisterTilePlan(const Problem& problem, const Arrays<Cell, T>& arrays,
+                   const DeviceLimits& limits) {
     params_.problem = problem;
     params_.arrays = arrays;
     params_.column_tiles = CeilDiv(problem.inner, Tile::kColumns);
     params_.chains = problem.outer * params_.column_tiles;
     params_.chain_tiles = CeilDiv(problem.steps, Tile::kTileRows);
+    const int64_t places = limits.multiprocessors * Tile::kBlocksPerMultiprocessor;
+    suits_clusters_ = limits.clusters && chain_tiles() > 1 &&
+                      chain_tiles() <= ClusterTile::Exchange::kMaxTiles &&
+                      chains() * chain_tiles() <= places;
     // A third of the blocks that run at a time: what lies further ahead leaves the cache again.
-    params_.prefetch_distance = limits.multiprocessors * Tile::kBlocksPerMultiprocessor / 3;
+    params_.prefetch_distance = places / 3;
     // Slice by slice, memory is best read; but a slice needs enough chains, or tiles would look
     // back far, and enough tiles, as blocks do not prefetch from the next. Slices are rows of the
     // grid.
     constexpr int64_t kMinChains = 8, kMaxGridRows = 65535;
     const bool by_slice =
-        !Tile::kCluster && params_.column_tiles >= kMinChains && problem.outer <= kMaxGridRows &&
+        !suits_clusters_ && params_.column_tiles >= kMinChains && problem.outer <= kMaxGridRows &&
         params_.column_tiles * params_.chain_tiles >= 4 * params_.prefetch_distance;
     params_.together = by_slice ? params_.column_tiles : params_.chains;
   }
@@ -122,39 +129,42 @@ class RegisterTilePlan {
   int64_t chain_tiles() const { return params_.chain_tiles; }
   bool by_slice() const { return params_.together < params_.chains; }
 
-  // Whether the tiles of each chain can be a cluster, and all clusters run at once: later ones
-  // would wait until enough multiprocessors that are near each other are free.
-  bool fits_clusters(const DeviceLimits& limits) const {
-    const int64_t places = limits.multiprocessors * Tile::kBlocksPerMultiprocessor;
-    return chain_tiles() > 1 && chain_tiles() <= Tile::Exchange::kSegment &&
-           chains() * chain_tiles() <= places &&
-           chains() <= ClustersAtOnce(ScanTiles<Tile>, launch(nullptr), chain_tiles());
-  }
+  // Whether the tiles of each chain can be a cluster of a GPU with as many multiprocessors. If they
+  // cannot here, or not all clusters at once, they look back; the results are the same.
+  bool suits_clusters() const { return suits_clusters_; }
 
   size_t workspace_bytes() const { return status_words() * sizeof(StatusWord); }
 
   cudaError_t Launch(void* workspace, cudaStream_t stream) {
-    if constexpr (Tile::kCluster) {
-      return LaunchClusters(ScanTiles<Tile>, launch(stream), params_, chain_tiles());
+    const gpu::Launch in_clusters = LaunchOf<ClusterTile>(stream);
+    if (suits_clusters_ &&
+        chains() <= ClustersAtOnce(ScanTiles<ClusterTile>, in_clusters, chain_tiles())) {
+      return LaunchClusters(ScanTiles<ClusterTile>, in_clusters, params_, chain_tiles());
     }
+    const gpu::Launch launch = LaunchOf<Tile>(stream);
     params_.status = static_cast<StatusWord*>(workspace);
-    if (status_words() == 0) return LaunchKernel(ScanTiles<Tile>, launch(stream), params_);
-    return LaunchLookBack(ScanTiles<Tile>, launch(stream), params_, status_words());
+    if (status_words() == 0) return LaunchKernel(ScanTiles<Tile>, launch, params_);
+    return LaunchLookBack(ScanTiles<Tile>, launch, params_, status_words());
   }
 
  private:
-  gpu::Launch launch(cudaStream_t stream) const {
+  using Tile = RegisterTile<Cell, T, kVector, /*kCluster=*/false>;
+  using ClusterTile = RegisterTile<Cell, T, kVector, /*kCluster=*/true>;
+
+  template <typename OneTile>
+  gpu::Launch LaunchOf(cudaStream_t stream) const {
     const Grid tiles{params_.together * chain_tiles(), chains() / params_.together};
-    return {tiles, Tile::kThreads, sizeof(typename Tile::Shared), stream};
+    return {tiles, OneTile::kThreads, sizeof(typename OneTile::Shared), stream};
   }
 
   int64_t status_words() const {
-    if (Tile::kCluster || chain_tiles() == 1) return 0;
+    if (chain_tiles() == 1) return 0;
     return (chain_tiles() + CeilDiv(chain_tiles(), Tile::Exchange::kSegment)) *
            params_.problem.columns() * kStatusWords<typename Tile::A>;
   }
 
-  typename Tile::Params params_{};
+  RegisterTileParams<Cell, T> params_{};
+  bool suits_clusters_;
 };
 
 template <typename Tile>
@@ -214,9 +224,10 @@ class SharedTilePlan {
 // ---- Which kernel ----
 
 // What `function` returns for the plan of this problem. Steps are spread over blocks as the
-// algorithm says; for "auto" they are where rows are short, where chains are few for their length,
-// and in gradients where they are long and many to a slice. A register tile that has all steps
-// spreads nothing, and is the fastest where chains are few.
+// algorithm says; for "auto" they are where rows are short, where chains can be clusters or are few
+// for their length, and in gradients where they are long and many to a slice. A register tile that
+// has all steps spreads nothing, and is the fastest where chains are few. The plan, and so every
+// bit of the results, is a function of the arguments and the limits.
 template <typename Cell, typename T, typename Function>
 auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
               const DeviceLimits& limits, const Function& function) {
@@ -228,16 +239,14 @@ auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm a
   };
   const auto of_rows = [&](auto vector) {
     constexpr int kVector = decltype(vector)::value;
-    const RegisterTilePlan<RegisterTile<Cell, T, kVector, true>> cluster(problem, arrays, limits);
-    if (may_spread && cluster.fits_clusters(limits)) return function(cluster);
-
-    const RegisterTilePlan<RegisterTile<Cell, T, kVector, false>> spread(problem, arrays, limits);
+    const RegisterTilePlan<Cell, T, kVector> spread(problem, arrays, limits);
     const int64_t chains = spread.chains();
     const bool few = chains < 2 * limits.multiprocessors;
     // Where there is a chain for each multiprocessor, spreading pays from so many steps on.
     constexpr bool kGradient = Cell::kLookahead >= 0;
     constexpr int64_t kManySteps = kGradient || sizeof(T) == 2 ? 2200 : 1024;
-    const bool pays = (few && problem.steps * limits.multiprocessors >= kManySteps * chains) ||
+    const bool pays = spread.suits_clusters() ||
+                      (few && problem.steps * limits.multiprocessors >= kManySteps * chains) ||
                       (kGradient && spread.by_slice() && spread.chain_tiles() >= 16);
     const bool all_steps = spread.chain_tiles() == 1;
     if (all_steps ? few : may_spread && (algorithm == Algorithm::kParallel || pays)) {

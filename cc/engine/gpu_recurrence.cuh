@@ -21,6 +21,12 @@ auto Stored(const Arrays<Cell, T>& arrays) {
 }
 
 // Valid until the calling thread's next call.
+inline const char* Keep(const std::string& message) {
+  static thread_local std::string kept;
+  kept = message;
+  return kept.c_str();
+}
+
 inline const char* Explain(cudaError_t error) {
   cudaGetLastError();  // Or the next good call would report it.
   if (error != cudaErrorNoKernelImageForDevice) return cudaGetErrorString(error);
@@ -29,10 +35,8 @@ inline const char* Explain(cudaError_t error) {
   cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
   const std::string architecture = std::to_string(10 * major + minor);
-  static thread_local std::string message;
-  message = "tf_plr was not built for this GPU's architecture, sm_" + architecture +
-            ". Rebuild it with TF_PLR_CUDA_ARCHITECTURES=\"" + architecture + "\".";
-  return message.c_str();
+  return Keep("tf_plr was not built for this GPU's architecture, sm_" + architecture +
+              ". Rebuild it with TF_PLR_CUDA_ARCHITECTURES=\"" + architecture + "\".");
 }
 
 template <typename Cell, typename T>
@@ -45,15 +49,23 @@ size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Alg
 
 template <typename Cell, typename T>
 const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
-                void* workspace, void* stream) {
+                Workspace workspace, void* stream) {
   const auto cuda_stream = static_cast<cudaStream_t>(stream);
   cudaError_t error = cudaSuccess;
   if (problem.size() > 0) {
     DeviceLimits limits;
     error = DeviceLimits::Read(&limits);
-    if (error == cudaSuccess) {
-      error = WithPlan(problem, Stored(arrays), algorithm, limits,
-                       [&](auto plan) { return plan.Launch(workspace, cuda_stream); });
+    if (error != cudaSuccess) return Explain(error);
+    size_t needed;
+    error = WithPlan(problem, Stored(arrays), algorithm, limits, [&](auto plan) {
+      needed = plan.workspace_bytes();
+      return needed > workspace.bytes ? cudaErrorInvalidValue
+                                      : plan.Launch(workspace.data, cuda_stream);
+    });
+    if (needed > workspace.bytes) {
+      return Keep("tf_plr needs a workspace of " + std::to_string(needed) +
+                  " bytes on this GPU, and got " + std::to_string(workspace.bytes) +
+                  ": was the computation compiled for another GPU?");
     }
   } else if (arrays.final_carry != nullptr && problem.columns() > 0) {  // No steps.
     const size_t bytes = problem.columns() * sizeof(typename StorageOf<T>::type);
@@ -67,7 +79,7 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
 
 #define TF_PLR_INSTANTIATE_CELL(Cell, T)                                             \
   template size_t WorkspaceBytes(const Problem&, const Arrays<Cell, T>&, Algorithm); \
-  template const char* Run(const Problem&, const Arrays<Cell, T>&, Algorithm, void*, void*);
+  template const char* Run(const Problem&, const Arrays<Cell, T>&, Algorithm, Workspace, void*);
 #define TF_PLR_INSTANTIATE(T)                \
   TF_PLR_INSTANTIATE_CELL(RecurrenceCell, T) \
   TF_PLR_INSTANTIATE_CELL(RecurrenceGradientCell, T)

@@ -15,16 +15,22 @@ namespace gpu {
 struct Half;
 struct BFloat16;
 
-// Device memory that Run needs beside its arguments; 0 where steps are not split.
+// Device memory that Run may need beside its arguments, on the current device; 0 where steps are
+// not split. Of the arrays only the alignment counts: null pointers are aligned.
 template <typename Cell, typename T>
 size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm);
 
-// Enqueues Cell over `problem` on `stream` (a cudaStream_t) of the current device. The workspace
-// is aligned to 16 bytes and may hold anything. Returns null, or what went wrong; then nothing may
-// have been computed.
+// Aligned to 16 bytes; may hold anything.
+struct Workspace {
+  void* data;
+  size_t bytes;
+};
+
+// Enqueues Cell over `problem` on `stream` (a cudaStream_t) of the current device. Returns null, or
+// what went wrong; then nothing may have been computed.
 template <typename Cell, typename T>
 const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
-                void* workspace, void* stream);
+                Workspace workspace, void* stream);
 
 }  // namespace gpu
 }  // namespace tf_plr

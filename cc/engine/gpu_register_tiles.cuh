@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Few long chains on a GPU: a kernel that spreads every chain over all multiprocessors.
+// Few long chains on a GPU: a kernel that spreads every chain over many blocks.
 //
 // A chain is all steps of a range of columns, one or two for each lane of a warp. A block takes one
 // tile of it, kWarps x kRows steps, each thread kRows of them, in registers. So memory is read and
@@ -33,14 +33,25 @@
 namespace tf_plr {
 namespace gpu {
 
-template <typename CellType, typename Element, int kVectorValue, bool kClusterValue>
+template <typename Cell, typename T>
+struct RegisterTileParams {
+  Problem problem;
+  Arrays<Cell, T> arrays;
+  int64_t column_tiles;  // Chains in an outer slice.
+  int64_t chains;
+  int64_t together;           // Chains; all, or those of an outer slice.
+  int64_t chain_tiles;        // Tiles of a chain.
+  int64_t prefetch_distance;  // In tiles, by number.
+  StatusWord* status;         // [chain_tiles and then segments, outer, inner, kStatusWords]
+};
+
+// kCluster: the tiles of a chain run as a cluster; otherwise they look back.
+template <typename CellType, typename Element, int kVectorValue, bool kCluster>
 class RegisterTile {
  public:
   using Cell = CellType;
   using T = Element;
   using A = Accumulator<T>;
-
-  static constexpr bool kCluster = kClusterValue;
 
   // Columns of a lane; 2 makes a pair of 16-bit elements one load.
   static constexpr int kVector = kVectorValue;
@@ -57,17 +68,7 @@ class RegisterTile {
   using Exchange = std::conditional_t<kCluster, ClusterExchange<A, kWarps, kVector>,
                                       BlockLookBack<A, kWarps, kVector>>;
   using Shared = typename Exchange::Shared;
-
-  struct Params {
-    Problem problem;
-    Arrays<Cell, T> arrays;
-    int64_t column_tiles;  // Chains in an outer slice.
-    int64_t chains;
-    int64_t together;           // Chains; all, or those of an outer slice.
-    int64_t chain_tiles;        // Tiles of a chain.
-    int64_t prefetch_distance;  // In tiles, by number.
-    StatusWord* status;         // [chain_tiles and then segments, outer, inner, kStatusWords]
-  };
+  using Params = RegisterTileParams<Cell, T>;
 
   __device__ RegisterTile(const Params& params, Shared& shared)
       : p_(params),
@@ -257,10 +258,9 @@ class RegisterTile {
   __device__ void InitialCarry(A (&carry)[kVector]) const {
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
-      carry[v] = p_.arrays.initial_carry == nullptr || place_.tile >= Exchange::kSegment ||
-                         column_ >= p_.problem.inner
-                     ? A(0)
-                     : A(p_.arrays.initial_carry[BoundaryOffset() + v]);
+      const bool needed = p_.arrays.initial_carry != nullptr && column_ < p_.problem.inner &&
+                          Exchange::StartsFromInitialCarry(place_.tile);
+      carry[v] = needed ? A(p_.arrays.initial_carry[BoundaryOffset() + v]) : A(0);
     }
   }
 

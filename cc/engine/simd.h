@@ -10,6 +10,10 @@
 #include <type_traits>
 #include <utility>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include "cc/engine/monoid.h"
 #include "cc/engine/numeric.h"
 #include "cc/engine/processor.h"
@@ -149,11 +153,11 @@ TF_PLR_INLINE void StreamOut(V v, void* to) {
   } else if constexpr (sizeof(V) == 32) {
     asm volatile("vmovntps %1, %0" : "=m"(there) : "x"(v));
   } else {
-    asm volatile("movntps %1, %0" : "=m"(there) : "x"(v));
+    _mm_stream_ps(static_cast<float*>(to), reinterpret_cast<__m128>(v));
   }
 }
 
-TF_PLR_INLINE void FinishStreaming() { asm volatile("sfence" ::: "memory"); }
+TF_PLR_INLINE void FinishStreaming() { _mm_sfence(); }
 #else
 template <typename V>
 constexpr bool kCanStream = false;

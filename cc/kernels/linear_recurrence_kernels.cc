@@ -53,8 +53,8 @@ struct Gpu {
           tensorflow::DT_INT8, TensorShape({static_cast<int64_t>(bytes)}), &workspace));
     }
     void* stream = context->op_device_context()->stream()->platform_specific_handle().stream;
-    const char* error =
-        gpu::Run(problem, arrays, algorithm, bytes > 0 ? workspace.data() : nullptr, stream);
+    void* const data = bytes > 0 ? workspace.data() : nullptr;
+    const char* error = gpu::Run(problem, arrays, algorithm, gpu::Workspace{data, bytes}, stream);
     return error == nullptr ? absl::OkStatus() : absl::InternalError(error);
   }
 };

@@ -96,14 +96,9 @@ struct Cuda {
                         Algorithm algorithm, ffi::RemainingRets rets) {
     auto workspace = rets.get<ffi::AnyBuffer>(rets.size() - 1);
     if (workspace.has_error()) return workspace.error();
-    const size_t needed = gpu::WorkspaceBytes(problem, arrays, algorithm);
-    const size_t given = (*workspace)->size_bytes();
-    if (needed > given) {
-      return ffi::Error::Internal("tf_plr: the computation was compiled for a GPU that needs " +
-                                  std::to_string(given) + " bytes of workspace; this one needs " +
-                                  std::to_string(needed));
-    }
-    const char* error = gpu::Run(problem, arrays, algorithm, (*workspace)->untyped_data(), stream);
+    const char* error =
+        gpu::Run(problem, arrays, algorithm,
+                 gpu::Workspace{(*workspace)->untyped_data(), (*workspace)->size_bytes()}, stream);
     return error == nullptr ? ffi::Error::Success() : ffi::Error::Internal(error);
   }
 };

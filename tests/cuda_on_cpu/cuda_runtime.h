@@ -44,6 +44,9 @@ inline thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
 namespace cuda_on_cpu {
 
 inline int multiprocessors = 1;
+inline int architecture = 90;
+inline int clusters_at_once = 1 << 20;
+inline int cluster_launches = 0;
 
 struct Barrier {
   int arrived = 0, turn = 0;
@@ -223,7 +226,12 @@ T max(T a, T b) {
 
 // ---- What the host calls ----
 
-enum cudaError_t { cudaSuccess, cudaErrorInvalidConfiguration, cudaErrorNoKernelImageForDevice };
+enum cudaError_t {
+  cudaSuccess,
+  cudaErrorInvalidValue,
+  cudaErrorInvalidConfiguration,
+  cudaErrorNoKernelImageForDevice,
+};
 enum cudaDeviceAttr {
   cudaDevAttrMultiProcessorCount,
   cudaDevAttrMaxSharedMemoryPerBlockOptin,
@@ -244,7 +252,20 @@ inline cudaError_t cudaGetDevice(int* device) {
   return cudaSuccess;
 }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrMultiProcessorCount ? cuda_on_cpu::multiprocessors : 227 << 10;
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      *value = cuda_on_cpu::multiprocessors;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = 227 << 10;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = cuda_on_cpu::architecture / 10;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = cuda_on_cpu::architecture % 10;
+      break;
+  }
   return cudaSuccess;
 }
 template <typename Kernel>
@@ -286,13 +307,13 @@ struct cudaFuncAttributes {
 };
 template <typename Kernel>
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel*) {
-  *attributes = {90, 90};
+  *attributes = {cuda_on_cpu::architecture, cuda_on_cpu::architecture};
   return cudaSuccess;
 }
 
 template <typename Kernel>
 cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, Kernel*, const cudaLaunchConfig_t*) {
-  *clusters = cuda_on_cpu::multiprocessors;
+  *clusters = cuda_on_cpu::clusters_at_once;
   return cudaSuccess;
 }
 
@@ -313,6 +334,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   const unsigned in_cluster = clusters ? config->attrs->val.clusterDim.x : 1;
   const unsigned blocks = grid.x * grid.y;
   if (blocks % in_cluster != 0) return cudaErrorInvalidConfiguration;
+  cuda_on_cpu::cluster_launches += clusters;
   std::vector<cuda_on_cpu::Cluster> all_clusters(blocks / in_cluster);
   std::atomic<unsigned> next{0};
   const auto work = [&](unsigned thread) {
@@ -324,8 +346,11 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     const auto run = [&](unsigned number) {
       blockIdx = dim3(number % grid.x, number / grid.x);
       on_this_thread.cluster = &all_clusters[number / in_cluster];
-      on_this_thread.cluster->shared[number % in_cluster] = tf_plr::gpu::shared;
+      char*& shared = on_this_thread.cluster->shared[number % in_cluster];
+      shared = tf_plr::gpu::shared;
+      memset(shared, 0xFF, config->dynamicSmemBytes);  // NaN.
       on_this_thread.Run(call, &random);
+      shared = nullptr;  // Nobody may write there any more.
     };
     if (clusters) {
       for (unsigned number = thread; number < blocks; number += in_cluster) run(number);

@@ -33,6 +33,7 @@ template <typename V>
 void StoreInBlock(int block, V* place, V value) {
   if (CurrentFiber().cluster_waits == 0) abort();  // That block may not have started.
   char* const there = cuda_on_cpu::Block::Current()->cluster->shared[block];
+  if (there == nullptr) abort();  // That block is done.
   memcpy(there + (reinterpret_cast<char*>(place) - shared), &value, sizeof(value));
 }
 
