@@ -56,7 +56,7 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
     DeviceLimits limits;
     error = DeviceLimits::Read(&limits);
     if (error != cudaSuccess) return Explain(error);
-    size_t needed;
+    size_t needed = 0;
     error = WithPlan(problem, Stored(arrays), algorithm, limits, [&](auto plan) {
       needed = plan.workspace_bytes();
       return needed > workspace.bytes ? cudaErrorInvalidValue
