@@ -148,13 +148,17 @@ constexpr bool kCanStream = sizeof(V) >= 16;
 template <typename V>
 TF_PLR_INLINE void StreamOut(V v, void* to) {
   V& there = *static_cast<V*>(to);
+#if defined(__clang__)
+  __builtin_nontemporal_store(v, &there);
+#else
   if constexpr (sizeof(V) == 64) {
     asm volatile("vmovntps %1, %0" : "=m"(there) : "v"(v));
   } else if constexpr (sizeof(V) == 32) {
     asm volatile("vmovntps %1, %0" : "=m"(there) : "x"(v));
   } else {
-    _mm_stream_ps(static_cast<float*>(to), reinterpret_cast<__m128>(v));
+    _mm_stream_ps(reinterpret_cast<float*>(&there), reinterpret_cast<__m128>(v));
   }
+#endif
 }
 
 TF_PLR_INLINE void FinishStreaming() { _mm_sfence(); }
