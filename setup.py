@@ -7,6 +7,7 @@ flags, whether there is a CUDA compiler, and the TensorFlow release that the whe
 Environment variables:
   TF_PLR_CUDA                 0: build without GPU code even where nvcc is found.
   TF_PLR_CUDA_ARCHITECTURES   GPU architectures, "80 90" by default; PTX of the last is added.
+                              Not a list of numbers: an error.
   CXX                         The C++ compiler, g++ by default.
   CUDA_HOME                   Where to look for bin/nvcc before PATH.
 """
@@ -32,6 +33,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf  # noqa: E402 (the log level must be set before)
 
 TF_MINOR = ".".join(tf.__version__.split(".")[:2])
+OLDEST_CUDA = (12, 3)  # The first whose assembler knows 128-bit words (PTX 8.3).
 
 
 def find_nvcc():
@@ -43,11 +45,44 @@ def find_nvcc():
     return shutil.which("nvcc")
 
 
+def version_of(compiler):
+    """What a compiler says of itself."""
+    try:
+        done = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SystemExit(f"tf_plr: the compiler {compiler} does not run: {error}") from None
+    return done.stdout
+
+
+def cuda_release_of(nvcc):
+    """The release of a CUDA compiler; SystemExit if it is too old for the kernels."""
+    release = re.search(r"release ([\d.]+)", version_of(nvcc)).group(1)
+    if tuple(map(int, release.split("."))) < OLDEST_CUDA:
+        raise SystemExit(
+            f"tf_plr: {nvcc} is of CUDA {release}, but the GPU kernels need CUDA "
+            f"{'.'.join(map(str, OLDEST_CUDA))} or later. Point CUDA_HOME to a later one, or leave "
+            "the GPU out with TF_PLR_CUDA=0."
+        )
+    return release
+
+
+def cuda_architectures():
+    text = os.environ.get("TF_PLR_CUDA_ARCHITECTURES", "80 90")
+    architectures = text.split()
+    if not architectures or not all(a.isdigit() for a in architectures):
+        raise SystemExit(
+            "tf_plr: TF_PLR_CUDA_ARCHITECTURES must be numbers with spaces between them, such as "
+            f'"80 90", but is {text!r}'
+        )
+    return architectures
+
+
 class Compiler:
     """One compiler and its flags: turns a source into an object, if anything changed."""
 
-    def __init__(self, command, build_dir):
+    def __init__(self, command, version, build_dir):
         self.command = command
+        self.version = version
         self.build_dir = build_dir
 
     def compile(self, source):
@@ -55,7 +90,7 @@ class Compiler:
         depfile, stamp = obj.with_suffix(".d"), obj.with_suffix(".cmd")
         # The include path of an isolated build is new every time; its TensorFlow's release is not.
         key = " ".join(self.command).replace(tf.sysconfig.get_include(), tf.__version__)
-        key = hashlib.sha256(key.encode()).hexdigest()
+        key = hashlib.sha256((self.version + key).encode()).hexdigest()
         if self._is_fresh(obj, depfile) and stamp.exists() and stamp.read_text() == key:
             return str(obj), False
         command = [*self.command, "-MMD", "-MF", str(depfile), "-c", source, "-o", str(obj)]
@@ -87,16 +122,18 @@ class BuildNative(build_ext):
         nvcc = find_nvcc()
         flags = self._common_flags()
         host = Compiler(
-            [CXX, *flags, "-Wall", "-Wextra", *(["-DTF_PLR_CUDA"] if nvcc else [])], build_dir
+            [CXX, *flags, "-Wall", "-Wextra", *(["-DTF_PLR_CUDA"] if nvcc else [])],
+            version_of(CXX),
+            build_dir,
         )
         jobs = [(host, source) for source in ext.sources]
         info = {"tensorflow": tf.__version__, "cuda": None, "cuda_architectures": []}
         if nvcc:
-            architectures = os.environ.get("TF_PLR_CUDA_ARCHITECTURES", "80 90").split()
-            device = Compiler(self._nvcc_command(nvcc, architectures), build_dir)
+            architectures = cuda_architectures()
+            info["cuda"] = cuda_release_of(nvcc)
+            versions = version_of(nvcc) + version_of(CXX)
+            device = Compiler(self._nvcc_command(nvcc, architectures), versions, build_dir)
             jobs += [(device, source) for source in sources("cu")]
-            version = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
-            info["cuda"] = re.search(r"release ([\d.]+)", version).group(1)
             info["cuda_architectures"] = architectures
             print(
                 f"tf_plr: building for CPU and GPU (CUDA {info['cuda']}, "
@@ -157,7 +194,7 @@ class BuildNative(build_ext):
             "-cudart",
             "static",
             "-Xcompiler",
-            "-fPIC,-fvisibility=hidden",
+            "-fPIC,-fvisibility=hidden,-Wall",
             *targets,
         ]
 

@@ -23,7 +23,10 @@ struct CpuEngine {
   template <typename Cell, typename T>
   static void Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm) {
     const Workers workers{2, [](std::function<void()> work) { std::thread(work).detach(); }};
-    cpu::Run(problem, arrays, algorithm, workers);
+    if (const char* error = cpu::Run(problem, arrays, algorithm, workers)) {
+      std::printf("Run: %s\n", error);
+      ++failures;
+    }
   }
 };
 

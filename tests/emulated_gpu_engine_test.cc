@@ -20,6 +20,11 @@ struct EmulatedGpuEngine {
                   Algorithm algorithm) {
     const size_t words = gpu::WorkspaceBytes(problem, arrays, algorithm) / sizeof(uint4);
     std::vector<uint4> workspace(words, uint4{1, 1, 1, 1});
+    if (words * sizeof(uint4) > gpu::MostWorkspaceBytes<Cell, Element>(problem, algorithm)) {
+      std::printf("More workspace than the most: %lld x %lld x %lld\n", (long long)problem.outer,
+                  (long long)problem.steps, (long long)problem.inner);
+      ++failures;
+    }
     const gpu::Workspace given{workspace.data(), words * sizeof(uint4)};
     if (const char* error = gpu::Run(problem, arrays, algorithm, given, nullptr)) {
       std::printf("Run: %s\n", error);
@@ -57,10 +62,35 @@ void TestClusters(const Problem& problem) {
   }
 }
 
+// No GPU needs more workspace than XLA is told.
+template <typename T>
+void TestMostWorkspace() {
+  std::mt19937 random(1);
+  const auto draw = [&](double most) {  // Of all magnitudes alike.
+    return int64_t(std::exp(std::uniform_real_distribution<double>(0, std::log(most))(random)));
+  };
+  for (int i = 0; i < 2000; ++i) {
+    const Problem problem{draw(300), draw(3e6), draw(i % 2 ? 33 : 3000), false};
+    const size_t most = gpu::MostWorkspaceBytes<RecurrenceCell, T>(problem, Algorithm::kParallel);
+    for (int multiprocessors : {1, 2, 14, 80, 108, 132, 160, 200}) {
+      cuda_on_cpu::multiprocessors = multiprocessors;
+      const size_t bytes =
+          gpu::WorkspaceBytes(problem, Arrays<RecurrenceCell, T>{}, Algorithm::kParallel);
+      if (bytes <= most) continue;
+      std::printf("%zu bytes of workspace, but %zu at most: %lld x %lld x %lld\n", bytes, most,
+                  (long long)problem.outer, (long long)problem.steps, (long long)problem.inner);
+      ++failures;
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
   int failed = 0;
+  TestMostWorkspace<float>();
+  TestMostWorkspace<gpu::Half>();
+  TestMostWorkspace<Complex<double>>();
   cuda_on_cpu::multiprocessors = 200;
   TestClusters<RecurrenceCell>({1, 3000, 40, false});
   TestClusters<RecurrenceCell>({2, 4096, 64, true});

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <complex>
 #include <cstdio>
 #include <random>
 #include <vector>
@@ -26,11 +27,42 @@ inline int NextShift() {
   return misaligned ? ++arrays % 7 : 0;
 }
 
+// How the reference sees a T, in float64, and what is stored of it.
+template <typename T>
+struct Reference {
+  using Wide = double;
+  static Wide Widen(T value) { return double(float(value)); }
+  static T Narrow(Wide value) { return T(float(value)); }
+};
+template <typename Real>
+struct Reference<Complex<Real>> {
+  using Wide = std::complex<double>;
+  static Wide Widen(Complex<Real> value) { return {value.real, value.imag}; }
+  static Complex<Real> Narrow(Wide value) {
+    return {Real(float(value.real())), Real(float(value.imag()))};
+  }
+};
+template <typename T>
+using WideOf = typename Reference<T>::Wide;
+
+inline double ConjugateOf(double value) { return value; }
+inline std::complex<double> ConjugateOf(std::complex<double> value) { return std::conj(value); }
+
+inline void Turn(double*, std::mt19937&) {}
+// By a random angle.
+inline void Turn(std::complex<double>* value, std::mt19937& random) {
+  *value *= std::polar(1.0, std::uniform_real_distribution<double>(-3.2, 3.2)(random));
+}
+
 template <typename T>
 std::vector<T> Draw(size_t size, std::mt19937& random) {
   std::uniform_real_distribution<float> uniform(-0.1, 0.1);
   std::vector<T> values(size);
-  for (T& value : values) value = T(uniform(random));
+  for (T& value : values) {
+    WideOf<T> wide = uniform(random);
+    Turn(&wide, random);
+    value = Reference<T>::Narrow(wide);
+  }
   return values;
 }
 
@@ -41,22 +73,24 @@ std::vector<T> DrawDecays(const Problem& problem, std::mt19937& random) {
   std::vector<T> values(problem.size());
   for (T& value : values) {
     const float draw = uniform(random) / std::max<int64_t>(8, problem.steps);
-    value = T(draw < 0 ? -1 - draw : 1 - draw);
+    WideOf<T> wide = draw < 0 ? -1 - draw : 1 - draw;
+    Turn(&wide, random);
+    value = Reference<T>::Narrow(wide);
   }
   return values;
 }
 
 // Errors are measured by the largest value of all.
 template <typename T>
-void Expect(const char* name, const std::vector<T>& actual, const std::vector<double>& expected,
+void Expect(const char* name, const std::vector<T>& actual, const std::vector<WideOf<T>>& expected,
             double tolerance, const Problem& p, Algorithm algorithm) {
   double scale = 1e-30;
-  for (double value : expected) scale = std::max(scale, std::abs(value));
+  for (const auto& value : expected) scale = std::max(scale, std::abs(value));
   for (size_t i = 0; i < actual.size(); ++i) {
-    const double error = std::abs(double(float(actual[i])) - expected[i]);
+    const double error = std::abs(Reference<T>::Widen(actual[i]) - expected[i]);
     if (!(error <= tolerance * scale)) {
-      std::printf("%s[%zu] is %g, not %g: %lld x %lld x %lld, reverse %d, algorithm %d\n", name, i,
-                  double(float(actual[i])), expected[i], (long long)p.outer, (long long)p.steps,
+      std::printf("%s[%zu] is off by %g of %g: %lld x %lld x %lld, reverse %d, algorithm %d\n",
+                  name, i, error, std::abs(expected[i]), (long long)p.outer, (long long)p.steps,
                   (long long)p.inner, p.reverse, int(algorithm));
       ++failures;
       return;
@@ -72,31 +106,32 @@ struct Rounding {
 // Engine has Array<T>, memory of its own, and Run; T is how the host sees its Element.
 template <typename Engine, typename Element, typename T>
 void Test(Problem p, Algorithm algorithm, bool with_initial, Rounding rounding) {
+  using R = Reference<T>;
+  using W = WideOf<T>;
   const double tolerance = 8 * (rounding.stored + p.steps * rounding.accumulated);
   std::mt19937 random(1);
   const auto decays = DrawDecays<T>(p, random), impulses = Draw<T>(p.size(), random);
   const auto d_states = Draw<T>(p.size(), random), initial = Draw<T>(p.columns(), random);
-  std::vector<double> states(p.size()), d_decays(p.size()), d_impulses(p.size());
-  std::vector<double> d_initial(p.columns());
+  std::vector<W> states(p.size()), d_decays(p.size()), d_impulses(p.size());
+  std::vector<W> d_initial(p.columns());
   std::vector<T> rounded(p.size());
   for (int64_t column = 0; column < p.columns(); ++column) {
     const int64_t base = column / p.inner * p.steps * p.inner + column % p.inner;
     auto at = [&](int64_t t) { return base + (p.reverse ? p.steps - 1 - t : t) * p.inner; };
-    double state = with_initial ? float(initial[column]) : 0;
+    const W first = with_initial ? R::Widen(initial[column]) : 0;
+    W state = first;
     for (int64_t t = 0; t < p.steps; ++t) {
-      state = float(decays[at(t)]) * state + float(impulses[at(t)]);
+      state = R::Widen(decays[at(t)]) * state + R::Widen(impulses[at(t)]);
       states[at(t)] = state;
-      rounded[at(t)] = T(float(state));
+      rounded[at(t)] = R::Narrow(state);
     }
-    double carried = 0;
+    W carried = 0;
     for (int64_t t = p.steps - 1; t >= 0; --t) {
-      const double gradient = carried + float(d_states[at(t)]);
-      const double previous = t > 0          ? float(rounded[at(t - 1)])
-                              : with_initial ? float(initial[column])
-                                             : 0;
-      d_decays[at(t)] = previous * gradient;
+      const W gradient = carried + R::Widen(d_states[at(t)]);
+      const W previous = t > 0 ? R::Widen(rounded[at(t - 1)]) : first;
+      d_decays[at(t)] = ConjugateOf(previous) * gradient;
       d_impulses[at(t)] = gradient;
-      carried = float(decays[at(t)]) * gradient;
+      carried = ConjugateOf(R::Widen(decays[at(t)])) * gradient;
     }
     d_initial[column] = carried;
   }
@@ -130,7 +165,7 @@ void Test(Problem p, Algorithm algorithm, bool with_initial, Rounding rounding) 
   }
 }
 
-// All data types but the complex ones. Half and BFloat16 are the host's.
+// All data types. Half and BFloat16 are the host's.
 template <typename Engine, typename Half, typename BFloat16>
 int TestEngine() {
   const Problem problems[] = {
@@ -152,6 +187,10 @@ int TestEngine() {
       {1, 70000, 1, false},
       {2, 9000, 6, true},
       {3, 2000, 31, false},
+      // Nothing to do, or no steps: the last carry is the first.
+      {0, 0, 0, false},
+      {3, 0, 40, false},
+      {2, 0, 3, true},
   };
   constexpr double kHalf = 1.0 / (1 << 11), kBFloat16 = 1.0 / (1 << 8), kFloat = 1.0 / (1 << 24);
   constexpr double kDouble = kFloat * kFloat;  // Or less.
@@ -160,8 +199,10 @@ int TestEngine() {
       for (bool odd : {false, true}) {
         misaligned = odd;
         Test<Engine, float, float>(problem, algorithm, odd, {kFloat, kFloat});
-        // float64 too is drawn, and the states rounded, as floats.
+        // Double precision too is drawn, and the states rounded, as floats.
         Test<Engine, double, double>(problem, algorithm, odd, {kFloat, kDouble});
+        Test<Engine, Complex<float>, Complex<float>>(problem, algorithm, odd, {kFloat, kFloat});
+        Test<Engine, Complex<double>, Complex<double>>(problem, algorithm, odd, {kFloat, kDouble});
         Test<Engine, typename Engine::Half, Half>(problem, algorithm, odd, {kHalf, kFloat});
         Test<Engine, typename Engine::BFloat16, BFloat16>(problem, algorithm, odd,
                                                           {kBFloat16, kFloat});

@@ -117,10 +117,65 @@ void TestSmallWorkspace() {
   Check(cudaDeviceSynchronize());
 }
 
+// A CUDA graph replayed with new values, and updated to other buffers, as XLA does.
+void TestGraph(const Problem& problem) {
+  std::mt19937 random(1);
+  cudaStream_t stream;
+  Check(cudaStreamCreate(&stream));
+  cudaGraphExec_t executable = nullptr;
+  for (int buffers = 0; buffers < 2; ++buffers) {
+    GpuEngine::Array<float> a(problem.size()), x(problem.size()), y(problem.size());
+    GpuEngine::Array<float> expected(problem.size());
+    const Arrays<RecurrenceCell, float> arrays{
+        {a.data, x.data}, {y.data}, nullptr, nullptr, nullptr};
+    GpuEngine::Array<uint4> words(1 + gpu::WorkspaceBytes(problem, arrays, Algorithm::kParallel) /
+                                          sizeof(uint4));
+    Check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    if (const char* error = gpu::Run(problem, arrays, Algorithm::kParallel,
+                                     gpu::Workspace{words.data, words.size * 16}, stream)) {
+      std::printf("Run: %s\n", error);
+      ++failures;
+    }
+    cudaGraph_t graph;
+    Check(cudaStreamEndCapture(stream, &graph));
+    if (executable == nullptr) {
+      Check(cudaGraphInstantiate(&executable, graph, 0));
+    } else {
+      cudaGraphExecUpdateResultInfo info;
+      Check(cudaGraphExecUpdate(executable, graph, &info));
+    }
+    Check(cudaGraphDestroy(graph));
+    for (int replay = 0; replay < 3; ++replay) {
+      const auto decays = DrawDecays<float>(problem, random);
+      const auto impulses = Draw<float>(problem.size(), random);
+      const size_t bytes = problem.size() * sizeof(float);
+      Check(cudaMemcpy(a.data, decays.data(), bytes, cudaMemcpyHostToDevice));
+      Check(cudaMemcpy(x.data, impulses.data(), bytes, cudaMemcpyHostToDevice));
+      Check(cudaMemset(y.data, 0xFF, bytes));
+      Check(cudaGraphLaunch(executable, stream));
+      Check(cudaStreamSynchronize(stream));
+      Arrays<RecurrenceCell, float> again = arrays;
+      again.outputs[0] = expected.data;
+      GpuEngine::Run(problem, again, Algorithm::kParallel);
+      if (y.Read() != expected.Read()) {
+        std::printf("A replayed graph differs: %lld steps, buffers %d, replay %d\n",
+                    (long long)problem.steps, buffers, replay);
+        ++failures;
+      }
+    }
+  }
+  Check(cudaGraphExecDestroy(executable));
+  Check(cudaStreamDestroy(stream));
+}
+
 }  // namespace
 
 int main() {
   TestPaths();
+  for (int64_t inner : {1, 36}) {
+    TestGraph({2, 9000, inner, false});
+    TestGraph({1, 3000, inner, true});
+  }
   TestSmallWorkspace();
   return TestEngine<GpuEngine, __half, __nv_bfloat16>();
 }

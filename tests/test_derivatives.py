@@ -136,7 +136,7 @@ def test_vectorized_map_is_one_op_without_a_warning(rng, axis, with_initial_stat
     operations = tf.function(vectorized).get_concrete_function(*stacks).graph.get_operations()
     assert not any("While" in op.type for op in operations)
     # One is the body of the loop that there was, with one argument's shape; it does not run.
-    shapes = [op.outputs[0].shape for op in operations if op.type == "LinearRecurrence"]
+    shapes = [op.outputs[0].shape for op in operations if op.type == "TfPlr>LinearRecurrence"]
     assert shapes.count([4, 5, 3]) == 1
 
 

@@ -17,10 +17,10 @@ from tf_plr import _library
 def library(tmp_path, monkeypatch):
     """A copy of the library's info file, beside no library; `_library` looks here."""
     monkeypatch.setattr(_library, "PATH", tmp_path / "_native.so")
-    _library.load.cache_clear()
+    _library.load_library.cache_clear()
     shutil.copy(_library.__file__.replace("_library.py", "_native.json"), tmp_path)
     yield _library.PATH
-    _library.load.cache_clear()
+    _library.load_library.cache_clear()
 
 
 def recur(algorithm="auto"):
@@ -55,9 +55,9 @@ import tf_plr, tensorflow as tf
 from tf_plr import _library
 tf_plr.GILR(3)
 tf_plr.linear_recurrence([1.0], [1.0], algorithm="composed")
-assert _library.load.cache_info().currsize == 0
+assert _library.load_library.cache_info().currsize == 0
 tf_plr.linear_recurrence([1.0], [1.0])
-assert _library.load.cache_info().currsize == 1
+assert _library.load_library.cache_info().currsize == 1
 """
     subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -36,7 +36,7 @@ def test_equals_eager_bit_for_bit(rng, dtype):
 def test_the_native_kernel_runs():
     compiled = tf.function(lambda a: tf_plr.linear_recurrence(a, a), jit_compile=True)
     hlo = compiled.experimental_get_compiler_ir(tf.ones([8]))(stage="optimized_hlo")
-    assert 'custom_call_target="tf_plr.LinearRecurrence"' in hlo
+    assert 'custom_call_target="TfPlr>LinearRecurrence"' in hlo
 
 
 def test_within_a_larger_computation(rng):
@@ -121,7 +121,7 @@ tf.debugging.assert_near(tf.function(states)(x), states(x), 1e-5, 1e-5)
     }
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
     annotated = "".join(path.read_text() for path in tmp_path.glob("mark_for_compilation*"))
-    node = next(n for n in annotated.split("node {") if 'op: "LinearRecurrence"' in n)
+    node = next(n for n in annotated.split("node {") if 'op: "TfPlr>LinearRecurrence"' in n)
     assert "_XlaCluster" in node
 
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Parallel linear recurrence for TensorFlow: h_t = decay_t * h_{t-1} + impulse_t."""
 
-from importlib.metadata import version
+import contextlib
+from importlib.metadata import PackageNotFoundError, version
 
-from tf_plr import vectorization  # noqa: F401 (registers)
+from tf_plr import initializers, layers
+from tf_plr import vectorization as vectorization  # Registers.
 from tf_plr._library import load_library
 from tf_plr.layers import (
     GILR,
@@ -18,7 +20,13 @@ from tf_plr.layers import (
 )
 from tf_plr.recurrence import linear_recurrence
 
-__version__ = version("tf_plr")
+try:
+    __version__ = version("tf_plr")
+except PackageNotFoundError:  # A source tree that nobody has installed.
+    __version__ = "unknown"
+
+with contextlib.suppress(ImportError):  # Raised again when an op is first needed.
+    load_library()
 
 __all__ = [
     "GILR",
@@ -30,6 +38,8 @@ __all__ = [
     "LinearSurrogateLSTMCell",
     "QRNNCell",
     "SRUCell",
+    "initializers",
+    "layers",
     "linear_recurrence",
     "load_library",
 ]

@@ -1,35 +1,26 @@
 # SPDX-License-Identifier: MIT
-"""Loads the native library, once, when an op first needs it."""
+"""Loads the native library: on import, or else an error says why when an op is first needed."""
 
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 PATH = Path(__file__).with_name("_native.so")
 REMEDY = (
-    "Rebuild it for this TensorFlow with `pip install --force-reinstall --no-deps "
-    "--no-build-isolation tf_plr` (from a source tree: `.` instead of `tf_plr`), or pass "
-    'algorithm="composed", which needs no native library.'
+    "Rebuild it for this TensorFlow: in tf_plr's source tree, run `pip install --force-reinstall "
+    '--no-deps --no-build-isolation .`. Or pass algorithm="composed", which needs no library.'
 )
 
 
-def load_library():
-    """Registers the native ops with TensorFlow.
-
-    `linear_recurrence` and the layers do so when they first need it. Call it before loading a
-    SavedModel that was exported with them.
-
-    Raises:
-        ImportError: the library is missing, was built for another TensorFlow, or cannot be loaded.
-    """
-    load()
-
-
 @functools.cache
-def load():
-    """Returns the module of the native ops.
+def load_library() -> Any:
+    """Registers the native ops with TensorFlow, and returns their module.
+
+    `import tf_plr` does so where it can; what went wrong there is said here, or when an op is first
+    needed.
 
     Raises:
         ImportError: the library is missing, was built for another TensorFlow, or cannot be
@@ -54,5 +45,5 @@ def load():
         ) from error
 
 
-def _minor(version):
+def _minor(version: str) -> list[str]:
     return version.split(".")[:2]

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: MIT
 """The recurrence in stock TensorFlow ops, for where no native library can go."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from tf_plr.time_axis import TimeAxis
 
 
-def composed_linear_recurrence(decays, impulses, initial_state, axis, *, reverse):
+def composed_linear_recurrence(
+    decays: Any, impulses: Any, initial_state: Any, axis: int, *, reverse: bool
+) -> Any:
     """The recurrence and its gradient; accumulated as in the native op.
 
     Arguments are tensors that `linear_recurrence` has checked; `axis` is not negative.
@@ -20,10 +24,10 @@ def composed_linear_recurrence(decays, impulses, initial_state, axis, *, reverse
         initial_state = _with_shape_of_columns(initial_state, impulses, axis)
 
     @tf.custom_gradient
-    def recurrence(decays, impulses, initial_state):
+    def recurrence(decays: Any, impulses: Any, initial_state: Any) -> Any:
         states = _scan(decays, impulses, initial_state, time)
 
-        def gradient(d_states):
+        def gradient(d_states: Any) -> tuple[Any, Any, Any]:
             # As in the native gradient op, carried_t = conj(decays_t) d_impulses_t.
             decay = tf.math.conj(decays)
             carried = composed_linear_recurrence(
@@ -42,7 +46,7 @@ def composed_linear_recurrence(decays, impulses, initial_state, axis, *, reverse
     return tf.cast(recurrence(*arguments), dtype)
 
 
-def _scan(decays, impulses, initial_state, time):
+def _scan(decays: Any, impulses: Any, initial_state: Any, time: TimeAxis) -> Any:
     """Scans with doubling strides: ceil(log2(steps)) passes over all steps.
 
     Before the pass of stride k, decays[t] and impulses[t] hold the composition of the k
@@ -51,7 +55,7 @@ def _scan(decays, impulses, initial_state, time):
     carried = time.first(decays, 1) * tf.expand_dims(initial_state, time.axis)
     impulses = time.join(carried + time.first(impulses, 1), time.without_first(impulses, 1))
 
-    def double(k, decays, impulses):
+    def double(k: Any, decays: Any, impulses: Any) -> tuple[Any, Any, Any]:
         later = time.without_first(decays, k)
         summed = later * time.without_last(impulses, k) + time.without_first(impulses, k)
         product = later * time.without_last(decays, k)
@@ -74,7 +78,7 @@ def _scan(decays, impulses, initial_state, time):
     return impulses
 
 
-def _with_equal_shapes(decays, impulses):
+def _with_equal_shapes(decays: Any, impulses: Any) -> tuple[Any, Any]:
     """Gives both all that is known of their shapes; what is not is checked in the running graph."""
     if decays.shape.is_fully_defined() and impulses.shape.is_fully_defined():
         return decays, impulses
@@ -86,7 +90,7 @@ def _with_equal_shapes(decays, impulses):
         return tf.ensure_shape(decays, shape), tf.ensure_shape(impulses, shape)
 
 
-def _with_shape_of_columns(initial_state, impulses, axis):
+def _with_shape_of_columns(initial_state: Any, impulses: Any, axis: int) -> Any:
     if initial_state.shape.is_fully_defined() and impulses.shape.is_fully_defined():
         return initial_state
     shape = tf.shape(impulses)

@@ -2,7 +2,10 @@
 """The op: `linear_recurrence` and its derivatives."""
 
 import operator
+from typing import Any
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_plr import _library
@@ -14,14 +17,14 @@ DTYPES = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128"
 
 
 def linear_recurrence(
-    decays,
-    impulses,
-    initial_state=None,
+    decays: Any,
+    impulses: Any,
+    initial_state: Any = None,
     *,
-    axis=0,
-    reverse=False,
-    algorithm="auto",
-):
+    axis: int = 0,
+    reverse: bool = False,
+    algorithm: str = "auto",
+) -> Any:
     """Computes a linear recurrence along one axis, in parallel.
 
     ```
@@ -29,7 +32,8 @@ def linear_recurrence(
     ```
 
     elementwise over all other axes. It can be differentiated any number of times; in 16-bit
-    types it is accumulated in float32.
+    types it is accumulated in float32. Of symbolic Keras tensors it makes a node of a functional
+    model.
 
     Source: Martin and Cundy, *Parallelizing Linear Recurrent Neural Nets Over Sequence Length*,
     ICLR 2018, section 2 (https://arxiv.org/abs/1709.04057).
@@ -65,14 +69,20 @@ def linear_recurrence(
     axis = _as_index("axis", axis)
     if algorithm not in ALGORITHMS:
         raise ValueError(f"algorithm must be one of {ALGORITHMS}, but is {algorithm!r}")
-    if not isinstance(reverse, bool):
+    if not isinstance(reverse, (bool, np.bool_)):
         raise TypeError(f"reverse must be True or False, but is {reverse!r}")
+    reverse = bool(reverse)
+    if any(isinstance(a, keras.KerasTensor) for a in (decays, impulses, initial_state)):
+        operation = LinearRecurrence(axis=axis, reverse=reverse, algorithm=algorithm)
+        return operation(decays, impulses, initial_state)
+    # Where TensorFlow forgets ranks later, in derivatives, it need not know them.
+    axis = _counted_from_the_first(axis, decays, impulses)
     if algorithm == "composed":
         arguments = _checked(decays, impulses, initial_state, axis, algorithm)
         return composed_linear_recurrence(*arguments, reverse=reverse)
-    ops = _library.load()
+    ops = _library.load_library()
     try:
-        return ops.linear_recurrence(
+        return ops.tf_plr_linear_recurrence(
             decays,
             impulses,
             [] if initial_state is None else [initial_state],
@@ -86,7 +96,66 @@ def linear_recurrence(
         raise
 
 
-def _checked(decays, impulses, initial_state, axis, algorithm):
+@keras.saving.register_keras_serializable(package="tf_plr")
+class LinearRecurrence(keras.Operation):
+    """`linear_recurrence` as a node of a functional Keras model."""
+
+    def __init__(
+        self, *, axis: int, reverse: bool, algorithm: str, name: str | None = None
+    ) -> None:
+        super().__init__(name=name)
+        self.axis = axis
+        self.reverse = reverse
+        self.algorithm = algorithm
+
+    def call(self, decays: Any, impulses: Any, initial_state: Any = None) -> Any:
+        return linear_recurrence(
+            decays,
+            impulses,
+            initial_state,
+            axis=self.axis,
+            reverse=self.reverse,
+            algorithm=self.algorithm,
+        )
+
+    def compute_output_spec(self, decays: Any, impulses: Any, initial_state: Any = None) -> Any:
+        given = [a for a in (decays, impulses, initial_state) if a is not None]
+        traced = tf.function(self.call).get_concrete_function(
+            *(tf.TensorSpec(a.shape, a.dtype) for a in given)
+        )
+        return keras.KerasTensor(tuple(traced.output_shapes), traced.output_dtypes.name)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "axis": self.axis,
+            "reverse": self.reverse,
+            "algorithm": self.algorithm,
+            "name": self.name,
+        }
+
+
+def _counted_from_the_first(axis: int, *tensors: Any) -> int:
+    """The axis as a number from 0 on, if a rank is known and it has that axis."""
+    if axis >= 0:
+        return axis
+    for tensor in tensors:
+        shape = getattr(tensor, "shape", None)
+        rank = getattr(shape, "rank", None) if tf.is_tensor(tensor) else _rank_of(tensor)
+        if rank is not None and -rank <= axis:
+            return axis % rank
+    return axis
+
+
+def _rank_of(value: Any) -> int | None:
+    try:
+        return np.ndim(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _checked(
+    decays: Any, impulses: Any, initial_state: Any, axis: int, algorithm: str
+) -> tuple[Any, Any, Any, int]:
     """Returns the first four as tensors and a non-negative axis, or raises what is wrong."""
     # As in TensorFlow's own ops, Python and NumPy values take the dtype of a tensor beside them.
     given = [value for value in (decays, impulses, initial_state) if tf.is_tensor(value)]
@@ -123,14 +192,14 @@ def _checked(decays, impulses, initial_state, axis, algorithm):
     return decays, impulses, initial_state, axis
 
 
-def _as_index(name, value):
+def _as_index(name: str, value: Any) -> int:
     try:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, but is {value!r}") from None
 
 
-def _as_tensor(name, value, dtype):
+def _as_tensor(name: str, value: Any, dtype: Any) -> Any:
     if isinstance(value, (tf.RaggedTensor, tf.SparseTensor, tf.IndexedSlices)):
         raise TypeError(f"{name} must be a dense tensor, but is a {type(value).__name__}")
     try:
@@ -145,7 +214,7 @@ def _as_tensor(name, value, dtype):
     return tensor
 
 
-def _check_dtype(name, tensor, decays):
+def _check_dtype(name: str, tensor: Any, decays: Any) -> None:
     if tensor.dtype != decays.dtype:
         raise TypeError(
             f"{name} must have the dtype of decays, {decays.dtype.name}, "
@@ -153,17 +222,19 @@ def _check_dtype(name, tensor, decays):
         )
 
 
-@tf.RegisterGradient("LinearRecurrence")
-def _linear_recurrence_gradient(op, d_states):
+@tf.RegisterGradient("TfPlr>LinearRecurrence")
+def _linear_recurrence_gradient(op: Any, d_states: Any) -> list[Any]:
     decays, _, *initial_state = op.inputs
-    d_decays, d_impulses, d_initial_state = _library.load().linear_recurrence_grad(
+    d_decays, d_impulses, d_initial_state = _library.load_library().tf_plr_linear_recurrence_grad(
         decays, op.outputs[0], d_states, initial_state, **attributes_of(op)
     )
     return [d_decays, d_impulses, *d_initial_state]
 
 
-@tf.RegisterGradient("LinearRecurrenceGrad")
-def _linear_recurrence_grad_gradient(op, u_decays, u_impulses, *u_initial_state):
+@tf.RegisterGradient("TfPlr>LinearRecurrenceGrad")
+def _linear_recurrence_grad_gradient(
+    op: Any, u_decays: Any, u_impulses: Any, *u_initial_state: Any
+) -> list[Any]:
     """The gradient op's own gradient, in the same two ops, so that any order follows.
 
     With u_* the incoming gradients, g = d_impulses, and h_{t-1} the previous states: what reaches
@@ -173,12 +244,9 @@ def _linear_recurrence_grad_gradient(op, u_decays, u_impulses, *u_initial_state)
     decays, states, _, *initial_state = op.inputs
     gradient = op.outputs[1]
     attributes = attributes_of(op)
-    axis, rank = attributes["axis"], decays.shape.rank
-    if axis < 0 and rank is None:
-        raise ValueError(f"the second derivative needs decays of known rank for axis {axis}")
-    time = TimeAxis(axis if axis >= 0 else axis + rank, attributes["reverse"])
+    time = TimeAxis(attributes["axis"], attributes["reverse"])
     previous_states = time.previous(states, initial_state[0] if initial_state else None)
-    s = _library.load().linear_recurrence(
+    s = _library.load_library().tf_plr_linear_recurrence(
         decays, u_decays * previous_states + u_impulses, list(u_initial_state), **attributes
     )
     previous_s = time.previous(s, u_initial_state[0] if initial_state else None)
@@ -187,7 +255,7 @@ def _linear_recurrence_grad_gradient(op, u_decays, u_impulses, *u_initial_state)
     return [by_decays, by_states, s, *([by_initial_state] if initial_state else [])]
 
 
-def attributes_of(op):
+def attributes_of(op: Any) -> dict[str, Any]:
     """The attributes of a native op, as keyword arguments."""
     algorithm = op.get_attr("algorithm")
     return {

@@ -1,32 +1,38 @@
 # SPDX-License-Identifier: MIT
 """Slices along the axis of time, counted in the direction of the recurrence."""
 
+from typing import Any
+
 import tensorflow as tf
 
 
 class TimeAxis:
-    def __init__(self, axis, reverse):
+    """A negative axis counts from the last one, and so needs no known rank."""
+
+    def __init__(self, axis: int, reverse: bool) -> None:
         self.axis = axis
         self._reverse = reverse
 
-    def _slice(self, tensor, forward, backward):
+    def _slice(self, tensor: Any, forward: slice, backward: slice) -> Any:
         part = backward if self._reverse else forward
-        return tensor[(slice(None),) * self.axis + (part,)]
+        if self.axis >= 0:
+            return tensor[(slice(None),) * self.axis + (part,)]
+        return tensor[(..., part) + (slice(None),) * (-self.axis - 1)]
 
-    def first(self, tensor, k):
+    def first(self, tensor: Any, k: Any) -> Any:
         """The first k steps."""
         return self._slice(tensor, slice(None, k), slice(-k, None))
 
-    def without_first(self, tensor, k):
+    def without_first(self, tensor: Any, k: Any) -> Any:
         return self._slice(tensor, slice(k, None), slice(None, -k))
 
-    def without_last(self, tensor, k):
+    def without_last(self, tensor: Any, k: Any) -> Any:
         return self._slice(tensor, slice(None, -k), slice(k, None))
 
-    def join(self, head, tail):
+    def join(self, head: Any, tail: Any) -> Any:
         return tf.concat([tail, head] if self._reverse else [head, tail], self.axis)
 
-    def previous(self, states, initial_state):
+    def previous(self, states: Any, initial_state: Any) -> Any:
         """states[t - 1] at t, and initial_state at the first step; None: zeros."""
         if initial_state is None:
             head = tf.zeros_like(self.first(states, 1))
@@ -34,7 +40,7 @@ class TimeAxis:
         head = tf.expand_dims(initial_state, self.axis)
         return self.without_last(self.join(head, states), 1)
 
-    def unshift(self, d_previous):
+    def unshift(self, d_previous: Any) -> tuple[Any, Any]:
         """The gradients by (states, initial_state) from that by previous(states, initial_state)."""
         first = self.first(d_previous, 1)
         d_states = self.join(self.without_first(d_previous, 1), tf.zeros_like(first))

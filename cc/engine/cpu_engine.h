@@ -15,8 +15,8 @@
 #include <cstdint>
 #include <iterator>
 #include <memory>
+#include <new>
 #include <thread>
-#include <vector>
 
 #include "cc/engine/cells.h"
 #include "cc/engine/cpu_rows.h"
@@ -59,6 +59,27 @@ struct Block {
   int64_t steps;
 };
 
+// Uninitialised memory for `size` elements, aligned for any vector of them; not allocated() where
+// there is no more.
+template <typename T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t size)
+      : size_(size),
+        data_(static_cast<T*>(::operator new(size * sizeof(T), kAlignment, std::nothrow))) {}
+  Buffer(const Buffer&) = delete;
+  ~Buffer() { ::operator delete(data_, kAlignment); }
+
+  bool allocated() const { return data_ != nullptr; }
+  int64_t size() const { return size_; }
+  T* data() const { return data_; }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  const int64_t size_;
+  T* const data_;
+};
+
 template <typename Cell, typename T>
 class Engine {
   using A = Accumulator<T>;
@@ -70,14 +91,12 @@ class Engine {
         arrays_(arrays),
         row_stride_(problem.reverse ? -problem.inner : problem.inner),
         stream_out_(problem.size() * static_cast<int64_t>(sizeof(T)) >= Tuning::kStreamOutBytes &&
-                    !IsInPlace(arrays)) {
-    if (Cell::kLookahead >= 0 && arrays.boundary == nullptr) {
-      zeros_.assign(std::min(problem.inner, Tuning::kMaxBlockColumns), T(0));
-    }
-  }
+                    !IsInPlace(arrays)) {}
 
-  void Run(Algorithm algorithm, const Workers& workers) const {
-    if (problem_.columns() == 0) return;
+  // Returns null, or what went wrong; then nothing has been computed.
+  const char* Run(Algorithm algorithm, const Workers& workers) {
+    if (problem_.columns() == 0) return nullptr;
+    if (problem_.steps == 0 && arrays_.final_carry == nullptr) return nullptr;
     const int64_t bytes = problem_.steps * problem_.columns() * kElementBytes;
     const int threads =
         static_cast<int>(std::min<int64_t>(workers.threads, 1 + bytes / Tuning::kMinTaskBytes));
@@ -85,18 +104,16 @@ class Engine {
     const Plan plan = algorithm == Algorithm::kParallel ? ParallelPlan() : SerialPlan(threads);
 
     const int64_t column_blocks = problem_.outer * plan.slice_blocks;
-    Handover handover;
-    if (plan.chunks > 1) {
-      handover.carries.reset(new A[problem_.columns()]);
-      handover.chunks.reset(new std::atomic<int64_t>[column_blocks]());
-    }
+    const Memory memory(problem_, plan, column_blocks, threads);
+    if (!memory.allocated()) return "the CPU engine could not allocate its carries";
+    zeros_ = memory.zeros.data();
     // Blocks in the order of time. Small ones share a task, but never two of the same columns.
     const int64_t block_bytes = plan.chunk_steps * plan.block_columns * kElementBytes;
     const int64_t task_blocks = std::clamp<int64_t>(
         Tuning::kMinTaskBytes / std::max<int64_t>(1, block_bytes), 1, column_blocks);
     const int64_t blocks = plan.chunks * column_blocks;
-    RunTasks({threads, workers.schedule}, CeilDiv(blocks, task_blocks), [&](int64_t task) {
-      Scratch scratch(plan);
+    const auto run = [&](int64_t task, int worker) noexcept {
+      const Scratch scratch = memory.ScratchOf(worker);
       const int64_t end = std::min((task + 1) * task_blocks, blocks);
       for (int64_t i = task * task_blocks; i < end; ++i) {
         const int64_t chunk = i / column_blocks;
@@ -105,13 +122,16 @@ class Engine {
             problem_.reverse ? column_blocks - 1 - i % column_blocks : i % column_blocks;
         const Block block = BlockAt(plan, chunk, column_block);
         if (plan.chunks == 1) {
-          ScanAll(block, &scratch);
+          ScanAll(block, scratch);
         } else {
-          ReduceAndScan(block, chunk, chunk + 1 == plan.chunks, &handover.carries[block.column],
-                        &handover.chunks[column_block], &scratch);
+          ReduceAndScan(block, chunk, chunk + 1 == plan.chunks,
+                        memory.carries.data() + block.column, memory.chunks.data() + column_block,
+                        scratch);
         }
       }
-    });
+    };
+    RunTasks({threads, workers.schedule}, CeilDiv(blocks, task_blocks), run);
+    return nullptr;
   }
 
  private:
@@ -120,20 +140,51 @@ class Engine {
     int64_t block_columns, slice_blocks;
   };
 
-  // What blocks hand to the next in time: the carries of their columns, and for each range of
-  // columns how many chunks have done so.
-  struct Handover {
-    std::unique_ptr<A[]> carries;
-    std::unique_ptr<std::atomic<int64_t>[]> chunks;
+  // Of the block that a worker is at.
+  struct Scratch {
+    A* carry;
+    Transition<A>* transition;  // Null where nothing is reduced.
+    void* vectors;              // See Rows.
   };
 
-  // Of the block that a task is at.
-  struct Scratch {
-    explicit Scratch(const Plan& plan)
-        : carry(new A[plan.block_columns]),
-          transition(plan.chunks > 1 ? new Transition<A>[plan.block_columns] : nullptr) {}
-    std::unique_ptr<A[]> carry;
-    std::unique_ptr<Transition<A>[]> transition;
+  // All that a run needs beside its arguments, allocated before any task starts.
+  class Memory {
+   public:
+    Memory(const Problem& problem, const Plan& plan, int64_t column_blocks, int workers)
+        : zeros(Cell::kLookahead >= 0 ? plan.block_columns : 0),
+          carries(plan.chunks > 1 ? problem.columns() : 0),
+          chunks(plan.chunks > 1 ? column_blocks : 0),
+          worker_columns_((CeilDiv(plan.block_columns, kMaxLanes) + 1) * kMaxLanes),
+          carry_(workers * worker_columns_),
+          transition_(plan.chunks > 1 ? workers * worker_columns_ : 0),
+          vectors_(workers * worker_columns_) {
+      if (!allocated()) return;
+      std::uninitialized_fill_n(zeros.data(), zeros.size(), T(0));
+      std::uninitialized_fill_n(chunks.data(), chunks.size(), 0);
+    }
+
+    bool allocated() const {
+      return zeros.allocated() && carries.allocated() && chunks.allocated() && carry_.allocated() &&
+             transition_.allocated() && vectors_.allocated();
+    }
+
+    Scratch ScratchOf(int worker) const {
+      const int64_t first = worker * worker_columns_;
+      return {carry_.data() + first, transition_.size() > 0 ? transition_.data() + first : nullptr,
+              vectors_.data() + first};
+    }
+
+    const Buffer<T> zeros;  // Of a block's columns, where a gradient looks past the last step.
+    // What blocks hand to the next in time: the carries of their columns, and for each range of
+    // columns how many chunks have done so.
+    const Buffer<A> carries;
+    const Buffer<std::atomic<int64_t>> chunks;
+
+   private:
+    static constexpr int64_t kMaxLanes = 64;  // A bound, which also keeps workers' parts aligned.
+    const int64_t worker_columns_;
+    const Buffer<A> carry_;
+    const Buffer<Transition<A>> transition_, vectors_;
   };
 
   static int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -178,19 +229,18 @@ class Engine {
             step, std::min(plan.chunk_steps, problem_.steps - step)};
   }
 
-  void ScanAll(const Block& block, Scratch* scratch) const {
-    A* carry = scratch->carry.get();
-    LoadCarry(block, carry);
-    Scan(block, carry);
-    StoreCarry(block, carry);
+  void ScanAll(const Block& block, const Scratch& scratch) const {
+    LoadCarry(block, scratch.carry);
+    Scan(block, scratch);
+    StoreCarry(block, scratch.carry);
   }
 
   // handed_over: how many chunks before this one have left their carries in `carries`.
   void ReduceAndScan(const Block& block, int64_t chunk, bool last, A* carries,
-                     std::atomic<int64_t>* handed_over, Scratch* scratch) const {
-    A* carry = scratch->carry.get();
-    const Transition<A>* transition = scratch->transition.get();
-    Reduce(block, scratch->transition.get());
+                     std::atomic<int64_t>* handed_over, const Scratch& scratch) const {
+    A* carry = scratch.carry;
+    const Transition<A>* transition = scratch.transition;
+    Reduce(block, scratch);
     if (chunk == 0) {
       LoadCarry(block, carry);
     } else {
@@ -200,7 +250,7 @@ class Engine {
     for (int64_t c = 0; c < block.columns; ++c) carries[c] = transition[c].Apply(carry[c]);
     if (last) StoreCarry(block, carries);
     handed_over->store(chunk + 1, std::memory_order_release);
-    Scan(block, carry);
+    Scan(block, scratch);
   }
 
   // Offset of the block's first element, processing order, in every step array.
@@ -226,31 +276,33 @@ class Engine {
   }
 
   // Each pass is compiled once for every instruction set and picked at run time.
-  void Scan(const Block& block, A* carry) const { Walk<ScanPass>(block, carry); }
-  void Reduce(const Block& block, Transition<A>* transition) const {
-    std::fill_n(transition, block.columns, Transition<A>::Identity());
-    Walk<ReducePass>(block, transition);
+  void Scan(const Block& block, const Scratch& scratch) const {
+    Walk<ScanPass>(block, scratch.carry, scratch.vectors);
+  }
+  void Reduce(const Block& block, const Scratch& scratch) const {
+    std::fill_n(scratch.transition, block.columns, Transition<A>::Identity());
+    Walk<ReducePass>(block, scratch.transition, scratch.vectors);
   }
 
   template <template <typename> class Pass, typename Carry>
-  void Walk(const Block& block, Carry* carry) const {
+  void Walk(const Block& block, Carry* carry, void* vectors) const {
     const auto walk = [&](const Rows<Cell, T>& rows) {
       ForThisProcessor([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
         RowWalker<Cell, T, A, Pass, LanesOf<A>(register_bytes)>::Walk(rows, carry);
       });
     };
-    Rows<Cell, T> rows = RowsOf(block);
+    Rows<Cell, T> rows = RowsOf(block, vectors);
     if constexpr (Cell::kLookahead >= 0) {
       const bool has_last = block.steps > 0 && block.first_step + block.steps == problem_.steps;
       rows.count -= has_last;
       walk(rows);
-      if (has_last) walk(LastRow(block));
+      if (has_last) walk(LastRow(block, vectors));
     } else {
       walk(rows);
     }
   }
 
-  Rows<Cell, T> RowsOf(const Block& block) const {
+  Rows<Cell, T> RowsOf(const Block& block, void* vectors) const {
     Rows<Cell, T> rows;
     const int64_t offset = OffsetOf(block);
     for (int k = 0; k < Cell::kInputs; ++k) rows.in[k] = arrays_.inputs[k] + offset;
@@ -260,14 +312,15 @@ class Engine {
     rows.count = block.steps;
     rows.columns = block.columns;
     rows.stream_out = stream_out_;
+    rows.vectors = vectors;
     return rows;
   }
 
   // The one row that looks ahead to the boundary.
-  Rows<Cell, T> LastRow(const Block& block) const {
-    Rows<Cell, T> rows = RowsOf({block.column, block.columns, problem_.steps - 1, 1});
+  Rows<Cell, T> LastRow(const Block& block, void* vectors) const {
+    Rows<Cell, T> rows = RowsOf({block.column, block.columns, problem_.steps - 1, 1}, vectors);
     rows.in[Cell::kLookahead] =
-        arrays_.boundary == nullptr ? zeros_.data() : arrays_.boundary + block.column;
+        arrays_.boundary == nullptr ? zeros_ : arrays_.boundary + block.column;
     return rows;
   }
 
@@ -275,7 +328,7 @@ class Engine {
   const Arrays<Cell, T> arrays_;
   const int64_t row_stride_;
   const bool stream_out_;
-  std::vector<T> zeros_;
+  const T* zeros_ = nullptr;
 };
 
 }  // namespace cpu

@@ -17,15 +17,16 @@ struct AccumulatorOf<Eigen::bfloat16> {
 };
 
 template <typename Cell, typename T>
-void Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
-         const Workers& workers) {
-  Engine<Cell, T>(problem, arrays).Run(algorithm, workers);
+const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
+                const Workers& workers) {
+  return Engine<Cell, T>(problem, arrays).Run(algorithm, workers);
 }
 
-#define TF_PLR_INSTANTIATE(T)                                                                     \
-  template void Run(const Problem&, const Arrays<RecurrenceCell, T>&, Algorithm, const Workers&); \
-  template void Run(const Problem&, const Arrays<RecurrenceGradientCell, T>&, Algorithm,          \
-                    const Workers&);
+#define TF_PLR_INSTANTIATE_CELL(Cell, T) \
+  template const char* Run(const Problem&, const Arrays<Cell, T>&, Algorithm, const Workers&);
+#define TF_PLR_INSTANTIATE(T)                \
+  TF_PLR_INSTANTIATE_CELL(RecurrenceCell, T) \
+  TF_PLR_INSTANTIATE_CELL(RecurrenceGradientCell, T)
 
 TF_PLR_INSTANTIATE(Eigen::half)
 TF_PLR_INSTANTIATE(Eigen::bfloat16)

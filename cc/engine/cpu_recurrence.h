@@ -12,9 +12,10 @@ namespace cpu {
 
 // Runs Cell (RecurrenceCell or RecurrenceGradientCell) over `problem`. T: Eigen::half,
 // Eigen::bfloat16, float, double, Complex<float> or Complex<double>.
+// Returns null, or what went wrong; then nothing has been computed.
 template <typename Cell, typename T>
-void Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
-         const Workers& workers);
+const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
+                const Workers& workers);
 
 }  // namespace cpu
 }  // namespace tf_plr

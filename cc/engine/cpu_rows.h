@@ -15,7 +15,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <memory>
 #include <type_traits>
 
 #include "cc/engine/monoid.h"
@@ -32,6 +31,7 @@ struct Rows {
   T* out[Cell::kOutputs];
   int64_t stride, count, columns;
   bool stream_out;  // Outputs are stored past the caches, where that is possible.
+  void* vectors;    // Room for the carries of a row, as vectors of any width.
 };
 
 template <typename Cell>
@@ -169,7 +169,7 @@ class RowWalker {
   template <bool kStreamOut>
   TF_PLR_INLINE static void InMemory(const Rows<Cell, T>& rows, Carry* carry) {
     const int64_t count = (rows.columns - 1) / kLanes;  // Without the last.
-    const std::unique_ptr<CarryV[]> carries(new CarryV[count + 1]);
+    CarryV* const carries = static_cast<CarryV*>(rows.vectors);
     for (int64_t v = 0; v <= count; ++v) carries[v] = LoadCarry(carry + FirstColumn(rows, v));
     for (int64_t row = 0, at = 0; row < rows.count; ++row, at += rows.stride) {
       const int64_t last = at + rows.columns - kLanes;

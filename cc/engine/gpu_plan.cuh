@@ -223,6 +223,10 @@ class SharedTilePlan {
 
 // ---- Which kernel ----
 
+// From so many on, register tiles keep enough of their lanes busy.
+template <typename T>
+constexpr int64_t kMinColumnsOfRegisterTiles = sizeof(T) == 2 ? kWarp : 20;
+
 // What `function` returns for the plan of this problem. Steps are spread over blocks as the
 // algorithm says; for "auto" they are where rows are short, where chains can be clusters or are few
 // for their length, and in gradients where they are long and many to a slice. A register tile that
@@ -255,15 +259,34 @@ auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm a
     if (problem.inner < kWarp) return of_short_rows();
     return function(StreamPlan<Stream<Cell, T, kVector>>(problem, arrays, limits));
   };
-  // From so many on, register tiles keep enough of their lanes busy.
-  constexpr int64_t kMinColumns = sizeof(T) == 2 ? kWarp : 20;
-  if (problem.inner < kMinColumns) return of_short_rows();
+  if (problem.inner < kMinColumnsOfRegisterTiles<T>) return of_short_rows();
   if constexpr (sizeof(T) == 2) {
     if (problem.inner > kWarp && RowsAreAligned(problem, arrays, 2 * sizeof(T))) {
       return of_rows(std::integral_constant<int, 2>());
     }
   }
   return of_rows(std::integral_constant<int, 1>());
+}
+
+// The most workspace that a plan of this problem has, whatever the GPU and the alignment: more
+// multiprocessors have smaller tiles, and so more of them.
+template <typename Cell, typename T>
+size_t MostWorkspaceBytesOf(const Problem& problem, Algorithm algorithm) {
+  constexpr DeviceLimits kManyMultiprocessors{1 << 20, 227 << 10, false};
+  if (problem.size() == 0 || algorithm == Algorithm::kSerial) return 0;
+  size_t bytes = 0;
+  const auto consider = [&](const auto& plan) { bytes = std::max(bytes, plan.workspace_bytes()); };
+  const Arrays<Cell, T> aligned{};
+  if (problem.inner < kWarp) {
+    consider(SharedTilePlan<SharedTile<Cell, T, true>>(problem, aligned, kManyMultiprocessors));
+  }
+  if (problem.inner >= kMinColumnsOfRegisterTiles<T>) {
+    consider(RegisterTilePlan<Cell, T, 1>(problem, aligned, kManyMultiprocessors));
+    if constexpr (sizeof(T) == 2) {
+      consider(RegisterTilePlan<Cell, T, 2>(problem, aligned, kManyMultiprocessors));
+    }
+  }
+  return bytes;
 }
 
 }  // namespace gpu

@@ -29,7 +29,14 @@ inline const char* Keep(const std::string& message) {
 
 inline const char* Explain(cudaError_t error) {
   cudaGetLastError();  // Or the next good call would report it.
-  if (error != cudaErrorNoKernelImageForDevice) return cudaGetErrorString(error);
+  if (error == cudaErrorInsufficientDriver) {
+    return "tf_plr was built with a CUDA release that this GPU's driver is too old for. Update the "
+           "driver, or rebuild tf_plr with an older CUDA toolkit.";
+  }
+  // Launches report a missing image; what is asked about a kernel before, an invalid function.
+  if (error != cudaErrorNoKernelImageForDevice && error != cudaErrorInvalidDeviceFunction) {
+    return cudaGetErrorString(error);
+  }
   int device = 0, major = 0, minor = 0;
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
@@ -42,9 +49,18 @@ inline const char* Explain(cudaError_t error) {
 template <typename Cell, typename T>
 size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm) {
   DeviceLimits limits;
-  if (problem.size() == 0 || DeviceLimits::Read(&limits) != cudaSuccess) return 0;
+  if (problem.size() == 0) return 0;
+  if (DeviceLimits::Read(&limits) != cudaSuccess) {
+    cudaGetLastError();  // Run will say what is wrong.
+    return 0;
+  }
   return WithPlan(problem, Stored(arrays), algorithm, limits,
                   [](const auto& plan) { return plan.workspace_bytes(); });
+}
+
+template <typename Cell, typename T>
+size_t MostWorkspaceBytes(const Problem& problem, Algorithm algorithm) {
+  return MostWorkspaceBytesOf<Cell, typename StorageOf<T>::type>(problem, algorithm);
 }
 
 template <typename Cell, typename T>
@@ -64,8 +80,7 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
     });
     if (needed > workspace.bytes) {
       return Keep("tf_plr needs a workspace of " + std::to_string(needed) +
-                  " bytes on this GPU, and got " + std::to_string(workspace.bytes) +
-                  ": was the computation compiled for another GPU?");
+                  " bytes on this GPU, but got " + std::to_string(workspace.bytes));
     }
   } else if (arrays.final_carry != nullptr && problem.columns() > 0) {  // No steps.
     const size_t bytes = problem.columns() * sizeof(typename StorageOf<T>::type);
@@ -79,6 +94,7 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
 
 #define TF_PLR_INSTANTIATE_CELL(Cell, T)                                             \
   template size_t WorkspaceBytes(const Problem&, const Arrays<Cell, T>&, Algorithm); \
+  template size_t MostWorkspaceBytes<Cell, T>(const Problem&, Algorithm);            \
   template const char* Run(const Problem&, const Arrays<Cell, T>&, Algorithm, Workspace, void*);
 #define TF_PLR_INSTANTIATE(T)                \
   TF_PLR_INSTANTIATE_CELL(RecurrenceCell, T) \

@@ -20,6 +20,10 @@ struct BFloat16;
 template <typename Cell, typename T>
 size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm);
 
+// The most that WorkspaceBytes returns for this problem, whatever the GPU and the arrays.
+template <typename Cell, typename T>
+size_t MostWorkspaceBytes(const Problem& problem, Algorithm algorithm);
+
 // Aligned to 16 bytes; may hold anything.
 struct Workspace {
   void* data;

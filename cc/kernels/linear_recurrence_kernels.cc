@@ -31,10 +31,11 @@ struct Cpu {
   static Status Run(OpKernelContext* context, const Problem& problem,
                     const Arrays<Cell, Element>& arrays, Algorithm algorithm) {
     auto* pool = context->device()->tensorflow_cpu_worker_threads()->workers;
-    cpu::Run(problem, arrays, algorithm, {pool->NumThreads(), [pool](std::function<void()> work) {
-                                            pool->Schedule(std::move(work));
-                                          }});
-    return absl::OkStatus();
+    const char* error = cpu::Run(problem, arrays, algorithm,
+                                 {pool->NumThreads(), [pool](std::function<void()> work) {
+                                    pool->Schedule(std::move(work));
+                                  }});
+    return error == nullptr ? absl::OkStatus() : absl::ResourceExhaustedError(error);
   }
 };
 

@@ -22,7 +22,7 @@ namespace tf_plr {
 // was given, the last carry. Bind puts them in the places that the cell knows.
 struct LinearRecurrence {
   using Cell = RecurrenceCell;
-  static constexpr const char* kName = "LinearRecurrence";
+  static constexpr const char* kName = "TfPlr>LinearRecurrence";
   static constexpr const char* kStepInputs[] = {"decays", "impulses"};
   static constexpr int kStepOutputs = 1;
   static constexpr bool kReturnsFinalCarry = false;
@@ -44,7 +44,7 @@ struct LinearRecurrence {
 
 struct LinearRecurrenceGrad {
   using Cell = RecurrenceGradientCell;
-  static constexpr const char* kName = "LinearRecurrenceGrad";
+  static constexpr const char* kName = "TfPlr>LinearRecurrenceGrad";
   static constexpr const char* kStepInputs[] = {"decays", "states", "d_states"};
   static constexpr int kStepOutputs = 2;
   static constexpr bool kReturnsFinalCarry = true;
@@ -98,9 +98,16 @@ struct Attributes {
     TF_RETURN_IF_ERROR(context->GetAttr("reverse", &attributes->reverse));
     std::string algorithm;
     TF_RETURN_IF_ERROR(context->GetAttr("algorithm", &algorithm));
-    attributes->algorithm = algorithm == "serial"     ? Algorithm::kSerial
-                            : algorithm == "parallel" ? Algorithm::kParallel
-                                                      : Algorithm::kAuto;
+    if (algorithm == "auto") {
+      attributes->algorithm = Algorithm::kAuto;
+    } else if (algorithm == "parallel") {
+      attributes->algorithm = Algorithm::kParallel;
+    } else if (algorithm == "serial") {
+      attributes->algorithm = Algorithm::kSerial;
+    } else {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "algorithm must be 'auto', 'parallel' or 'serial', but is '", algorithm, "'"));
+    }
     return absl::OkStatus();
   }
 };
@@ -111,6 +118,34 @@ inline absl::Status CheckShape(const char* name, const tensorflow::TensorShape& 
   return absl::InvalidArgumentError(absl::StrCat(name, " must have the shape of ", expected_name,
                                                  ", ", expected.DebugString(), ", but has shape ",
                                                  shape.DebugString()));
+}
+
+// Checks initial_state; sets the shape of steps_shape without axis.
+inline absl::Status CheckInitialState(const tensorflow::TensorShape& steps_shape, int axis,
+                                      const tensorflow::TensorShape& initial_state,
+                                      tensorflow::TensorShape* columns_shape) {
+  *columns_shape = steps_shape;
+  if (!columns_shape->RemoveDimWithStatus(axis).ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "initial_state must have the shape of impulses, ", steps_shape.DebugString(),
+        ", without axis ", axis, ", which is more than a tensor can have, but has shape ",
+        initial_state.DebugString()));
+  }
+  return CheckShape("initial_state", initial_state, "impulses without axis", *columns_shape);
+}
+
+// The problem that has these axes. Where there is nothing to read or write it is 0 x 0 x 0: a
+// tensor without elements may have other axes whose product no integer holds.
+inline Problem ProblemOf(const tensorflow::TensorShape& shape, int axis, bool has_initial_state,
+                         bool reverse) {
+  bool no_columns = false;
+  for (int i = 0; i < shape.dims(); ++i) no_columns |= i != axis && shape.dim_size(i) == 0;
+  const int64_t steps = shape.dim_size(axis);
+  if (no_columns || (steps == 0 && !has_initial_state)) return {0, 0, 0, reverse};
+  Problem problem{1, steps, 1, reverse};
+  for (int i = 0; i < axis; ++i) problem.outer *= shape.dim_size(i);
+  for (int i = axis + 1; i < shape.dims(); ++i) problem.inner *= shape.dim_size(i);
+  return problem;
 }
 
 // Checks the shapes of all inputs; sets the problem, and the shapes of all outputs.
@@ -134,22 +169,20 @@ absl::Status ReadShapes(const std::vector<tensorflow::TensorShape>& inputs,
                                              attributes.axis));
   }
   const int axis = attributes.axis < 0 ? attributes.axis + rank : attributes.axis;
-  *problem = {1, steps_shape.dim_size(axis), 1, attributes.reverse != Op::kAgainstTime};
-  for (int i = 0; i < axis; ++i) problem->outer *= steps_shape.dim_size(i);
-  for (int i = axis + 1; i < rank; ++i) problem->inner *= steps_shape.dim_size(i);
 
   if (inputs.size() > kStepInputs + 1) {
     return absl::InvalidArgumentError(StrCat("initial_state must be at most one tensor, but ",
                                              inputs.size() - kStepInputs, " came"));
   }
   outputs->assign(Op::kStepOutputs, steps_shape);
-  if (inputs.size() > kStepInputs) {
-    tensorflow::TensorShape columns_shape = steps_shape;
-    columns_shape.RemoveDim(axis);
-    TF_RETURN_IF_ERROR(
-        CheckShape("initial_state", inputs[kStepInputs], "impulses without axis", columns_shape));
+  const bool has_initial_state = inputs.size() > kStepInputs;
+  if (has_initial_state) {
+    tensorflow::TensorShape columns_shape;
+    TF_RETURN_IF_ERROR(CheckInitialState(steps_shape, axis, inputs[kStepInputs], &columns_shape));
     if (Op::kReturnsFinalCarry) outputs->push_back(columns_shape);
   }
+  *problem =
+      ProblemOf(steps_shape, axis, has_initial_state, attributes.reverse != Op::kAgainstTime);
   return absl::OkStatus();
 }
 

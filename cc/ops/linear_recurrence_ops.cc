@@ -83,7 +83,7 @@ Status RecurrenceGradShape(InferenceContext* c) {
 
 }  // namespace
 
-REGISTER_OP("LinearRecurrence")
+REGISTER_OP("TfPlr>LinearRecurrence")
     .Input("decays: T")
     .Input("impulses: T")
     .Input("initial_state: num_initial_states * T")
@@ -115,7 +115,7 @@ algorithm: 'serial' walks the steps, parallel over columns; 'parallel' also spli
   reduce, scan, rescan; 'auto' picks by shape.
 )doc");
 
-REGISTER_OP("LinearRecurrenceGrad")
+REGISTER_OP("TfPlr>LinearRecurrenceGrad")
     .Input("decays: T")
     .Input("states: T")
     .Input("d_states: T")

@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: MIT
 // The custom calls into which XLA compiles the ops: what the compiler and the handler agree on.
 //
-// One call a op and platform: operands and results are those of the op; on a GPU a last result,
-// bytes, is the engine's workspace, so that the call allocates nothing and can be part of a CUDA
-// graph. Attributes: outer, steps, inner, reverse (int64) and algorithm (int64, of Algorithm).
+// One call an op and platform, of the op's name; operands and results are those of the op. On a GPU
+// a last result, bytes, is the engine's workspace, so that the call allocates nothing and can be
+// part of a CUDA graph. Attributes: outer, steps, inner, reverse (int64) and algorithm (int64, of
+// Algorithm).
 #ifndef TF_PLR_XLA_XLA_CALLS_H_
 #define TF_PLR_XLA_XLA_CALLS_H_
 
 #include <string>
 
 namespace tf_plr {
-
-template <typename Op>
-std::string XlaCallTarget() {
-  return std::string("tf_plr.") + Op::kName;
-}
 
 // Registers the handlers with the XLA runtime, once; returns "" or what went wrong.
 const std::string& RegisterXlaHandlers();

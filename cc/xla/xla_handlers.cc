@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The custom calls at run time: from XLA's buffers to the device's engine.
+#include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -40,21 +42,42 @@ ffi::Error ForType(ffi::DataType type, const Run& run) {
   }
 }
 
-// Binds the op's buffers: all arguments, and the results but the last `not_the_ops`.
+// Binds the op's buffers: all arguments, and the results but the last `not_the_ops`. Only a call
+// that somebody wrote by hand can fail.
 template <typename Op, typename Element>
-ffi::ErrorOr<Arrays<typename Op::Cell, Element>> BindBuffers(ffi::RemainingArgs args,
+ffi::ErrorOr<Arrays<typename Op::Cell, Element>> BindBuffers(const Problem& problem,
+                                                             ffi::DataType type,
+                                                             ffi::RemainingArgs args,
                                                              ffi::RemainingRets rets,
                                                              size_t not_the_ops) {
+  constexpr size_t kStepInputs = std::size(Op::kStepInputs);
+  const size_t initial_states = args.size() - kStepInputs;
+  const size_t returned = Op::kReturnsFinalCarry ? initial_states : 0;
+  if (initial_states > 1 || rets.size() != Op::kStepOutputs + returned + not_the_ops) {
+    return ffi::Unexpected(ffi::Error::InvalidArgument("wrong number of operands or results"));
+  }
   std::vector<Element*> inputs, outputs;
-  for (size_t i = 0; i < args.size(); ++i) {
+  // Step arrays come first, then those of columns.
+  const auto take = [&](auto buffer, size_t step_arrays, std::vector<Element*>* elements) {
+    const int64_t size = elements->size() < step_arrays ? problem.size() : problem.columns();
+    if (buffer.element_type() != type || int64_t(buffer.element_count()) < size) return false;
+    elements->push_back(static_cast<Element*>(buffer.untyped_data()));
+    return true;
+  };
+  bool fits = true;
+  for (size_t i = 0; i < args.size() && fits; ++i) {
     auto buffer = args.get<ffi::AnyBuffer>(i);
     if (buffer.has_error()) return ffi::Unexpected(buffer.error());
-    inputs.push_back(static_cast<Element*>(buffer->untyped_data()));
+    fits = take(*buffer, kStepInputs, &inputs);
   }
-  for (size_t i = 0; i + not_the_ops < rets.size(); ++i) {
+  for (size_t i = 0; i + not_the_ops < rets.size() && fits; ++i) {
     auto buffer = rets.get<ffi::AnyBuffer>(i);
     if (buffer.has_error()) return ffi::Unexpected(buffer.error());
-    outputs.push_back(static_cast<Element*>((*buffer)->untyped_data()));
+    fits = take(**buffer, Op::kStepOutputs, &outputs);
+  }
+  if (!fits) {
+    return ffi::Unexpected(
+        ffi::Error::InvalidArgument("an operand or result has another dtype, or too few elements"));
   }
   return Op::Bind(inputs, outputs);
 }
@@ -76,8 +99,9 @@ struct Host {
     const Workers workers = {
         static_cast<int>(pool.num_threads()),
         [&pool](std::function<void()> work) { pool.Schedule(std::move(work)); }};
-    cpu::Run(problem, arrays, algorithm, workers);
-    return ffi::Error::Success();
+    const char* error = cpu::Run(problem, arrays, algorithm, workers);
+    return error == nullptr ? ffi::Error::Success()
+                            : ffi::Error(ffi::ErrorCode::kResourceExhausted, error);
   }
 };
 
@@ -112,12 +136,17 @@ struct Handler {
                         ffi::RemainingRets rets) {
     auto decays = args.get<ffi::AnyBuffer>(0);
     if (decays.has_error()) return decays.error();
+    const Problem problem{outer, steps, inner, reverse != 0};
+    if (std::min({outer, steps, inner}) < 0 || algorithm < 0 ||
+        algorithm > static_cast<int64_t>(Algorithm::kSerial)) {
+      return ffi::Error::InvalidArgument("an attribute is out of range");
+    }
     return ForType(decays->element_type(), [&](auto type) {
       using Element = typename Platform::template Element<decltype(type)>;
-      auto arrays = BindBuffers<Op, Element>(args, rets, Platform::kWorkspaces);
+      auto arrays = BindBuffers<Op, Element>(problem, decays->element_type(), args, rets,
+                                             Platform::kWorkspaces);
       if (arrays.has_error()) return arrays.error();
-      return Platform::Run(context, Problem{outer, steps, inner, reverse != 0}, *arrays,
-                           static_cast<Algorithm>(algorithm), rets);
+      return Platform::Run(context, problem, *arrays, static_cast<Algorithm>(algorithm), rets);
     });
   }
 
@@ -140,8 +169,8 @@ struct Handler {
   // Appends to *problems what went wrong.
   static void Register(std::string* problems) {
     const XLA_FFI_Api* api = XLA_FFI_GetApi();
-    XLA_FFI_Error* error = ffi::Ffi::RegisterStaticHandler(
-        api, XlaCallTarget<Op>(), Platform::kName, &Call, Platform::kTraits);
+    XLA_FFI_Error* error =
+        ffi::Ffi::RegisterStaticHandler(api, Op::kName, Platform::kName, &Call, Platform::kTraits);
     if (error == nullptr) return;
     *problems += ffi::internal::GetErrorMessage(api, error);
     ffi::internal::DestroyError(api, error);

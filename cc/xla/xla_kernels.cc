@@ -74,8 +74,8 @@ class XlaRecurrenceKernel : public XlaOpKernel {
                " : i64, inner = ", problem.inner, " : i64, reverse = ", problem.reverse ? 1 : 0,
                " : i64, algorithm = ", static_cast<int>(attributes_.algorithm), " : i64}");
     const xla::XlaOp call = xla::CustomCallWithLayout(
-        context->builder(), XlaCallTarget<Op>(), inputs, xla::ShapeUtil::MakeTupleShape(results),
-        operands, attributes, /*has_side_effect=*/false, /*output_operand_aliasing=*/{},
+        context->builder(), Op::kName, inputs, xla::ShapeUtil::MakeTupleShape(results), operands,
+        attributes, /*has_side_effect=*/false, /*output_operand_aliasing=*/{},
         /*literal=*/nullptr, xla::CustomCallSchedule::SCHEDULE_NONE,
         xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
     for (int i = 0; i < context->num_outputs(); ++i) {
@@ -84,7 +84,7 @@ class XlaRecurrenceKernel : public XlaOpKernel {
   }
 
  private:
-  // XLA aligns its buffers, as null pointers are.
+  // Of any GPU: which one will run the computation is not known here.
   int64_t WorkspaceBytes([[maybe_unused]] tensorflow::DataType type,
                          [[maybe_unused]] const Problem& problem) const {
 #if defined(TF_PLR_CUDA)
@@ -110,8 +110,7 @@ class XlaRecurrenceKernel : public XlaOpKernel {
 #if defined(TF_PLR_CUDA)
   template <typename Element>
   int64_t WorkspaceBytesOf(const Problem& problem) const {
-    return gpu::WorkspaceBytes(problem, Arrays<typename Op::Cell, Element>{},
-                               attributes_.algorithm);
+    return gpu::MostWorkspaceBytes<typename Op::Cell, Element>(problem, attributes_.algorithm);
   }
 #endif
 

@@ -62,12 +62,20 @@ struct Cluster {
   std::atomic<unsigned> arrived{0};
 };
 
+// A copy into shared memory that has been asked for.
+struct Copy {
+  void* to;
+  const void* from;
+  size_t bytes;
+};
+
 struct Fiber {
   ucontext_t start;
   jmp_buf place;  // Where it goes on; _setjmp and _longjmp are much faster than contexts.
   bool started, done;
   bool waited;  // For the kernel before.
   unsigned cluster_arrivals, cluster_waits;
+  std::vector<Copy> copies, committed_copies;
   std::unique_ptr<char[]> stack{new char[kStackBytes]};
   const int* turn = nullptr;  // Waits while it is as it was.
   int turn_before;
@@ -143,6 +151,8 @@ struct Block {
       fiber.start.uc_link = nullptr;
       fiber.started = fiber.done = fiber.waited = false;
       fiber.cluster_arrivals = fiber.cluster_waits = 0;
+      fiber.copies.clear();
+      fiber.committed_copies.clear();
       fiber.turn = nullptr;
       makecontext(&fiber.start, Enter, 0);
     }
@@ -231,6 +241,8 @@ enum cudaError_t {
   cudaErrorInvalidValue,
   cudaErrorInvalidConfiguration,
   cudaErrorNoKernelImageForDevice,
+  cudaErrorInvalidDeviceFunction,
+  cudaErrorInsufficientDriver,
 };
 enum cudaDeviceAttr {
   cudaDevAttrMultiProcessorCount,

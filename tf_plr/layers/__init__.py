@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Keras layers that are parallel in time, and their step-by-step cells."""
+"""Keras layers that are parallel in time, their step-by-step cells, and the bases of both."""
 
+from tf_plr.layers.cell import LinearRecurrentCell
 from tf_plr.layers.gilr import GILR, GILRCell
+from tf_plr.layers.layer import LinearRecurrentLayer
 from tf_plr.layers.linear_surrogate_lstm import (
     GILRLSTM,
     LinearSurrogateLSTM,
@@ -9,6 +11,7 @@ from tf_plr.layers.linear_surrogate_lstm import (
 )
 from tf_plr.layers.qrnn import QRNN, QRNNCell
 from tf_plr.layers.sru import SRU, SRUCell
+from tf_plr.layers.steps import Steps
 
 __all__ = [
     "GILR",
@@ -16,8 +19,11 @@ __all__ = [
     "QRNN",
     "SRU",
     "GILRCell",
+    "LinearRecurrentCell",
+    "LinearRecurrentLayer",
     "LinearSurrogateLSTM",
     "LinearSurrogateLSTMCell",
     "QRNNCell",
     "SRUCell",
+    "Steps",
 ]

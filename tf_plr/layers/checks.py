@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: MIT
 """Checks of what users hand to cells and layers; each error names the argument."""
 
+import math
 import numbers
 import operator
+from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 
+from tf_plr.layers.types import Tensor
 
-def positive_integer(name, value):
+
+def positive_integer(name: str, value: Any) -> int:
     try:
         integer = operator.index(value)
     except TypeError:
@@ -19,26 +23,49 @@ def positive_integer(name, value):
     return integer
 
 
-def rate(name, value):
-    if not isinstance(value, numbers.Real) or not 0 <= value < 1:
+def rate(name: str, value: Any) -> float:
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not 0 <= float(value) < 1:
         raise ValueError(f"{name} must be in [0, 1), but is {value!r}")
     return float(value)
 
 
-def real(name, value):
-    if not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, but is {value!r}")
-    return float(value)
+def bias(name: str, value: Any) -> Any:
+    """A finite number as a float, or an initializer."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be finite, but is {value!r}")
+        return float(value)
+    if isinstance(value, (str, dict)) or callable(value):
+        return keras.initializers.get(value)
+    raise TypeError(f"{name} must be a number or an initializer, but is {value!r}")
 
 
-def features_of(shape):
+def input_bias(value: Any) -> Any:
+    """As `bias`, or None, or "coupled"."""
+    return value if value is None or value == "coupled" else bias("input_bias", value)
+
+
+def features_of(shape: Any) -> int:
     """The number of features of inputs of that shape."""
-    if shape[-1] is None:
+    features = shape[-1]
+    if features is None:
         raise ValueError(f"inputs must have a known number of features, but have shape {shape}")
-    return shape[-1]
+    if features == 0:
+        raise ValueError(f"inputs must have at least one feature, but have shape {shape}")
+    return int(features)
 
 
-def mask_of(sequences, mask):
+def sequences_of(sequences: Tensor, dtype: str) -> Tensor:
+    """The sequences [batch, time, features] as a tensor of a dtype."""
+    if sequences.shape[1] == 0:
+        raise ValueError(
+            f"sequences must have at least one step, but have shape {tuple(sequences.shape)}"
+        )
+    return ops.cast(sequences, dtype)
+
+
+def mask_of(sequences: Tensor, mask: Tensor) -> Tensor:
     """The mask as a boolean tensor [batch, time], or None."""
     if mask is None:
         return None
@@ -48,7 +75,7 @@ def mask_of(sequences, mask):
     return _with_shape("mask", mask, ops.shape(sequences)[:2])
 
 
-def states_of(name, inputs, states, sizes):
+def states_of(name: str, inputs: Tensor, states: Any, sizes: list[int]) -> list[Tensor]:
     """The states as a list of tensors [batch, size]."""
     if not isinstance(states, (list, tuple)) or len(states) != len(sizes):
         got = f"has {len(states)}" if isinstance(states, (list, tuple)) else f"is {type(states)}"
@@ -60,14 +87,14 @@ def states_of(name, inputs, states, sizes):
     ]
 
 
-def _as_tensor(name, value):
+def _as_tensor(name: str, value: Any) -> Tensor:
     try:
         return ops.convert_to_tensor(value)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name} must be a tensor, but: {error}") from None
 
 
-def _with_shape(name, tensor, shape):
+def _with_shape(name: str, tensor: Tensor, shape: tuple[Any, ...]) -> Tensor:
     """The tensor; what only the running graph knows of the shapes is checked there."""
     static = tf.TensorShape([size if isinstance(size, int) else None for size in shape])
     if not tensor.shape.is_compatible_with(static):

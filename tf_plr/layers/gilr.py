@@ -1,33 +1,118 @@
 # SPDX-License-Identifier: MIT
 """GILR: gated impulse linear recurrence."""
 
-import keras
-from keras import ops
+from typing import Any
 
-from tf_plr.layers.base import LinearRecurrentCell, LinearRecurrentLayer
+import keras
+from typing_extensions import Unpack
+
+from tf_plr.layers.cell import LinearRecurrentCell
+from tf_plr.layers.layer import LinearRecurrentLayer
+from tf_plr.layers.steps import Steps
+from tf_plr.layers.types import (
+    ActivationLike,
+    Algorithm,
+    BiasLike,
+    CellOptions,
+    ConstraintLike,
+    InitializerLike,
+    LayerOptions,
+    RegularizerLike,
+    Tensor,
+)
 
 
 @keras.saving.register_keras_serializable(package="tf_plr")
 class GILRCell(LinearRecurrentCell):
-    """One step of `GILR`; takes its arguments up to `seed`. State: h."""
+    """One step of `GILR`, which has the equations. State: h.
+
+    Args:
+        units: Positive integer, dimensionality of the output.
+        activation: tau, the activation of the impulses. Default: elu.
+        recurrent_activation: Activation of the gates. Default: sigmoid.
+        use_bias: Whether the gates and impulses have a bias vector.
+        kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. The authors' code
+            draws weights uniformly from -0.05 to 0.05: `keras.initializers.RandomUniform(-0.05,
+            0.05)`.
+        bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
+        forget_bias: A number or an initializer: where the bias of the gate g starts. A bias of b
+            remembers about exp(b) steps: see `tf_plr.initializers.Chrono`. Default: 0.0.
+        kernel_regularizer: Regularizer of `kernel`.
+        bias_regularizer: Regularizer of `bias`.
+        kernel_constraint: Constraint of `kernel`.
+        bias_constraint: Constraint of `bias`.
+        dropout: Float in [0, 1), fraction of the input features to drop: others at each step.
+        layer_normalization: Whether to normalise the pre-activations over the features, with a
+            learned gain, before the bias is added: g (p - mean) / sqrt(variance + 1e-3). (The
+            authors' code divides by variance + 1e-3, without the root.)
+        seed: Random seed for dropout.
+        **kwargs: What every Keras layer takes, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: Tensor [batch, features].
+        states: List of h, [batch, units].
+        training: Whether to apply dropout.
+
+    Returns:
+        The output, [batch, units], and the list of next states.
+
+    Raises:
+        ValueError, TypeError: an argument that is out of range, or of the wrong type or shape.
+    """
 
     blocks = ("gate", "impulse")
     forget_block = "gate"
 
-    def __init__(self, units, activation="elu", **kwargs):
-        super().__init__(units, activation, **kwargs)
+    def __init__(
+        self,
+        units: int,
+        activation: ActivationLike = "elu",
+        *,
+        recurrent_activation: ActivationLike = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        bias_initializer: InitializerLike = "zeros",
+        forget_bias: BiasLike = 0.0,
+        kernel_regularizer: RegularizerLike = None,
+        bias_regularizer: RegularizerLike = None,
+        kernel_constraint: ConstraintLike = None,
+        bias_constraint: ConstraintLike = None,
+        dropout: float = 0.0,
+        layer_normalization: bool = False,
+        seed: int | None = None,
+        **kwargs: Unpack[CellOptions],
+    ) -> None:
+        super().__init__(
+            units,
+            activation,
+            recurrent_activation=recurrent_activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            forget_bias=forget_bias,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            dropout=dropout,
+            layer_normalization=layer_normalization,
+            seed=seed,
+            **kwargs,
+        )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.kernel = self.add_kernel((input_shape[-1], 2 * self.units))
         self.bias = self.add_bias()
         self.normalization = self.add_normalization(2)
 
-    def recur(self, steps, inputs, states, training):
+    def recur(
+        self, steps: Steps, inputs: Tensor, states: list[Tensor], training: bool
+    ) -> tuple[Tensor, list[Tensor]]:
         inputs = self.drop_inputs(steps, inputs, training)
-        product = ops.matmul(inputs, self.kernel)
+        product = self.product(inputs, self.kernel)
         gate, impulse = self.preactivations(product, self.normalization, self.bias)
-        gate = self.recurrent_activation(gate)
-        output, state = steps.recur(gate, (1 - gate) * self.activation(impulse), states[0])
+        gate, complement = self.gate(gate)
+        output, state = steps.recur(gate, complement * self.activation(impulse), states[0])
         return output, [state]
 
 
@@ -43,15 +128,110 @@ class GILR(LinearRecurrentLayer):
 
     tau is `activation`, elu by default as in the authors' code; `kernel` is [U | V].
 
-    Reference: Martin and Cundy, *Parallelizing Linear Recurrent Neural Nets Over Sequence
-    Length*, ICLR 2018 (https://arxiv.org/abs/1709.04057), section 3.1.
-
     Example:
 
     >>> tf_plr.GILR(16, return_sequences=True)(tf.zeros((2, 1000, 3))).shape
     TensorShape([2, 1000, 16])
 
     Args:
+        units: Positive integer, dimensionality of the output.
+        activation: tau, the activation of the impulses. Default: elu.
+        recurrent_activation: Activation of the gates. Default: sigmoid.
+        use_bias: Whether the gates and impulses have a bias vector.
+        kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. The authors' code
+            draws weights uniformly from -0.05 to 0.05: `keras.initializers.RandomUniform(-0.05,
+            0.05)`.
+        bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
+        forget_bias: A number or an initializer: where the bias of the gate g starts. A bias of b
+            remembers about exp(b) steps: see `tf_plr.initializers.Chrono`. Default: 0.0.
+        kernel_regularizer: Regularizer of `kernel`.
+        bias_regularizer: Regularizer of `bias`.
+        kernel_constraint: Constraint of `kernel`.
+        bias_constraint: Constraint of `bias`.
+        dropout: Float in [0, 1), fraction of the input features to drop: the same at all steps.
+        layer_normalization: Whether to normalise the pre-activations over the features, with a
+            learned gain, before the bias is added: g (p - mean) / sqrt(variance + 1e-3). (The
+            authors' code divides by variance + 1e-3, without the root.)
+        seed: Random seed for dropout.
+        return_sequences: Whether to return the output of every step, or of the last one only.
+        return_state: Whether to return the last states too.
+        go_backwards: Whether to process, and return, the steps from last to first.
+        stateful: Whether a batch starts from the last states of the batch before.
+        zero_output_for_mask: Whether masked steps output zeros. False: the last valid output.
+        unroll: Must be False: there is no loop to unroll.
+        algorithm: See `tf_plr.linear_recurrence`.
+        **kwargs: What every Keras layer takes, such as `name`, `dtype` and `activity_regularizer`.
+
+    Call arguments:
+        sequences: Tensor [batch, time, features].
+        initial_state: List of the states before the first step: h, [batch, units]. None: zeros.
+        mask: Boolean tensor [batch, time]: at False, states stay as they are. None: the mask that
+            came with `sequences`.
+        training: Whether to apply dropout.
+        sequences_mask: Keras passes the mask here if it came with `sequences`.
+
+    Output shape:
+        [batch, time, units] if `return_sequences`, or else [batch, units]; if `return_state`,
+        followed by the states.
+
+    Raises:
+        ValueError, TypeError: an argument that is out of range, or of the wrong type or shape.
+        tf.errors.InvalidArgumentError: the same, where only the running graph knows the shapes.
+
+    Reference:
+        Martin and Cundy, *Parallelizing Linear Recurrent Neural Nets Over Sequence Length*, ICLR
+        2018 (https://arxiv.org/abs/1709.04057), section 3.1.
     """
 
     cell_class = GILRCell
+
+    def __init__(
+        self,
+        units: int,
+        activation: ActivationLike = "elu",
+        *,
+        recurrent_activation: ActivationLike = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        bias_initializer: InitializerLike = "zeros",
+        forget_bias: BiasLike = 0.0,
+        kernel_regularizer: RegularizerLike = None,
+        bias_regularizer: RegularizerLike = None,
+        kernel_constraint: ConstraintLike = None,
+        bias_constraint: ConstraintLike = None,
+        dropout: float = 0.0,
+        layer_normalization: bool = False,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        zero_output_for_mask: bool = False,
+        unroll: bool = False,
+        algorithm: Algorithm = "auto",
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(
+            units,
+            activation,
+            recurrent_activation=recurrent_activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            forget_bias=forget_bias,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            dropout=dropout,
+            layer_normalization=layer_normalization,
+            seed=seed,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            zero_output_for_mask=zero_output_for_mask,
+            unroll=unroll,
+            algorithm=algorithm,
+            **kwargs,
+        )

@@ -1,45 +1,135 @@
 # SPDX-License-Identifier: MIT
 """Linear surrogate LSTM (LS-LSTM, GILR-LSTM): an LSTM whose gates look at a GILR's states."""
 
+from typing import Any
+
 import keras
 from keras import ops
+from typing_extensions import Unpack
 
 from tf_plr.layers import checks
-from tf_plr.layers.base import LinearRecurrentCell, LinearRecurrentLayer
+from tf_plr.layers.cell import LinearRecurrentCell, serialize_bias
+from tf_plr.layers.layer import LinearRecurrentLayer, OfCell
+from tf_plr.layers.steps import Steps
+from tf_plr.layers.types import (
+    ActivationLike,
+    Algorithm,
+    BiasLike,
+    CellOptions,
+    ConstraintLike,
+    InitializerLike,
+    LayerOptions,
+    RegularizerLike,
+    Tensor,
+)
 
 
 @keras.saving.register_keras_serializable(package="tf_plr")
 class LinearSurrogateLSTMCell(LinearRecurrentCell):
-    """One step of `LinearSurrogateLSTM`; takes its arguments up to `seed`. States: surrogate, c."""
+    """One step of `LinearSurrogateLSTM`, which has the equations. States: s, c.
+
+    Args:
+        units: Positive integer, dimensionality of the output.
+        activation: Activation of the impulses: tanh of z_t, and tau of the surrogate. Default:
+            tanh.
+        recurrent_activation: Activation of the gates. Default: sigmoid.
+        use_bias: Whether the gates and impulses have a bias vector.
+        kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. The authors' code
+            draws weights uniformly from -0.05 to 0.05: `keras.initializers.RandomUniform(-0.05,
+            0.05)`.
+        recurrent_initializer: Initializer of `recurrent_kernel`. Default: `"orthogonal"`.
+        bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
+        forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
+            of b remembers about exp(b) steps: see `tf_plr.initializers.Chrono`. Default: 5.0.
+        input_bias: A number or an initializer: where the bias of the input gate i starts;
+            `"coupled"`: at minus that of the forget gate, so that i starts as 1 - f. None: as
+            `bias_initializer` has it.
+        kernel_regularizer: Regularizer of `kernel`.
+        recurrent_regularizer: Regularizer of `recurrent_kernel`.
+        bias_regularizer: Regularizer of `bias`.
+        kernel_constraint: Constraint of `kernel`.
+        recurrent_constraint: Constraint of `recurrent_kernel`.
+        bias_constraint: Constraint of `bias`.
+        dropout: Float in [0, 1), fraction of the input features to drop: others at each step.
+        recurrent_dropout: Float in [0, 1), fraction of the surrogate's features to drop on their
+            way to the gates: others at each step.
+        layer_normalization: Whether to normalise the pre-activations over the features, with a
+            learned gain, before the bias is added: g (p - mean) / sqrt(variance + 1e-3). (The
+            authors' code divides by variance + 1e-3, without the root.)
+        shift_surrogate: Whether the gates look at s_{t-1}, as in the paper, or at s_t, as in the
+            authors' code.
+        seed: Random seed for dropout.
+        **kwargs: What every Keras layer takes, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: Tensor [batch, features].
+        states: List of the surrogate s, and c, [batch, units] each.
+        training: Whether to apply dropout.
+
+    Returns:
+        The output, [batch, units], and the list of next states.
+
+    Raises:
+        ValueError, TypeError: an argument that is out of range, or of the wrong type or shape.
+    """
 
     blocks = ("surrogate_gate", "surrogate_impulse", "forget", "input", "output", "candidate")
     forget_block = "forget"
 
     def __init__(
         self,
-        units,
-        activation="tanh",
+        units: int,
+        activation: ActivationLike = "tanh",
         *,
-        recurrent_initializer="orthogonal",
-        forget_bias=5.0,
-        recurrent_regularizer=None,
-        recurrent_constraint=None,
-        recurrent_dropout=0.0,
-        shift_surrogate=True,
-        **kwargs,
-    ):
-        super().__init__(units, activation, forget_bias=forget_bias, **kwargs)
+        recurrent_activation: ActivationLike = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        recurrent_initializer: InitializerLike = "orthogonal",
+        bias_initializer: InitializerLike = "zeros",
+        forget_bias: BiasLike = 5.0,
+        input_bias: BiasLike | None = None,
+        kernel_regularizer: RegularizerLike = None,
+        recurrent_regularizer: RegularizerLike = None,
+        bias_regularizer: RegularizerLike = None,
+        kernel_constraint: ConstraintLike = None,
+        recurrent_constraint: ConstraintLike = None,
+        bias_constraint: ConstraintLike = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        layer_normalization: bool = False,
+        shift_surrogate: bool = True,
+        seed: int | None = None,
+        **kwargs: Unpack[CellOptions],
+    ) -> None:
+        super().__init__(
+            units,
+            activation,
+            recurrent_activation=recurrent_activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            forget_bias=forget_bias,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            dropout=dropout,
+            layer_normalization=layer_normalization,
+            seed=seed,
+            **kwargs,
+        )
         self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
+        self.input_bias = checks.input_bias(input_bias)
         self.recurrent_regularizer = keras.regularizers.get(recurrent_regularizer)
         self.recurrent_constraint = keras.constraints.get(recurrent_constraint)
         self.recurrent_dropout = checks.rate("recurrent_dropout", recurrent_dropout)
         self.shift_surrogate = shift_surrogate
 
     @property
-    def state_size(self):
+    def state_size(self) -> list[int]:
         return [self.units, self.units]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.kernel = self.add_kernel((input_shape[-1], 6 * self.units))
         self.recurrent_kernel = self.add_weight(
             shape=(self.units, 4 * self.units),
@@ -52,36 +142,45 @@ class LinearSurrogateLSTMCell(LinearRecurrentCell):
         self.surrogate_normalization = self.add_normalization(2, "surrogate_normalization")
         self.normalization = self.add_normalization(4)
 
-    def recur(self, steps, inputs, states, training):
+    def bias_starts(self) -> dict[str, Any]:
+        starts = super().bias_starts()
+        if self.input_bias is not None:
+            starts["input"] = ("input_bias", self.input_bias)
+        return starts
+
+    def recur(
+        self, steps: Steps, inputs: Tensor, states: list[Tensor], training: bool
+    ) -> tuple[Tensor, list[Tensor]]:
         inputs = self.drop_inputs(steps, inputs, training)
-        of_surrogate, of_gates = self._split(ops.matmul(inputs, self.kernel))
+        of_surrogate, of_gates = self._split(self.product(inputs, self.kernel))
         surrogate_bias, bias = self._split(self.bias) if self.use_bias else (None, None)
 
         gate, impulse = self.preactivations(
             of_surrogate, self.surrogate_normalization, surrogate_bias
         )
-        gate = self.recurrent_activation(gate)
+        gate, complement = self.gate(gate)
         surrogate, last_surrogate = steps.recur(
-            gate, (1 - gate) * self.activation(impulse), states[0]
+            gate, complement * self.activation(impulse), states[0]
         )
         if self.shift_surrogate:
             surrogate = steps.previous(surrogate, states[0])
         if training and self.recurrent_dropout > 0:
             surrogate = steps.drop(surrogate, self.recurrent_dropout, self.seed_generator)
 
-        of_gates = ops.add(of_gates, ops.matmul(surrogate, self.recurrent_kernel))
+        of_gates = ops.add(of_gates, self.product(surrogate, self.recurrent_kernel))
         forget, input_, output, candidate = self.preactivations(of_gates, self.normalization, bias)
         impulse = self.recurrent_activation(input_) * self.activation(candidate)
         c, last_c = steps.recur(self.recurrent_activation(forget), impulse, states[1])
         return self.recurrent_activation(output) * c, [last_surrogate, last_c]
 
-    def _split(self, tensor):
+    def _split(self, tensor: Tensor) -> list[Tensor]:
         """What belongs to the surrogate's two blocks, and to the other four."""
-        return tensor[..., : 2 * self.units], tensor[..., 2 * self.units :]
+        return list(ops.split(tensor, [2 * self.units], axis=-1))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {
             "recurrent_initializer": keras.initializers.serialize(self.recurrent_initializer),
+            "input_bias": serialize_bias(self.input_bias),
             "recurrent_regularizer": keras.regularizers.serialize(self.recurrent_regularizer),
             "recurrent_constraint": keras.constraints.serialize(self.recurrent_constraint),
             "recurrent_dropout": self.recurrent_dropout,
@@ -105,14 +204,12 @@ class LinearSurrogateLSTM(LinearRecurrentLayer):
     An LSTM's gates look at h_{t-1}, which ties each step to the one before; these look at a GILR
     of the inputs, and so every step can be computed at once. Like the paper, and unlike an LSTM,
     h_t has no activation of c_t. `kernel` holds the blocks (gate, impulse) of the surrogate, then
-    V for f, i, o, z; `recurrent_kernel` holds U in the same order. An LSTM of the same size has
-    2 * units * (input_dim + 1) fewer parameters.
+    V for f, i, o, z, all drawn with one fan; `recurrent_kernel` holds U in the same order. An LSTM
+    of the same size has 2 * units * (input_dim + 1) fewer parameters. (The paper says 2 n (n + m),
+    but by its equations the surrogate's gates see no state.)
 
     The authors' code differs from their paper: there the gates look at s_t, for which pass
     `shift_surrogate=False`.
-
-    Reference: Martin and Cundy, *Parallelizing Linear Recurrent Neural Nets Over Sequence
-    Length*, ICLR 2018 (https://arxiv.org/abs/1709.04057), section 3.2.
 
     Example:
 
@@ -120,16 +217,137 @@ class LinearSurrogateLSTM(LinearRecurrentLayer):
     TensorShape([2, 16])
 
     Args:
+        units: Positive integer, dimensionality of the output.
+        activation: Activation of the impulses: tanh of z_t, and tau of the surrogate. Default:
+            tanh.
+        recurrent_activation: Activation of the gates. Default: sigmoid.
+        use_bias: Whether the gates and impulses have a bias vector.
+        kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. The authors' code
+            draws weights uniformly from -0.05 to 0.05: `keras.initializers.RandomUniform(-0.05,
+            0.05)`.
         recurrent_initializer: Initializer of `recurrent_kernel`. Default: `"orthogonal"`.
+        bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
+        forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
+            of b remembers about exp(b) steps: see `tf_plr.initializers.Chrono`. Default: 5.0.
+        input_bias: A number or an initializer: where the bias of the input gate i starts;
+            `"coupled"`: at minus that of the forget gate, so that i starts as 1 - f. None: as
+            `bias_initializer` has it.
+        kernel_regularizer: Regularizer of `kernel`.
         recurrent_regularizer: Regularizer of `recurrent_kernel`.
+        bias_regularizer: Regularizer of `bias`.
+        kernel_constraint: Constraint of `kernel`.
         recurrent_constraint: Constraint of `recurrent_kernel`.
+        bias_constraint: Constraint of `bias`.
+        dropout: Float in [0, 1), fraction of the input features to drop: the same at all steps.
         recurrent_dropout: Float in [0, 1), fraction of the surrogate's features to drop on their
-            way to the gates, the same at all steps.
+            way to the gates: the same at all steps.
+        layer_normalization: Whether to normalise the pre-activations over the features, with a
+            learned gain, before the bias is added: g (p - mean) / sqrt(variance + 1e-3). (The
+            authors' code divides by variance + 1e-3, without the root.)
         shift_surrogate: Whether the gates look at s_{t-1}, as in the paper, or at s_t, as in the
             authors' code.
+        seed: Random seed for dropout.
+        return_sequences: Whether to return the output of every step, or of the last one only.
+        return_state: Whether to return the last states too.
+        go_backwards: Whether to process, and return, the steps from last to first.
+        stateful: Whether a batch starts from the last states of the batch before.
+        zero_output_for_mask: Whether masked steps output zeros. False: the last valid output.
+        unroll: Must be False: there is no loop to unroll.
+        algorithm: See `tf_plr.linear_recurrence`.
+        **kwargs: What every Keras layer takes, such as `name`, `dtype` and `activity_regularizer`.
+
+    Call arguments:
+        sequences: Tensor [batch, time, features].
+        initial_state: List of the states before the first step, [batch, units] each: the surrogate
+            s, and c. None: zeros.
+        mask: Boolean tensor [batch, time]: at False, states stay as they are. None: the mask that
+            came with `sequences`.
+        training: Whether to apply dropout.
+        sequences_mask: Keras passes the mask here if it came with `sequences`.
+
+    Output shape:
+        [batch, time, units] if `return_sequences`, or else [batch, units]; if `return_state`,
+        followed by the states.
+
+    Raises:
+        ValueError, TypeError: an argument that is out of range, or of the wrong type or shape.
+        tf.errors.InvalidArgumentError: the same, where only the running graph knows the shapes.
+
+    Reference:
+        Martin and Cundy, *Parallelizing Linear Recurrent Neural Nets Over Sequence Length*, ICLR
+        2018 (https://arxiv.org/abs/1709.04057), section 3.2.
     """
 
     cell_class = LinearSurrogateLSTMCell
+    recurrent_initializer: OfCell[Any] = OfCell()
+    input_bias: OfCell[Any] = OfCell()
+    recurrent_regularizer: OfCell[Any] = OfCell()
+    recurrent_constraint: OfCell[Any] = OfCell()
+    recurrent_dropout: OfCell[float] = OfCell()
+    shift_surrogate: OfCell[bool] = OfCell()
+
+    def __init__(
+        self,
+        units: int,
+        activation: ActivationLike = "tanh",
+        *,
+        recurrent_activation: ActivationLike = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        recurrent_initializer: InitializerLike = "orthogonal",
+        bias_initializer: InitializerLike = "zeros",
+        forget_bias: BiasLike = 5.0,
+        input_bias: BiasLike | None = None,
+        kernel_regularizer: RegularizerLike = None,
+        recurrent_regularizer: RegularizerLike = None,
+        bias_regularizer: RegularizerLike = None,
+        kernel_constraint: ConstraintLike = None,
+        recurrent_constraint: ConstraintLike = None,
+        bias_constraint: ConstraintLike = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        layer_normalization: bool = False,
+        shift_surrogate: bool = True,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        zero_output_for_mask: bool = False,
+        unroll: bool = False,
+        algorithm: Algorithm = "auto",
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(
+            units,
+            activation,
+            recurrent_activation=recurrent_activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            recurrent_initializer=recurrent_initializer,
+            bias_initializer=bias_initializer,
+            forget_bias=forget_bias,
+            input_bias=input_bias,
+            kernel_regularizer=kernel_regularizer,
+            recurrent_regularizer=recurrent_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            recurrent_constraint=recurrent_constraint,
+            bias_constraint=bias_constraint,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            layer_normalization=layer_normalization,
+            shift_surrogate=shift_surrogate,
+            seed=seed,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            zero_output_for_mask=zero_output_for_mask,
+            unroll=unroll,
+            algorithm=algorithm,
+            **kwargs,
+        )
 
 
 GILRLSTM = LinearSurrogateLSTM

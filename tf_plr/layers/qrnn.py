@@ -1,11 +1,27 @@
 # SPDX-License-Identifier: MIT
 """QRNN: quasi-recurrent network, a causal convolution and a recurrent pooling."""
 
+from typing import Any, Literal
+
 import keras
 from keras import ops
+from typing_extensions import Unpack
 
 from tf_plr.layers import checks
-from tf_plr.layers.base import LinearRecurrentCell, LinearRecurrentLayer
+from tf_plr.layers.cell import LinearRecurrentCell, serialize_bias
+from tf_plr.layers.layer import LinearRecurrentLayer, OfCell
+from tf_plr.layers.steps import Steps
+from tf_plr.layers.types import (
+    ActivationLike,
+    Algorithm,
+    BiasLike,
+    CellOptions,
+    ConstraintLike,
+    InitializerLike,
+    LayerOptions,
+    RegularizerLike,
+    Tensor,
+)
 
 # The gates of each pooling, in the order of their blocks after the candidate's.
 POOLINGS = {"f": ("forget",), "fo": ("forget", "output"), "ifo": ("forget", "output", "input")}
@@ -13,53 +29,166 @@ POOLINGS = {"f": ("forget",), "fo": ("forget", "output"), "ifo": ("forget", "out
 
 @keras.saving.register_keras_serializable(package="tf_plr")
 class QRNNCell(LinearRecurrentCell):
-    """One step of `QRNN`; takes its arguments up to `seed`.
+    """One step of `QRNN`, which has the equations.
 
     States: c, and, if `kernel_size` > 1, the last `kernel_size - 1` inputs side by side, oldest
-    first. Their size is known once the cell is built: before, `state_size` has 0 for it.
+    first.
+
+    Args:
+        units: Positive integer, dimensionality of the output.
+        activation: Activation of the candidate z. Default: tanh.
+        kernel_size: Positive integer, width of the convolution in steps.
+        pooling: `"f"`, `"fo"` or `"ifo"`: see the equations.
+        recurrent_activation: Activation of the gates. Default: sigmoid.
+        use_bias: Whether the gates and impulses have a bias vector.
+        kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. The authors' code
+            draws weights uniformly from -0.05 to 0.05: `keras.initializers.RandomUniform(-0.05,
+            0.05)`.
+        bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
+        forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
+            of b remembers about exp(b) steps: see `tf_plr.initializers.Chrono`. Default: 0.0.
+        input_bias: A number or an initializer: where the bias of the input gate i starts;
+            `"coupled"`: at minus that of the forget gate, so that i starts as 1 - f. None: as
+            `bias_initializer` has it.
+        kernel_regularizer: Regularizer of `kernel`.
+        bias_regularizer: Regularizer of `bias`.
+        kernel_constraint: Constraint of `kernel`.
+        bias_constraint: Constraint of `bias`.
+        dropout: Float in [0, 1), fraction of the input features to drop: others at each step.
+        layer_normalization: Whether to normalise the pre-activations over the features, with a
+            learned gain, before the bias is added: g (p - mean) / sqrt(variance + 1e-3). (The
+            authors' code divides by variance + 1e-3, without the root.)
+        input_dim: Positive integer, number of input features. It is known once the cell is built;
+            `keras.layers.RNN` asks for the sizes of states before, and so needs it.
+        seed: Random seed for dropout.
+        **kwargs: What every Keras layer takes, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: Tensor [batch, features].
+        states: List of c, [batch, units], and, if `kernel_size` > 1, the last inputs, [batch,
+            (kernel_size - 1) * features].
+        training: Whether to apply dropout.
+
+    Returns:
+        The output, [batch, units], and the list of next states.
+
+    Raises:
+        ValueError, TypeError: an argument that is out of range, or of the wrong type or shape.
     """
 
     forget_block = "forget"
 
-    def __init__(self, units, kernel_size=2, activation="tanh", *, pooling="fo", **kwargs):
-        super().__init__(units, activation, **kwargs)
+    def __init__(
+        self,
+        units: int,
+        activation: ActivationLike = "tanh",
+        *,
+        kernel_size: int = 2,
+        pooling: Literal["f", "fo", "ifo"] = "fo",
+        recurrent_activation: ActivationLike = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        bias_initializer: InitializerLike = "zeros",
+        forget_bias: BiasLike = 0.0,
+        input_bias: BiasLike | None = None,
+        kernel_regularizer: RegularizerLike = None,
+        bias_regularizer: RegularizerLike = None,
+        kernel_constraint: ConstraintLike = None,
+        bias_constraint: ConstraintLike = None,
+        dropout: float = 0.0,
+        layer_normalization: bool = False,
+        input_dim: int | None = None,
+        seed: int | None = None,
+        **kwargs: Unpack[CellOptions],
+    ) -> None:
+        super().__init__(
+            units,
+            activation,
+            recurrent_activation=recurrent_activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            forget_bias=forget_bias,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            dropout=dropout,
+            layer_normalization=layer_normalization,
+            seed=seed,
+            **kwargs,
+        )
         self.kernel_size = checks.positive_integer("kernel_size", kernel_size)
-        if pooling not in tuple(POOLINGS):
+        if pooling not in tuple(POOLINGS):  # A tuple, as what came may not be hashable.
             raise ValueError(f"pooling must be one of {tuple(POOLINGS)}, but is {pooling!r}")
         self.pooling = pooling
         self.blocks = ("candidate", *POOLINGS[pooling])
-        self.input_dim = 0
+        self.input_bias = checks.input_bias(input_bias)
+        if input_bias is not None and "input" not in self.blocks:
+            raise ValueError(
+                f'input_bias is {input_bias!r}, but only pooling="ifo" has an input gate, and '
+                f"pooling is {pooling!r}"
+            )
+        self.input_dim = (
+            None if input_dim is None else checks.positive_integer("input_dim", input_dim)
+        )
+        self._features = self.input_dim
 
     @property
-    def state_size(self):
-        history = (self.kernel_size - 1) * self.input_dim
-        return [self.units, history] if self.kernel_size > 1 else [self.units]
+    def state_size(self) -> list[int]:
+        if self.kernel_size == 1:
+            return [self.units]
+        if self._features is None:
+            raise ValueError(
+                "the size of a QRNN's states depends on its inputs: build it first, or pass "
+                "input_dim"
+            )
+        return [self.units, (self.kernel_size - 1) * self._features]
 
-    def build(self, input_shape):
-        self.input_dim = input_shape[-1]
+    def build(self, input_shape: Any) -> None:
+        if self.input_dim not in (None, input_shape[-1]):
+            raise ValueError(
+                f"input_dim is {self.input_dim}, but inputs have {input_shape[-1]} features"
+            )
+        self._features = input_shape[-1]
         filters = len(self.blocks) * self.units
-        self.kernel = self.add_kernel((self.kernel_size, self.input_dim, filters))
+        self.kernel = self.add_kernel((self.kernel_size, self._features, filters))
         self.bias = self.add_bias()
         self.normalization = self.add_normalization(len(self.blocks))
 
-    def recur(self, steps, inputs, states, training):
+    def bias_starts(self) -> dict[str, Any]:
+        starts = super().bias_starts()
+        if self.input_bias is not None:
+            starts["input"] = ("input_bias", self.input_bias)
+        return starts
+
+    def recur(
+        self, steps: Steps, inputs: Tensor, states: list[Tensor], training: bool
+    ) -> tuple[Tensor, list[Tensor]]:
         inputs = self.drop_inputs(steps, inputs, training)
         c, *history = states
         if history:
-            product, *history = steps.convolve(inputs, self.kernel, *history)
+            kernel = ops.cast(self.kernel, self.compute_dtype)
+            product, *history = steps.convolve(inputs, kernel, *history)
         else:
-            product = ops.matmul(inputs, self.kernel[0])
-        candidate, *gates = self.preactivations(product, self.normalization, self.bias)
-        candidate = self.activation(candidate)
-        gates = dict(zip(self.blocks[1:], map(self.recurrent_activation, gates), strict=True))
+            product = self.product(inputs, self.kernel[0])
+        blocks = self.preactivations(product, self.normalization, self.bias)
+        block = dict(zip(self.blocks, blocks, strict=True))
 
-        forget = gates["forget"]
-        c, last_c = steps.recur(forget, gates.get("input", 1 - forget) * candidate, c)
-        output = gates["output"] * c if "output" in gates else c
+        forget, new = self.gate(block["forget"])
+        if "input" in block:
+            new = self.recurrent_activation(block["input"])
+        c, last_c = steps.recur(forget, new * self.activation(block["candidate"]), c)
+        output = self.recurrent_activation(block["output"]) * c if "output" in block else c
         return output, [last_c, *history]
 
-    def get_config(self):
-        config = {"kernel_size": self.kernel_size, "pooling": self.pooling}
+    def get_config(self) -> dict[str, Any]:
+        config = {
+            "kernel_size": self.kernel_size,
+            "pooling": self.pooling,
+            "input_bias": serialize_bias(self.input_bias),
+            "input_dim": self.input_dim,
+        }
         return {**super().get_config(), **config}
 
 
@@ -77,14 +206,10 @@ class QRNN(LinearRecurrentLayer):
     where W * x is a causal convolution: at t it sees x_{t-kernel_size+1} to x_t, and biases are
     left out. `kernel` is [kernel_size, input_dim, blocks], oldest input first, with the blocks z,
     f, o, i that `pooling` needs. Masked steps are not in the window: it holds the last valid
-    inputs.
+    inputs. There is no zoneout.
 
     The code of Martin and Cundy stacks one shifted copy fewer than it means to: for a width of 2,
     none at all. Here `kernel_size` is the width that the equations mean.
-
-    References: Bradbury, Merity, Xiong and Socher, *Quasi-Recurrent Neural Networks*, ICLR 2017
-    (https://arxiv.org/abs/1611.01576), equations 1 to 5; Martin and Cundy, *Parallelizing Linear
-    Recurrent Neural Nets Over Sequence Length*, ICLR 2018, section 4.1.
 
     Example:
 
@@ -92,8 +217,125 @@ class QRNN(LinearRecurrentLayer):
     TensorShape([2, 16])
 
     Args:
+        units: Positive integer, dimensionality of the output.
+        activation: Activation of the candidate z. Default: tanh.
         kernel_size: Positive integer, width of the convolution in steps.
-        pooling: `"f"`, `"fo"` or `"ifo"`.
+        pooling: `"f"`, `"fo"` or `"ifo"`: see the equations.
+        recurrent_activation: Activation of the gates. Default: sigmoid.
+        use_bias: Whether the gates and impulses have a bias vector.
+        kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. The authors' code
+            draws weights uniformly from -0.05 to 0.05: `keras.initializers.RandomUniform(-0.05,
+            0.05)`.
+        bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
+        forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
+            of b remembers about exp(b) steps: see `tf_plr.initializers.Chrono`. Default: 0.0.
+        input_bias: A number or an initializer: where the bias of the input gate i starts;
+            `"coupled"`: at minus that of the forget gate, so that i starts as 1 - f. None: as
+            `bias_initializer` has it.
+        kernel_regularizer: Regularizer of `kernel`.
+        bias_regularizer: Regularizer of `bias`.
+        kernel_constraint: Constraint of `kernel`.
+        bias_constraint: Constraint of `bias`.
+        dropout: Float in [0, 1), fraction of the input features to drop: the same at all steps.
+        layer_normalization: Whether to normalise the pre-activations over the features, with a
+            learned gain, before the bias is added: g (p - mean) / sqrt(variance + 1e-3). (The
+            authors' code divides by variance + 1e-3, without the root.)
+        input_dim: Positive integer, number of input features. It is known once the cell is built;
+            `keras.layers.RNN` asks for the sizes of states before, and so needs it.
+        seed: Random seed for dropout.
+        return_sequences: Whether to return the output of every step, or of the last one only.
+        return_state: Whether to return the last states too.
+        go_backwards: Whether to process, and return, the steps from last to first.
+        stateful: Whether a batch starts from the last states of the batch before.
+        zero_output_for_mask: Whether masked steps output zeros. False: the last valid output.
+        unroll: Must be False: there is no loop to unroll.
+        algorithm: See `tf_plr.linear_recurrence`.
+        **kwargs: What every Keras layer takes, such as `name`, `dtype` and `activity_regularizer`.
+
+    Call arguments:
+        sequences: Tensor [batch, time, features].
+        initial_state: List of the states before the first step: c, [batch, units], and, if
+            `kernel_size` > 1, the last inputs, [batch, (kernel_size - 1) * features]. None: zeros.
+        mask: Boolean tensor [batch, time]: at False, states stay as they are. None: the mask that
+            came with `sequences`.
+        training: Whether to apply dropout.
+        sequences_mask: Keras passes the mask here if it came with `sequences`.
+
+    Output shape:
+        [batch, time, units] if `return_sequences`, or else [batch, units]; if `return_state`,
+        followed by the states.
+
+    Raises:
+        ValueError, TypeError: an argument that is out of range, or of the wrong type or shape.
+        tf.errors.InvalidArgumentError: the same, where only the running graph knows the shapes.
+
+    References:
+        Bradbury, Merity, Xiong and Socher, *Quasi-Recurrent Neural Networks*, ICLR 2017
+        (https://arxiv.org/abs/1611.01576), equations 1 to 5; Martin and Cundy, *Parallelizing
+        Linear Recurrent Neural Nets Over Sequence Length*, ICLR 2018, section 4.1.
     """
 
     cell_class = QRNNCell
+    kernel_size: OfCell[int] = OfCell()
+    pooling: OfCell[str] = OfCell()
+    input_bias: OfCell[Any] = OfCell()
+    input_dim: OfCell[int | None] = OfCell()
+
+    def __init__(
+        self,
+        units: int,
+        activation: ActivationLike = "tanh",
+        *,
+        kernel_size: int = 2,
+        pooling: Literal["f", "fo", "ifo"] = "fo",
+        recurrent_activation: ActivationLike = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        bias_initializer: InitializerLike = "zeros",
+        forget_bias: BiasLike = 0.0,
+        input_bias: BiasLike | None = None,
+        kernel_regularizer: RegularizerLike = None,
+        bias_regularizer: RegularizerLike = None,
+        kernel_constraint: ConstraintLike = None,
+        bias_constraint: ConstraintLike = None,
+        dropout: float = 0.0,
+        layer_normalization: bool = False,
+        input_dim: int | None = None,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        zero_output_for_mask: bool = False,
+        unroll: bool = False,
+        algorithm: Algorithm = "auto",
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(
+            units,
+            activation,
+            kernel_size=kernel_size,
+            pooling=pooling,
+            recurrent_activation=recurrent_activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            forget_bias=forget_bias,
+            input_bias=input_bias,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            dropout=dropout,
+            layer_normalization=layer_normalization,
+            input_dim=input_dim,
+            seed=seed,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            zero_output_for_mask=zero_output_for_mask,
+            unroll=unroll,
+            algorithm=algorithm,
+            **kwargs,
+        )

@@ -1,40 +1,126 @@
 # SPDX-License-Identifier: MIT
 """SRU: simple recurrent unit, in its first, linear form."""
 
+from typing import Any
+
 import keras
 from keras import ops
+from typing_extensions import Unpack
 
-from tf_plr.layers.base import LinearRecurrentCell, LinearRecurrentLayer
+from tf_plr.layers.cell import LinearRecurrentCell
+from tf_plr.layers.layer import LinearRecurrentLayer
+from tf_plr.layers.steps import Steps
+from tf_plr.layers.types import (
+    ActivationLike,
+    Algorithm,
+    BiasLike,
+    CellOptions,
+    ConstraintLike,
+    InitializerLike,
+    LayerOptions,
+    RegularizerLike,
+    Tensor,
+)
 
 
 @keras.saving.register_keras_serializable(package="tf_plr")
 class SRUCell(LinearRecurrentCell):
-    """One step of `SRU`; takes its arguments up to `seed`. State: c."""
+    """One step of `SRU`, which has the equations. State: c.
+
+    Args:
+        units: Positive integer, dimensionality of the output.
+        activation: g, the activation of c_t; impulses have none. Default: the identity.
+        recurrent_activation: Activation of the gates. Default: sigmoid.
+        use_bias: Whether the gates and impulses have a bias vector.
+        kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. The authors' code
+            draws weights uniformly from -0.05 to 0.05: `keras.initializers.RandomUniform(-0.05,
+            0.05)`.
+        bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
+        forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
+            of b remembers about exp(b) steps: see `tf_plr.initializers.Chrono`. Default: 5.0.
+        kernel_regularizer: Regularizer of `kernel`.
+        bias_regularizer: Regularizer of `bias`.
+        kernel_constraint: Constraint of `kernel`.
+        bias_constraint: Constraint of `bias`.
+        dropout: Float in [0, 1), fraction of the input features to drop: others at each step.
+        layer_normalization: Whether to normalise the pre-activations over the features, with a
+            learned gain, before the bias is added: g (p - mean) / sqrt(variance + 1e-3). (The
+            authors' code divides by variance + 1e-3, without the root.)
+        seed: Random seed for dropout.
+        **kwargs: What every Keras layer takes, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: Tensor [batch, features].
+        states: List of c, [batch, units].
+        training: Whether to apply dropout.
+
+    Returns:
+        The output, [batch, units], and the list of next states.
+
+    Raises:
+        ValueError, TypeError: an argument that is out of range, or of the wrong type or shape.
+    """
 
     blocks = ("impulse", "forget", "reset")
     forget_block = "forget"
 
-    def __init__(self, units, activation=None, *, forget_bias=5.0, **kwargs):
-        super().__init__(units, activation, forget_bias=forget_bias, **kwargs)
+    def __init__(
+        self,
+        units: int,
+        activation: ActivationLike = None,
+        *,
+        recurrent_activation: ActivationLike = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        bias_initializer: InitializerLike = "zeros",
+        forget_bias: BiasLike = 5.0,
+        kernel_regularizer: RegularizerLike = None,
+        bias_regularizer: RegularizerLike = None,
+        kernel_constraint: ConstraintLike = None,
+        bias_constraint: ConstraintLike = None,
+        dropout: float = 0.0,
+        layer_normalization: bool = False,
+        seed: int | None = None,
+        **kwargs: Unpack[CellOptions],
+    ) -> None:
+        super().__init__(
+            units,
+            activation,
+            recurrent_activation=recurrent_activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            forget_bias=forget_bias,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            dropout=dropout,
+            layer_normalization=layer_normalization,
+            seed=seed,
+            **kwargs,
+        )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.needs_projection = input_shape[-1] != self.units
         blocks = 4 if self.needs_projection else 3
         self.kernel = self.add_kernel((input_shape[-1], blocks * self.units))
         self.bias = self.add_bias()
         self.normalization = self.add_normalization(3)
 
-    def recur(self, steps, inputs, states, training):
+    def recur(
+        self, steps: Steps, inputs: Tensor, states: list[Tensor], training: bool
+    ) -> tuple[Tensor, list[Tensor]]:
         highway = inputs
-        product = ops.matmul(self.drop_inputs(steps, inputs, training), self.kernel)
+        product = self.product(self.drop_inputs(steps, inputs, training), self.kernel)
         if self.needs_projection:
-            highway = product[..., 3 * self.units :]
-            product = product[..., : 3 * self.units]
+            product, highway = ops.split(product, [3 * self.units], axis=-1)
         impulse, forget, reset = self.preactivations(product, self.normalization, self.bias)
-        forget = self.recurrent_activation(forget)
-        reset = self.recurrent_activation(reset)
-        c, last_c = steps.recur(forget, (1 - forget) * impulse, states[0])
-        return reset * self.activation(c) + (1 - reset) * highway, [last_c]
+        forget, new = self.gate(forget)
+        reset, carry = self.gate(reset)
+        c, last_c = steps.recur(forget, new * impulse, states[0])
+        highway = ops.cast(highway, self.gate_dtype)
+        return reset * self.activation(c) + carry * highway, [last_c]
 
 
 @keras.saving.register_keras_serializable(package="tf_plr")
@@ -47,16 +133,13 @@ class SRU(LinearRecurrentLayer):
     h_t = r_t * g(c_t) + (1 - r_t) * x_t
     ```
 
-    g is `activation`, the identity by default as in Martin and Cundy; `kernel` is [W | W_f | W_r].
-    Where the input size is not `units`, `kernel` has a fourth block, and its product with x_t
-    takes the place of x_t in the highway, without bias or normalisation.
+    g is `activation`, the identity by default as in Martin and Cundy, tanh in the first
+    publication, where x~ has no bias b; `kernel` is [W | W_f | W_r]. Where the input size is not
+    `units`, `kernel` has a fourth block, and its product with x_t takes the place of x_t in the
+    highway, without bias or normalisation. Dropout spares the highway where it is x_t.
 
     Not to be confused with the SRU of EMNLP 2018, whose gates also see c_{t-1}: that is not a
     linear recurrence, and is not computed here.
-
-    References: Lei and Zhang, *Training RNNs as Fast as CNNs*, arXiv:1709.02755v1, 2017; Martin
-    and Cundy, *Parallelizing Linear Recurrent Neural Nets Over Sequence Length*, ICLR 2018,
-    section 4.1.
 
     Example:
 
@@ -64,6 +147,104 @@ class SRU(LinearRecurrentLayer):
     TensorShape([2, 1000, 16])
 
     Args:
+        units: Positive integer, dimensionality of the output.
+        activation: g, the activation of c_t; impulses have none. Default: the identity.
+        recurrent_activation: Activation of the gates. Default: sigmoid.
+        use_bias: Whether the gates and impulses have a bias vector.
+        kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. The authors' code
+            draws weights uniformly from -0.05 to 0.05: `keras.initializers.RandomUniform(-0.05,
+            0.05)`.
+        bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
+        forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
+            of b remembers about exp(b) steps: see `tf_plr.initializers.Chrono`. Default: 5.0.
+        kernel_regularizer: Regularizer of `kernel`.
+        bias_regularizer: Regularizer of `bias`.
+        kernel_constraint: Constraint of `kernel`.
+        bias_constraint: Constraint of `bias`.
+        dropout: Float in [0, 1), fraction of the input features to drop: the same at all steps.
+        layer_normalization: Whether to normalise the pre-activations over the features, with a
+            learned gain, before the bias is added: g (p - mean) / sqrt(variance + 1e-3). (The
+            authors' code divides by variance + 1e-3, without the root.)
+        seed: Random seed for dropout.
+        return_sequences: Whether to return the output of every step, or of the last one only.
+        return_state: Whether to return the last states too.
+        go_backwards: Whether to process, and return, the steps from last to first.
+        stateful: Whether a batch starts from the last states of the batch before.
+        zero_output_for_mask: Whether masked steps output zeros. False: the last valid output.
+        unroll: Must be False: there is no loop to unroll.
+        algorithm: See `tf_plr.linear_recurrence`.
+        **kwargs: What every Keras layer takes, such as `name`, `dtype` and `activity_regularizer`.
+
+    Call arguments:
+        sequences: Tensor [batch, time, features].
+        initial_state: List of the states before the first step: c, [batch, units]. None: zeros.
+        mask: Boolean tensor [batch, time]: at False, states stay as they are. None: the mask that
+            came with `sequences`.
+        training: Whether to apply dropout.
+        sequences_mask: Keras passes the mask here if it came with `sequences`.
+
+    Output shape:
+        [batch, time, units] if `return_sequences`, or else [batch, units]; if `return_state`,
+        followed by the states.
+
+    Raises:
+        ValueError, TypeError: an argument that is out of range, or of the wrong type or shape.
+        tf.errors.InvalidArgumentError: the same, where only the running graph knows the shapes.
+
+    References:
+        Lei and Zhang, *Training RNNs as Fast as CNNs*, arXiv:1709.02755v1, 2017; Martin and Cundy,
+        *Parallelizing Linear Recurrent Neural Nets Over Sequence Length*, ICLR 2018, section 4.1.
     """
 
     cell_class = SRUCell
+
+    def __init__(
+        self,
+        units: int,
+        activation: ActivationLike = None,
+        *,
+        recurrent_activation: ActivationLike = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: InitializerLike = "glorot_uniform",
+        bias_initializer: InitializerLike = "zeros",
+        forget_bias: BiasLike = 5.0,
+        kernel_regularizer: RegularizerLike = None,
+        bias_regularizer: RegularizerLike = None,
+        kernel_constraint: ConstraintLike = None,
+        bias_constraint: ConstraintLike = None,
+        dropout: float = 0.0,
+        layer_normalization: bool = False,
+        seed: int | None = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        zero_output_for_mask: bool = False,
+        unroll: bool = False,
+        algorithm: Algorithm = "auto",
+        **kwargs: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(
+            units,
+            activation,
+            recurrent_activation=recurrent_activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            forget_bias=forget_bias,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            dropout=dropout,
+            layer_normalization=layer_normalization,
+            seed=seed,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            zero_output_for_mask=zero_output_for_mask,
+            unroll=unroll,
+            algorithm=algorithm,
+            **kwargs,
+        )

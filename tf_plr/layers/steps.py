@@ -1,88 +1,198 @@
 # SPDX-License-Identifier: MIT
 """Time, as a cell sees it: one step, or all steps at once.
 
-A cell is written once, against this interface. `OneStep` makes of it an ordinary recurrent cell,
-`AllSteps` a layer that is parallel in time. In the shapes below, `...` is `[batch]` for one step
-and `[batch, time]` for all.
-
-    recur(decays, impulses, state)      states [..., n] after each step, last state [batch, n]
-    previous(states, state)             states [..., n] before each step
-    convolve(inputs, kernel, history)   causal convolution [..., filters] with a kernel
-                                        [size, input_dim, filters], size >= 2, and last history:
-                                        [batch, (size - 1) * input_dim], oldest input first
-    drop(inputs, rate, seed)            inputs with features dropped, the same ones at every step
+A cell is written once, against `Steps`. `OneStep` makes of it an ordinary recurrent cell,
+`AllSteps` a layer that is parallel in time.
 """
 
+from abc import ABC, abstractmethod
+from typing import Any
+
+import tensorflow as tf
 from keras import ops, random
 
+from tf_plr.layers.types import Tensor
 from tf_plr.recurrence import linear_recurrence
 
 
-class OneStep:
-    def recur(self, decays, impulses, state):
+class Steps(ABC):
+    """In the shapes below, `...` is `[batch]` for one step and `[batch, time]` for all."""
+
+    @abstractmethod
+    def recur(self, decays: Tensor, impulses: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes the recurrence in the dtype of `state`.
+
+        Args:
+            decays: [..., n]; or what broadcasts to it: one for each unit, [n], or the same at every
+                step, [batch, n], each with 1 in place of any of these.
+            impulses: [..., n].
+            state: [batch, n], before the first step.
+
+        Returns:
+            The states after each step, [..., n], and the last one, [batch, n].
+
+        Raises:
+            ValueError: decays that do not broadcast so.
+        """
+
+    @abstractmethod
+    def previous(self, states: Tensor, state: Tensor) -> Tensor:
+        """The states before each step, [..., n]: `state`, then all but the last of `states`."""
+
+    @abstractmethod
+    def convolve(self, inputs: Tensor, kernel: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes a causal convolution.
+
+        Args:
+            inputs: [..., input_dim].
+            kernel: [size, input_dim, filters], oldest input first; size >= 2.
+            history: [batch, (size - 1) * input_dim], the inputs before the first step.
+
+        Returns:
+            The products, [..., filters], and the last history.
+        """
+
+    @abstractmethod
+    def drop(self, inputs: Tensor, rate: float, seed: Any) -> Tensor:
+        """The inputs with features dropped: the same ones at every step of a sequence."""
+
+
+class OneStep(Steps):
+    def recur(self, decays: Tensor, impulses: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        decays, impulses = _operands(decays, impulses, state.dtype)
         state = decays * state + impulses
         return state, state
 
-    def previous(self, states, state):
+    def previous(self, states: Tensor, state: Tensor) -> Tensor:
         return state
 
-    def convolve(self, inputs, kernel, history):
-        last = ops.concatenate([history, inputs], axis=-1)[:, kernel.shape[1] :]
-        return _matmul_window([history, inputs], kernel), last
+    def convolve(self, inputs: Tensor, kernel: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+        window = [ops.cast(history, inputs.dtype), inputs]
+        last = ops.concatenate(window, axis=-1)[:, kernel.shape[1] :]
+        return _matmul_window(window, kernel), ops.cast(last, history.dtype)
 
-    def drop(self, inputs, rate, seed):
+    def drop(self, inputs: Tensor, rate: float, seed: Any) -> Tensor:
         return random.dropout(inputs, rate, seed=seed)
 
 
-class AllSteps:
+class AllSteps(Steps):
     """Where `mask` [batch, time] is False, a step leaves every state as it was."""
 
-    def __init__(self, algorithm, mask=None):
+    def __init__(self, algorithm: str, mask: Tensor = None):
         self._algorithm = algorithm
         self._mask = None if mask is None else ops.expand_dims(mask, -1)
+        self._last_valid: Tensor = None
 
-    def recur(self, decays, impulses, state):
+    def recur(self, decays: Tensor, impulses: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        if decays.ndim == 2:
+            decays = ops.expand_dims(decays, 1)
+        decays, impulses = _operands(decays, impulses, state.dtype)
         if self._mask is not None:
             decays = ops.where(self._mask, decays, 1)
             impulses = ops.where(self._mask, impulses, 0)
         states = linear_recurrence(decays, impulses, state, axis=1, algorithm=self._algorithm)
         return states, states[:, -1]
 
-    def hold(self, inputs, state):
-        """The last valid input at each step; `state` before the first."""
-        decays = ops.cast(ops.logical_not(self._mask), inputs.dtype)
-        decays = ops.broadcast_to(decays, ops.shape(inputs))
-        impulses = ops.where(self._mask, inputs, 0)
-        return linear_recurrence(decays, impulses, state, axis=1, algorithm=self._algorithm)
+    def hold(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """The last valid input at each step, [batch, time, n]; `state` before the first."""
+        if self._mask is None:
+            return inputs
+        return self._hold(inputs, state, self._index_of_last_valid())
 
-    def previous(self, states, state):
+    def hold_last(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """The last valid input, [batch, n]; `state` if there is none."""
+        if self._mask is None:
+            return inputs[:, -1]
+        return self._hold(inputs, state, self._index_of_last_valid()[:, -1:])[:, 0]
+
+    def previous(self, states: Tensor, state: Tensor) -> Tensor:
         return ops.concatenate([ops.expand_dims(state, 1), states[:, :-1]], axis=1)
 
-    def convolve(self, inputs, kernel, history):
+    def convolve(self, inputs: Tensor, kernel: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
         size, input_dim, _ = kernel.shape
+        state_dtype = history.dtype
+        history = ops.cast(history, inputs.dtype)
         if self._mask is not None and size > 2:
-            return self._convolve_valid(inputs, kernel, history)
+            products, last = self._convolve_valid(inputs, kernel, history)
+            return products, ops.cast(last, state_dtype)
         if self._mask is not None:  # Only at masked steps, which do not count, is this another x_t.
             inputs = self.hold(inputs, history)
         history = ops.reshape(history, (-1, size - 1, input_dim))
         padded = ops.concatenate([history, inputs], axis=1)
         last = ops.reshape(padded[:, 1 - size :], (-1, (size - 1) * input_dim))
-        return ops.conv(padded, kernel, data_format="channels_last"), last
+        return _convolve(padded, kernel), ops.cast(last, state_dtype)
 
-    def _convolve_valid(self, inputs, kernel, history):
+    def drop(self, inputs: Tensor, rate: float, seed: Any) -> Tensor:
+        return random.dropout(inputs, rate, noise_shape=(None, 1, None), seed=seed)
+
+    def _convolve_valid(
+        self, inputs: Tensor, kernel: Tensor, history: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """With a shift register that moves at valid steps only; its stages from young to old."""
-        window, last = [inputs], []
+        window: list[Tensor] = [inputs]
+        last: list[Tensor] = []
         for state in reversed(ops.split(history, kernel.shape[0] - 1, axis=-1)):
             stage = self.hold(window[0], state)
             window.insert(0, self.previous(stage, state))
             last.insert(0, stage[:, -1])
         return _matmul_window(window, kernel), ops.concatenate(last, axis=-1)
 
-    def drop(self, inputs, rate, seed):
-        return random.dropout(inputs, rate, noise_shape=(None, 1, None), seed=seed)
+    def _index_of_last_valid(self) -> Tensor:
+        """At each step that of the last valid one, or -1, [batch, time]: a recurrence as well."""
+        if self._last_valid is None:
+            steps = ops.shape(self._mask)[1]
+            most = 2**24  # Integers up to here are exact in float32.
+            exact = "float32" if isinstance(steps, int) and steps <= most else "float64"
+            if self._algorithm == "composed" and not isinstance(steps, int):
+                # float64 would keep the graph out of TFLite.
+                exact = "float32"
+                few = tf.debugging.assert_less_equal(
+                    steps, most, "a masked sequence may have 2**24 steps at most, if composed"
+                )
+                with tf.control_dependencies([few]):
+                    steps = tf.identity(steps)
+            keep = ops.cast(ops.logical_not(self._mask), exact)
+            index = ops.reshape(ops.cast(tf.range(steps), exact), (1, -1, 1))
+            index, _ = AllSteps(self._algorithm).recur(
+                keep, (1 - keep) * index, -ops.ones_like(keep[:, 0])
+            )
+            self._last_valid = ops.cast(index[..., 0], "int32")
+        return self._last_valid
+
+    @staticmethod
+    def _hold(inputs: Tensor, state: Tensor, index: Tensor) -> Tensor:
+        held = tf.gather(inputs, ops.maximum(index, 0), batch_dims=1)
+        return ops.where(ops.expand_dims(index, -1) < 0, ops.expand_dims(state, 1), held)
 
 
-def _matmul_window(window, kernel):
+def _operands(decays: Tensor, impulses: Tensor, dtype: Any) -> tuple[Tensor, Tensor]:
+    """Both in one dtype, and decays broadcast to impulses where they are known to differ."""
+    decays, impulses = ops.cast(decays, dtype), ops.cast(impulses, dtype)
+    try:
+        shape = tf.broadcast_static_shape(decays.shape, impulses.shape)
+    except ValueError:
+        shape = None
+    if shape is None or not shape.is_compatible_with(impulses.shape):
+        raise ValueError(
+            "decays must have the shape of impulses, or broadcast to it, but have shape "
+            f"{tuple(decays.shape)}, and impulses have shape {tuple(impulses.shape)}"
+        )
+    if not decays.shape.is_compatible_with(impulses.shape) or 1 in tuple(decays.shape):
+        decays = ops.broadcast_to(decays, ops.shape(impulses))
+    return decays, impulses
+
+
+def _convolve(padded: Tensor, kernel: Tensor) -> Tensor:
+    size, _, filters = kernel.shape
+    steps = ops.shape(padded)[1] - (size - 1)
+    if padded.shape[0] == 0:
+        return _matmul_window([padded[:, k : k + steps] for k in range(size)], kernel)
+    products = ops.conv(padded, kernel, data_format="channels_last")
+    # oneDNN's convolution of an empty batch has the shape of its inputs.
+    return ops.reshape(products, (-1, steps, filters))
+
+
+def _matmul_window(window: list[Tensor], kernel: Tensor) -> Tensor:
     """The convolution at steps whose window, oldest input first, is laid out in the features."""
     size, input_dim, filters = kernel.shape
     flat_kernel = ops.reshape(kernel, (size * input_dim, filters))

@@ -12,18 +12,35 @@
 namespace tf_plr {
 namespace gpu {
 
+inline cuda_on_cpu::Fiber& CurrentFiber() { return cuda_on_cpu::Block::Current()->CurrentFiber(); }
+
+// Copies arrive as late as they may: until then, NaN is there.
 template <int kBytes>
 void CopyAsync(void* to, const void* from) {
   if (reinterpret_cast<uintptr_t>(to) % kBytes || reinterpret_cast<uintptr_t>(from) % kBytes) {
     abort();
   }
-  memcpy(to, from, kBytes);
+  if (kBytes < 4) {  // Not asynchronous on a GPU either.
+    memcpy(to, from, kBytes);
+    return;
+  }
+  memset(to, 0xFF, kBytes);
+  CurrentFiber().copies.push_back({to, from, kBytes});
 }
-inline void CommitCopies() {}
-inline void WaitForCopies() {}
+inline void CommitCopies() {
+  cuda_on_cpu::Fiber& fiber = CurrentFiber();
+  fiber.committed_copies.insert(fiber.committed_copies.end(), fiber.copies.begin(),
+                                fiber.copies.end());
+  fiber.copies.clear();
+}
+inline void WaitForCopies() {
+  for (const cuda_on_cpu::Copy& copy : CurrentFiber().committed_copies) {
+    memcpy(copy.to, copy.from, copy.bytes);
+  }
+  CurrentFiber().committed_copies.clear();
+}
 inline void Prefetch(const void*) {}
 inline void AllowNextKernel() {}
-inline cuda_on_cpu::Fiber& CurrentFiber() { return cuda_on_cpu::Block::Current()->CurrentFiber(); }
 inline void WaitForKernelBefore() { CurrentFiber().waited = true; }
 
 inline void ArriveAtCluster() { cuda_on_cpu::Block::Current()->ArriveAtCluster(); }

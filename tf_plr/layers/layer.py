@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: MIT
+"""What all layers share: a cell, run over all steps at once."""
+
+import inspect
+from types import SimpleNamespace
+from typing import Any, ClassVar, Generic, TypeVar, get_args
+
+import keras
+from keras import ops
+
+from tf_plr.layers import checks
+from tf_plr.layers.cell import LinearRecurrentCell
+from tf_plr.layers.steps import AllSteps
+from tf_plr.layers.types import Algorithm, LayerOptions, Tensor
+
+T = TypeVar("T")
+
+
+class OfCell(Generic[T]):
+    """A read-only attribute of a layer: that of its cell."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, layer: Any, owner: type | None = None) -> T:
+        if layer is None:
+            return self  # type: ignore[return-value]
+        value: T = getattr(layer.cell, self._name)
+        return value
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        raise AttributeError(
+            f"{self._name} of {type(layer).__name__} is read-only: pass it to the constructor"
+        )
+
+
+class LinearRecurrentLayer(keras.layers.RNN):
+    """Runs a cell over all steps of a sequence at once.
+
+    A subclass sets `cell_class`, and takes the arguments of that cell, then these. States, masks,
+    `stateful`, `Bidirectional` and serialisation are as in `keras.layers.RNN`, and better in two
+    ways: a mask that came with the sequences is kept beside `initial_state`, and states stay
+    float32 under a 16-bit policy.
+
+    Args:
+        *args: The cell's positional arguments.
+        return_sequences: Whether to return the output of every step, or of the last one only.
+        return_state: Whether to return the last states too.
+        go_backwards: Whether to process, and return, the steps from last to first.
+        stateful: Whether a batch starts from the last states of the batch before.
+        zero_output_for_mask: Whether masked steps output zeros. False: the last valid output.
+        unroll: Must be False: there is no loop to unroll.
+        algorithm: See `tf_plr.linear_recurrence`.
+        **kwargs: The cell's other arguments, and what every Keras layer takes, such as `name`,
+            `dtype` and `activity_regularizer`.
+
+    Call arguments:
+        sequences: Tensor [batch, time, features].
+        initial_state: List of tensors [batch, size], as in `cell.state_size`. None: zeros.
+        mask: Boolean tensor [batch, time]: at False, states stay as they are. None: the mask that
+            came with `sequences`.
+        training: Whether to apply dropout.
+        sequences_mask: Keras passes the mask here if it came with `sequences`.
+
+    Output shape:
+        [batch, time, units] if `return_sequences`, or else [batch, units]; if `return_state`,
+        followed by the states.
+
+    Raises:
+        ValueError, TypeError: an argument that is out of range, or of the wrong type or shape.
+        tf.errors.InvalidArgumentError: the same, where only the running graph knows the shapes.
+    """
+
+    cell_class: ClassVar[type[LinearRecurrentCell]]
+    cell: Any
+
+    units: OfCell[int] = OfCell()
+    activation: OfCell[Any] = OfCell()
+    recurrent_activation: OfCell[Any] = OfCell()
+    use_bias: OfCell[bool] = OfCell()
+    kernel_initializer: OfCell[Any] = OfCell()
+    bias_initializer: OfCell[Any] = OfCell()
+    forget_bias: OfCell[Any] = OfCell()
+    kernel_regularizer: OfCell[Any] = OfCell()
+    bias_regularizer: OfCell[Any] = OfCell()
+    kernel_constraint: OfCell[Any] = OfCell()
+    bias_constraint: OfCell[Any] = OfCell()
+    dropout: OfCell[float] = OfCell()
+    layer_normalization: OfCell[bool] = OfCell()
+    seed: OfCell[int | None] = OfCell()
+
+    def __init__(
+        self,
+        *args: Any,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        zero_output_for_mask: bool = False,
+        unroll: bool = False,
+        algorithm: Algorithm = "auto",
+        **kwargs: Any,
+    ) -> None:
+        if unroll:
+            raise ValueError("unroll must be False: there is no loop over steps to unroll")
+        if algorithm not in get_args(Algorithm):
+            raise ValueError(
+                f"algorithm must be one of {get_args(Algorithm)}, but is {algorithm!r}"
+            )
+        cell_class = getattr(type(self), "cell_class", None)
+        if not (isinstance(cell_class, type) and issubclass(cell_class, LinearRecurrentCell)):
+            raise TypeError(
+                f"{type(self).__name__} must set cell_class to a subclass of LinearRecurrentCell, "
+                f"but it is {cell_class!r}"
+            )
+        options = {k: kwargs.pop(k) for k in LayerOptions.__annotations__ if k in kwargs}
+        shared = {k: options[k] for k in ("dtype", "trainable") if k in options}
+        # Not RNN's: it asks for the sizes of states, which may depend on inputs yet to come.
+        keras.layers.Layer.__init__(self, **{**options, "autocast": False})
+        arguments: dict[str, Any] = {**kwargs, **shared, "name": "cell"}
+        self.cell = cell_class(*args, **arguments)
+        self.return_sequences = return_sequences
+        self.return_state = return_state
+        self.go_backwards = go_backwards
+        self.stateful = stateful
+        self.zero_output_for_mask = zero_output_for_mask
+        self.unroll = False
+        self.algorithm = algorithm
+        self._kept = SimpleNamespace(states=None)
+        self.input_spec = keras.layers.InputSpec(ndim=3)
+        self.supports_masking = True
+
+    @property
+    def state_size(self) -> list[int]:
+        sizes: list[int] = self.cell.state_size
+        return sizes
+
+    @property
+    def states(self) -> list[Any] | None:
+        """What a stateful layer keeps from batch to batch; None before it is built."""
+        states: list[Any] | None = self._kept.states
+        return states
+
+    def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
+        features = checks.features_of(sequences_shape)
+        if self.built and self.input_spec.axes != {-1: features}:
+            raise ValueError(
+                f"{self.name} was built for {self.input_spec.axes[-1]} features, and cannot be "
+                f"built again for {features}"
+            )
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: features})
+        if not self.cell.built:
+            self.cell.build((sequences_shape[0], features))
+            self.cell.built = True
+        if self.stateful and self.states is None:
+            if sequences_shape[0] is None:
+                raise ValueError(
+                    "the batch size must be static in a stateful layer, but sequences have shape "
+                    f"{tuple(sequences_shape)}"
+                )
+            # In a namespace, so that Keras does not take them for weights.
+            self._kept = SimpleNamespace(
+                states=[
+                    keras.Variable(state, trainable=False, dtype=state.dtype, autocast=False)
+                    for state in self.get_initial_state(sequences_shape[0])
+                ]
+            )
+
+    def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
+        batch, time, _ = sequences_shape
+        units = self.cell.output_size
+        output = (batch, time, units) if self.return_sequences else (batch, units)
+        if not self.return_state:
+            return output
+        if not self.cell.built:
+            self.build(sequences_shape)
+        return output, *((batch, size) for size in self.cell.state_size)
+
+    def call(
+        self,
+        sequences: Tensor,
+        initial_state: Any = None,
+        mask: Tensor = None,
+        training: bool = False,
+        sequences_mask: Tensor = None,
+    ) -> Any:
+        sequences = checks.sequences_of(sequences, self.cell.compute_dtype)
+        mask = checks.mask_of(sequences, sequences_mask if mask is None else mask)
+        states = self._states_before(sequences, initial_state)
+        if self.go_backwards:
+            sequences = ops.flip(sequences, axis=1)
+            mask = None if mask is None else ops.flip(mask, axis=1)
+
+        steps = AllSteps(self.algorithm, mask)
+        outputs, states = self.cell.recur(steps, sequences, states, training)
+        outputs = ops.cast(outputs, self.compute_dtype)
+        if mask is not None and self.zero_output_for_mask:
+            outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
+            output = outputs if self.return_sequences else outputs[:, -1]
+        else:
+            hold = steps.hold if self.return_sequences else steps.hold_last
+            output = hold(outputs, ops.zeros_like(outputs[:, 0]))
+        if self.stateful:
+            for kept, state in zip(self._kept.states, states, strict=True):
+                kept.assign(state)
+        return (output, *states) if self.return_state else output
+
+    def _states_before(self, sequences: Tensor, initial_state: Any) -> list[Tensor]:
+        name, states = "initial_state", initial_state
+        if states is None and self.stateful:
+            name, states = "the kept states of a stateful layer: states", self.states
+        if states is None:
+            states = self.get_initial_state(ops.shape(sequences)[0])
+        elif not isinstance(states, (list, tuple)):
+            states = [states]
+        states = checks.states_of(name, sequences, states, self.cell.state_size)
+        return [ops.cast(state, self.cell.state_dtype) for state in states]
+
+    def get_config(self) -> dict[str, Any]:
+        of_cell = self.cell.get_config()
+        for name, parameter in inspect.signature(type(self.cell).__init__).parameters.items():
+            variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            if not variadic and name not in ("self", *of_cell):
+                raise NotImplementedError(
+                    f"{type(self.cell).__name__}.get_config must return {name!r}, an argument of "
+                    "its constructor"
+                )
+        return {
+            **{name: value for name, value in of_cell.items() if name not in ("name", "build")},
+            **keras.layers.Layer.get_config(self),
+            "return_sequences": self.return_sequences,
+            "return_state": self.return_state,
+            "go_backwards": self.go_backwards,
+            "stateful": self.stateful,
+            "zero_output_for_mask": self.zero_output_for_mask,
+            "unroll": self.unroll,
+            "algorithm": self.algorithm,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "LinearRecurrentLayer":
+        return cls(**config)
