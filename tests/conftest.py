@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
 import os
+import subprocess
+import sys
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -7,6 +10,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+import tf_plr
 
 # Tolerances are those of the named types; GPUs would multiply float32 matrices in fewer bits.
 tf.config.experimental.enable_tensor_float_32_execution(False)
@@ -31,6 +36,14 @@ def call(function, arguments, mode):
     return tf.function(with_nones, input_signature=signature, jit_compile=mode == "xla")(*given)
 
 
+LAYERS = [tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN]
+
+
+@pytest.fixture(params=LAYERS)
+def layer(request):
+    return request.param
+
+
 @pytest.fixture(params=MODES)
 def mode(request):
     return request.param
@@ -39,6 +52,19 @@ def mode(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+def run_python(program, *arguments, **environment):
+    """Runs a program in a fresh interpreter; an error there is an error here."""
+    result = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        cwd=tempfile.gettempdir(),  # Not where tf_plr's sources lie.
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
 
 
 @pytest.fixture(autouse=True)

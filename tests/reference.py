@@ -74,6 +74,17 @@ def elu(x):
     return np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1)
 
 
+# By the names that Keras has for them.
+ACTIVATIONS = {
+    "sigmoid": sigmoid,
+    "hard_sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
+    "tanh": np.tanh,
+    "elu": elu,
+    "relu": lambda x: np.maximum(x, 0),
+    "linear": lambda x: x,
+}
+
+
 def layer_normalize(product, gain):
     if gain is None:
         return product
@@ -81,50 +92,53 @@ def layer_normalize(product, gain):
     return gain * (product - mean) / np.sqrt(product.var(-1, keepdims=True) + 1e-3)
 
 
-def gilr(x, kernel, bias, state, gain=None, tau=elu):
+def gilr(x, kernel, bias, state, gain=None, tau=elu, sigma=sigmoid):
     """Outputs [batch, time, units] and last state [batch, units]."""
     n = kernel.shape[1] // 2
     outputs = []
     for t in range(x.shape[1]):
         a = layer_normalize(x[:, t] @ kernel, gain) + bias
-        g, i = sigmoid(a[:, :n]), tau(a[:, n:])
+        g, i = sigma(a[:, :n]), tau(a[:, n:])
         state = g * state + (1 - g) * i
         outputs.append(state)
     return np.stack(outputs, 1), state
 
 
 def linear_surrogate_lstm(
-    x, kernel, recurrent_kernel, bias, surrogate, c, gains=(None, None), shift=True
-):
+    x, kernel, recurrent_kernel, bias, surrogate, c, gains=(None, None), shift=True,
+    tau=np.tanh, sigma=sigmoid,
+):  # fmt: skip
     """Outputs and the last states (surrogate, c)."""
     n = c.shape[1]
     outputs = []
     for t in range(x.shape[1]):
         a = layer_normalize(x[:, t] @ kernel[:, : 2 * n], gains[0]) + bias[: 2 * n]
-        g = sigmoid(a[:, :n])
-        previous, surrogate = surrogate, g * surrogate + (1 - g) * np.tanh(a[:, n:])
+        g = sigma(a[:, :n])
+        previous, surrogate = surrogate, g * surrogate + (1 - g) * tau(a[:, n:])
         seen = previous if shift else surrogate
         a = x[:, t] @ kernel[:, 2 * n :] + seen @ recurrent_kernel
         a = layer_normalize(a, gains[1]) + bias[2 * n :]
-        f, i, o = (sigmoid(a[:, k * n : (k + 1) * n]) for k in range(3))
-        c = f * c + i * np.tanh(a[:, 3 * n :])
+        f, i, o = (sigma(a[:, k * n : (k + 1) * n]) for k in range(3))
+        c = f * c + i * tau(a[:, 3 * n :])
         outputs.append(o * c)
     return np.stack(outputs, 1), surrogate, c
 
 
-def sru(x, kernel, bias, c, gain=None):
+def sru(x, kernel, bias, c, gain=None, tau=ACTIVATIONS["linear"], sigma=sigmoid):
     n = c.shape[1]
     outputs = []
     for t in range(x.shape[1]):
         a = layer_normalize(x[:, t] @ kernel[:, : 3 * n], gain) + bias
-        f, r = sigmoid(a[:, n : 2 * n]), sigmoid(a[:, 2 * n :])
+        f, r = sigma(a[:, n : 2 * n]), sigma(a[:, 2 * n :])
         c = f * c + (1 - f) * a[:, :n]
         highway = x[:, t] if kernel.shape[1] == 3 * n else x[:, t] @ kernel[:, 3 * n :]
-        outputs.append(r * c + (1 - r) * highway)
+        outputs.append(r * tau(c) + (1 - r) * highway)
     return np.stack(outputs, 1), c
 
 
-def qrnn(x, kernel, bias, c, history=None, gain=None, pooling="fo"):
+def qrnn(
+    x, kernel, bias, c, history=None, gain=None, pooling="fo", tau=np.tanh, sigma=sigmoid
+):  # fmt: skip
     """kernel [size, input_dim, blocks * units]; history: the last size - 1 inputs, oldest first."""
     size, input_dim, _filters = kernel.shape
     n = c.shape[1]
@@ -136,9 +150,9 @@ def qrnn(x, kernel, bias, c, history=None, gain=None, pooling="fo"):
         window = [*window, x[:, t]]
         a = sum(inputs @ weights for inputs, weights in zip(window, kernel, strict=True))
         a = layer_normalize(a, gain) + bias
-        z, f = np.tanh(a[:, :n]), sigmoid(a[:, n : 2 * n])
-        i = sigmoid(a[:, 3 * n :]) if pooling == "ifo" else 1 - f
+        z, f = tau(a[:, :n]), sigma(a[:, n : 2 * n])
+        i = sigma(a[:, 3 * n :]) if pooling == "ifo" else 1 - f
         c = f * c + i * z
-        outputs.append(c if pooling == "f" else sigmoid(a[:, 2 * n : 3 * n]) * c)
+        outputs.append(c if pooling == "f" else sigma(a[:, 2 * n : 3 * n]) * c)
         window = window[1:]
     return np.stack(outputs, 1), c, np.concatenate(window, 1) if window else None

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import LAYERS, call
 
 import tf_plr
 
@@ -96,10 +97,6 @@ def test_op_finds_a_wrong_axis_at_run_time(shape):
         states(tf.ones(shape), tf.ones(shape))
 
 
-LAYERS = [tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN]
-
-
-@pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -133,7 +130,6 @@ def test_qrnn_arguments(arguments, message):
         tf_plr.QRNN(4, **arguments)
 
 
-@pytest.mark.parametrize("layer", LAYERS)
 def test_layer_inputs(layer):
     with pytest.raises(ValueError, match=r"expected ndim=3, found ndim=2"):
         layer(4)(tf.ones([2, 5]))
@@ -146,7 +142,6 @@ def test_layer_inputs(layer):
             layer(4)(tf.ones([2, 5, 3]), mask=tf.constant(mask))
 
 
-@pytest.mark.parametrize("layer", LAYERS)
 def test_layer_initial_state(layer):
     made = layer(4)
     states = made(tf.ones([2, 5, 3])) is not None and made.get_initial_state(2)
@@ -161,7 +156,6 @@ def test_layer_initial_state(layer):
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("layer", LAYERS)
 def test_shapes_that_only_the_running_graph_knows(layer, jit_compile):
     made = layer(4)
     x = tf.ones([2, 5, 3])
@@ -189,7 +183,6 @@ def test_shapes_that_only_the_running_graph_knows(layer, jit_compile):
             continued(x, *wrong)
 
 
-@pytest.mark.parametrize("layer", LAYERS)
 def test_layer_states_that_are_no_states(layer):
     made = layer(4)
     x = tf.ones([2, 5, 3])
@@ -221,7 +214,6 @@ def test_arguments_that_are_no_tensors():
             tf_plr.linear_recurrence(tf.ones([3]), wrong)
 
 
-@pytest.mark.parametrize("layer", LAYERS)
 def test_stateful_layers(layer):
     with pytest.raises(ValueError, match="batch size must be static"):
         keras.Sequential([keras.Input((None, 3)), layer(4, stateful=True)])
@@ -239,3 +231,134 @@ def test_another_keras_backend(monkeypatch):
     for layer in LAYERS:
         with pytest.raises(RuntimeError, match="TensorFlow backend, but the backend is 'jax'"):
             layer(4)
+
+
+EMPTY = {  # Of no element, but with axes whose product no integer holds: name, shape, axis.
+    "two to the 80": ([0, 2**40, 2**40], 0),
+    "two to the 63": ([0, 2**33, 2**30], 0),
+    "two to the 63 again": ([0, 2**32, 2**31], 0),
+    "three times two to the 62": ([0, 2**62, 3], 0),
+    "many columns": ([0, 2**34], 0),
+    "more columns": ([0, 2**40], 0),
+    "many rows of no steps": ([2**40, 0], 1),
+    "many steps of nothing": ([0, 2**40], 1),
+    "everything": ([2**40, 2**20, 0, 2**40], 1),
+}
+
+
+@pytest.mark.parametrize(("shape", "axis"), EMPTY.values(), ids=EMPTY.keys())
+def test_empty_tensors_with_huge_axes(shape, axis, mode):
+    def states_and_gradients(a):
+        with tf.GradientTape() as tape:
+            tape.watch(a)
+            states = tf_plr.linear_recurrence(a, a, axis=axis)
+        # TensorFlow's own ones_like does not take such shapes.
+        return states, tape.gradient(states, a, output_gradients=states)
+
+    def with_wrong_initial_state(a, state):
+        return tf_plr.linear_recurrence(a, a, state, axis=axis)
+
+    for result in call(states_and_gradients, [tf.zeros(shape)], mode):
+        assert result.shape == shape
+    with pytest.raises((tf.errors.InvalidArgumentError, ValueError), match="initial_state must"):
+        call(with_wrong_initial_state, [tf.zeros(shape), tf.zeros([3])], mode)
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "parallel", "serial"])
+def test_no_steps_but_an_initial_state(algorithm, mode):
+    def gradients(a, state):
+        with tf.GradientTape() as tape:
+            tape.watch(state)
+            states = tf_plr.linear_recurrence(a, a, state, axis=1, algorithm=algorithm)
+        return states, tape.gradient(states, state)
+
+    states, by_state = call(gradients, [tf.zeros([2, 0, 3]), tf.ones([2, 3])], mode)
+    assert states.shape == [2, 0, 3]
+    np.testing.assert_array_equal(by_state, np.zeros((2, 3)))
+
+
+def test_reverse_from_numpy():
+    states = tf_plr.linear_recurrence(tf.ones([3]), tf.ones([3]), reverse=np.True_)
+    np.testing.assert_array_equal(states, [3, 2, 1])
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (float("nan"), ValueError, "forget_bias must be finite, but is nan"),
+        (float("inf"), ValueError, "forget_bias must be finite, but is inf"),
+        (True, TypeError, "forget_bias must be a number or an initializer, but is True"),
+        ([1.0], TypeError, "forget_bias must be a number or an initializer"),
+        ("none such", ValueError, "none such"),
+    ],
+)
+def test_forget_bias(layer, value, error, message):
+    with pytest.raises(error, match=message):
+        layer(4, forget_bias=value)
+
+
+@pytest.mark.parametrize("argument", ["forget_bias", "input_bias"])
+def test_initializers_of_a_wrong_shape(argument):
+    made = tf_plr.GILRLSTM(4, **{argument: lambda shape, dtype: tf.zeros([7], dtype)})
+    message = rf"{argument} must be an initializer that gives shape \(4,\).*but gave \(7,\)"
+    with pytest.raises(ValueError, match=message):
+        made(tf.ones([2, 5, 3]))
+
+
+def test_other_arguments_of_layers():
+    with pytest.raises(ValueError, match=r"input_bias is 1, but only pooling=\"ifo\""):
+        tf_plr.QRNN(4, input_bias=1)
+    with pytest.raises(ValueError, match="input_dim must be a positive integer, but is 0"):
+        tf_plr.QRNN(4, input_dim=0)
+    with pytest.raises(ValueError, match="input_dim is 7, but inputs have 3 features"):
+        tf_plr.QRNN(4, input_dim=7)(tf.ones([2, 5, 3]))
+    with pytest.raises(TypeError):  # As in the other layers, only `activation` has a place.
+        tf_plr.QRNN(4, "tanh", 2)
+    for steps in (1, float("nan"), -5):
+        with pytest.raises(ValueError, match="max_steps must be"):
+            tf_plr.initializers.Chrono(steps)
+    with pytest.raises(TypeError, match="max_steps must be a number"):
+        tf_plr.initializers.Chrono([3])
+
+
+def test_sequences_without_steps_or_features(layer):
+    for return_sequences in (False, True):
+        made = layer(4, return_sequences=return_sequences)
+        with pytest.raises(ValueError, match=r"at least one step, but have shape \(2, 0, 3\)"):
+            made(tf.ones([2, 0, 3]))
+    with pytest.raises(ValueError, match=r"at least one feature, but have shape \(2, 5, 0\)"):
+        layer(4)(tf.ones([2, 5, 0]))
+
+
+def test_building_again(layer):
+    made = layer(4)
+    made.build((None, None, 3))
+    made.build((None, None, 3))
+    with pytest.raises(ValueError, match="was built for 3 features, and cannot be built again"):
+        made.build((None, None, 5))
+
+
+def test_sizes_of_states_that_are_not_known_yet():
+    for ask in (
+        lambda: tf_plr.QRNN(3).get_initial_state(2),
+        lambda: tf_plr.QRNN(3).state_size,
+        lambda: keras.layers.RNN(tf_plr.QRNNCell(3)),
+    ):
+        with pytest.raises(ValueError, match="depends on its inputs: build it first, or pass"):
+            ask()
+    assert tf_plr.QRNN(3, input_dim=4).get_initial_state(2)[1].shape == (2, 4)
+    assert tf_plr.QRNN(3, kernel_size=1).state_size == [3]
+
+
+def test_an_op_name_of_before_the_first_release():
+    """The ops were called LinearRecurrence; a graph that says so gets TensorFlow's own error."""
+    graph = tf.Graph()
+    with graph.as_default():
+        tf_plr.linear_recurrence(tf.ones([3]), tf.ones([3]))
+    definition = graph.as_graph_def()
+    for node in definition.node:
+        node.op = node.op.removeprefix("TfPlr>")
+    with pytest.raises(
+        (tf.errors.NotFoundError, ValueError), match="Op type not registered 'LinearRecurrence'"
+    ):
+        tf.graph_util.import_graph_def(definition)

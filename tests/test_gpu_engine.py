@@ -17,7 +17,7 @@ HEADERS = tf.sysconfig.get_include()
 )
 def test_kernels_on_a_cpu(tmp_path):
     program = tmp_path / "emulated_gpu_engine_test"
-    flags = ["-std=c++17", "-O1", "-w", "-pthread", "-Itests/cuda_on_cpu", "-I.", f"-I{HEADERS}"]
+    flags = ["-std=c++17", "-O2", "-w", "-pthread", "-Itests/cuda_on_cpu", "-I.", f"-I{HEADERS}"]
     source = "tests/emulated_gpu_engine_test.cc"
     subprocess.run(
         [os.environ.get("CXX", "g++"), *flags, "-o", program, source], cwd=ROOT, check=True

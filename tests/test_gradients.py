@@ -163,8 +163,8 @@ def test_nothing_is_computed_twice():
         op.type
         for op in train.get_concrete_function(tf.ones([8]), tf.ones([8])).graph.get_operations()
     ]
-    assert ops.count("LinearRecurrence") == 1
-    assert ops.count("LinearRecurrenceGrad") == 1
+    assert ops.count("TfPlr>LinearRecurrence") == 1
+    assert ops.count("TfPlr>LinearRecurrenceGrad") == 1
 
 
 def test_second_order_of_tensors_of_unknown_rank():

@@ -3,11 +3,10 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 import tensorflow as tf
+from conftest import run_python
 
 import tf_plr
 from tf_plr import _library
@@ -49,17 +48,45 @@ def test_not_a_library(library):
         recur()
 
 
-def test_loaded_on_first_use_only():
-    program = """
-import tf_plr, tensorflow as tf
-from tf_plr import _library
-tf_plr.GILR(3)
-tf_plr.linear_recurrence([1.0], [1.0], algorithm="composed")
-assert _library.load_library.cache_info().currsize == 0
-tf_plr.linear_recurrence([1.0], [1.0])
-assert _library.load_library.cache_info().currsize == 1
-"""
-    subprocess.run([sys.executable, "-c", program], check=True)
+def test_import_loads_what_is_there_and_keeps_the_error_otherwise(tmp_path):
+    run_python("""
+import tensorflow as tf, tf_plr
+assert tf_plr._library.load_library.cache_info().currsize == 1
+""")
+    broken = tmp_path / "tf_plr"
+    shutil.copytree(_library.PATH.parent, broken, ignore=shutil.ignore_patterns("*.so"))
+    run_python(
+        """
+import pytest, tensorflow as tf, tf_plr
+assert tf_plr.linear_recurrence([1.0], [1.0], algorithm="composed") == 1
+assert tf_plr.GILR(3, algorithm="composed")(tf.ones([1, 2, 3])).shape == [1, 3]
+for _ in range(2):
+    with pytest.raises(ImportError, match="native library is not built"):
+        tf_plr.linear_recurrence([1.0], [1.0])
+with pytest.raises(ImportError, match="native library is not built"):
+    tf_plr.load_library()
+""",
+        PYTHONPATH=str(tmp_path),
+    )
+
+
+def test_a_saved_model_needs_the_import_only(tmp_path):
+    module = tf.Module()
+    module.serve = tf.function(
+        lambda a: tf_plr.linear_recurrence(a, a), input_signature=[tf.TensorSpec([None])]
+    )
+    tf.saved_model.save(module, tmp_path / "model")
+    load = "model = tf.saved_model.load(sys.argv[1])"
+    run_python(
+        f"import sys, tensorflow as tf, tf_plr; {load}; assert model.serve([1.0])[0] == 1",
+        tmp_path / "model",
+    )
+    run_python(
+        "import sys, pytest, tensorflow as tf\n"
+        "with pytest.raises(Exception, match='Op type not registered .TfPlr>LinearRecurrence'):"
+        f"\n    {load}",
+        tmp_path / "model",
+    )
 
 
 def test_only_public_interfaces_are_imported():

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import LAYERS
 from test_gradients import gradients
 from test_recurrence import SHAPES, random_arguments, to_tensors
 
@@ -125,10 +126,6 @@ tf.debugging.assert_near(tf.function(states)(x), states(x), 1e-5, 1e-5)
     assert "_XlaCluster" in node
 
 
-LAYERS = [tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN]
-
-
-@pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("masked", [False, True])
 def test_fit_compiled_equals_fit(rng, layer, masked):
     x = rng.normal(size=(32, 12, 3)).astype("float32")

@@ -213,6 +213,8 @@ class LinearRecurrentCell(keras.layers.Layer):
         for block, (name, start) in self.bias_starts().items():
             if start == "coupled":
                 blocks[block] = -blocks[str(self.forget_block)]
+            elif start == "normalized":
+                blocks[block] = _normalizing_bias(blocks[str(self.forget_block)])
             elif callable(start):
                 blocks[block] = ops.convert_to_tensor(start((self.units,), dtype=dtype))
             else:
@@ -273,6 +275,13 @@ class LinearRecurrentCell(keras.layers.Layer):
             "seed": self.seed,
         }
         return {**super().get_config(), **config}
+
+
+def _normalizing_bias(forget_bias: Tensor) -> Tensor:
+    """The bias b with sigmoid(b)^2 = 1 - sigmoid(forget_bias)^2, also where the latter is tiny."""
+    forget = ops.sigmoid(forget_bias)
+    gate = ops.sqrt(ops.sigmoid(-forget_bias) * (1 + forget))
+    return ops.log(gate) - ops.log(forget * forget / (1 + gate))
 
 
 def serialize_bias(bias: Any) -> Any:

@@ -42,8 +42,10 @@ def bias(name: str, value: Any) -> Any:
 
 
 def input_bias(value: Any) -> Any:
-    """As `bias`, or None, or "coupled"."""
-    return value if value is None or value == "coupled" else bias("input_bias", value)
+    """As `bias`, or None, "coupled" or "normalized"."""
+    if value is None or (isinstance(value, str) and value in ("coupled", "normalized")):
+        return value
+    return bias("input_bias", value)
 
 
 def features_of(shape: Any) -> int:

@@ -113,8 +113,10 @@ class LinearRecurrentLayer(keras.layers.RNN):
                 f"{type(self).__name__} must set cell_class to a subclass of LinearRecurrentCell, "
                 f"but it is {cell_class!r}"
             )
-        options = {k: kwargs.pop(k) for k in LayerOptions.__annotations__ if k in kwargs}
-        shared = {k: options[k] for k in ("dtype", "trainable") if k in options}
+        options: dict[str, Any] = {
+            name: kwargs.pop(name) for name in [*LayerOptions.__annotations__] if name in kwargs
+        }
+        shared: dict[str, Any] = {k: options[k] for k in ("dtype", "trainable") if k in options}
         # Not RNN's: it asks for the sizes of states, which may depend on inputs yet to come.
         keras.layers.Layer.__init__(self, **{**options, "autocast": False})
         arguments: dict[str, Any] = {**kwargs, **shared, "name": "cell"}

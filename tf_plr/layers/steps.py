@@ -183,13 +183,18 @@ def _operands(decays: Tensor, impulses: Tensor, dtype: Any) -> tuple[Tensor, Ten
 
 
 def _convolve(padded: Tensor, kernel: Tensor) -> Tensor:
-    size, _, filters = kernel.shape
-    steps = ops.shape(padded)[1] - (size - 1)
-    if padded.shape[0] == 0:
+    def convolution() -> Tensor:
+        return ops.conv(padded, kernel, data_format="channels_last")
+
+    def of_no_sequences() -> Tensor:  # For which oneDNN's convolution has a wrong shape.
+        size = kernel.shape[0]
+        steps = ops.shape(padded)[1] - (size - 1)
         return _matmul_window([padded[:, k : k + steps] for k in range(size)], kernel)
-    products = ops.conv(padded, kernel, data_format="channels_last")
-    # oneDNN's convolution of an empty batch has the shape of its inputs.
-    return ops.reshape(products, (-1, steps, filters))
+
+    batch = padded.shape[0]
+    if batch is None:
+        return tf.cond(tf.shape(padded)[0] > 0, convolution, of_no_sequences)
+    return convolution() if batch > 0 else of_no_sequences()
 
 
 def _matmul_window(window: list[Tensor], kernel: Tensor) -> Tensor:
