@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Training steps of every layer through model.fit, with and without XLA, and the cost of a mask.
+"""Training steps of every layer, through `fit` too, with and without XLA, and the cost of a mask.
 
-    python benchmarks/layers.py [--output FILE]
+    python benchmarks/layers.py [--shape BATCH STEPS INPUTS UNITS] [--output FILE]
 
-A model of one layer (batch 32, 2,048 steps, 64 inputs, 256 units, float32) and a Dense is fitted
-to data that is already on the device. A step's time is that of an epoch over its steps, the
-minimum of several epochs, in milliseconds. keras.layers.LSTM, with its cuDNN kernel on a GPU, is
-timed beside.
+The model is one layer and a Dense, in float32 (on a GPU, with TensorFloat-32 in the products). A
+*step* is forward, gradient and Adam in one tf.function, on a batch that is already on the device:
+the median over repeated runs of several steps. *fit* is what an epoch of model.fit takes for each of
+its batches, of which there are so many that its start hardly counts. keras.layers.LSTM, with its
+cuDNN kernel on a GPU, is timed beside, in the same process.
 """
 
 import argparse
@@ -24,7 +25,6 @@ from environment import environment
 
 import tf_plr
 
-BATCH, STEPS, INPUTS, UNITS = 32, 2048, 64, 256
 LAYERS = {
     "GILR": tf_plr.GILR,
     "LinearSurrogateLSTM": tf_plr.LinearSurrogateLSTM,
@@ -32,6 +32,51 @@ LAYERS = {
     "QRNN": tf_plr.QRNN,
     "keras.layers.LSTM": keras.layers.LSTM,
 }
+RUNS = 5
+
+
+def model_of(layer, shape):
+    _, steps, inputs, units = shape
+    return keras.Sequential([keras.Input((steps, inputs)), layer(units), keras.layers.Dense(1)])
+
+
+def batch_of(shape):
+    return tf.random.normal(shape[:3]), tf.random.normal([shape[0], 1])
+
+
+def median_ms(run, seconds):
+    """The median time of run(), of RUNS times as many calls as take a share of `seconds`."""
+    run().numpy()
+    start = time.perf_counter()
+    run().numpy()
+    calls = max(1, int(seconds / RUNS / (time.perf_counter() - start)))
+    times = []
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        for _ in range(calls):
+            result = run()
+        result.numpy()
+        times.append((time.perf_counter() - start) / calls * 1e3)
+    return float(np.median(times))
+
+
+def step_ms(layer, shape, jit_compile, seconds):
+    model, optimizer = model_of(layer, shape), keras.optimizers.Adam()
+    optimizer.build(model.trainable_variables)
+    x, y = batch_of(shape)
+
+    @tf.function(jit_compile=jit_compile)
+    def step():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((model(x, training=True) - y) ** 2)
+        variables = model.trainable_variables
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss
+
+    first = float(step())
+    result = median_ms(step, seconds)
+    assert float(step()) < first, "the steps do not learn"
+    return result
 
 
 class EpochTimes(keras.callbacks.Callback):
@@ -45,77 +90,62 @@ class EpochTimes(keras.callbacks.Callback):
         self.seconds.append(time.perf_counter() - self.started)
 
 
-def fit_ms(layer, jit_compile, steps):
+def fit_ms(layer, shape, jit_compile, step, seconds):
     """(ms for each step, whether Keras compiled the step)."""
-    x, y = tf.random.normal([BATCH, STEPS, INPUTS]), tf.random.normal([BATCH, 1])
-    dataset = tf.data.Dataset.from_tensors((x, y)).repeat(steps)
+    steps = max(10, int(seconds * 1e3 / step))
+    dataset = tf.data.Dataset.from_tensors(batch_of(shape)).repeat(steps)
     if tf.config.list_physical_devices("GPU"):
         dataset = dataset.apply(tf.data.experimental.prefetch_to_device("/GPU:0"))
-    model = keras.Sequential([keras.Input((STEPS, INPUTS)), layer(UNITS), keras.layers.Dense(1)])
+    model = model_of(layer, shape)
     model.compile("adam", "mse", jit_compile=jit_compile)
     times = EpochTimes()
-    history = model.fit(dataset, epochs=4, verbose=0, callbacks=[times])
-    losses = history.history["loss"]
-    assert np.all(np.isfinite(losses)) and losses[-1] < losses[0]
-    return min(times.seconds[1:]) / steps * 1e3, bool(model.jit_compile)
+    model.fit(dataset, epochs=2, verbose=0, callbacks=[times])
+    return times.seconds[1] / steps * 1e3, bool(model.jit_compile)
 
 
-def masked_over_unmasked(layer, calls):
-    x = tf.random.normal([BATCH, STEPS, UNITS])
-    mask = tf.sequence_mask(tf.random.uniform([BATCH], 1, STEPS, tf.int32), STEPS)
-    instance = layer(UNITS, return_sequences=True)
+def mask_ms(layer, shape, seconds):
+    """(ms of an unmasked call that returns all outputs, ms of a masked one)."""
+    batch, steps, inputs, units = shape
+    x = tf.random.normal([batch, steps, inputs])
+    mask = tf.sequence_mask(tf.random.uniform([batch], 1, steps, tf.int32), steps)
+    instance = layer(units, return_sequences=True)
     call = tf.function(lambda mask: tf.reduce_sum(instance(x, mask=mask)[:, -1]))
-    best = {}
-    for _ in range(3):
-        for name, argument in (("unmasked", None), ("masked", mask)):
-            call(argument).numpy()
-            start = time.perf_counter()
-            for _ in range(calls):
-                result = call(argument)
-            result.numpy()
-            elapsed = (time.perf_counter() - start) / calls * 1e3
-            best[name] = min(best.get(name, elapsed), elapsed)
-    return best
+    return tuple(median_ms(lambda m=m: call(m), seconds) for m in (None, mask))
 
 
 def main():
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path)
+    parser.add_argument(
+        "--shape", type=int, nargs=4, default=(32, 2048, 64, 256) if on_gpu else (16, 784, 16, 64)
+    )
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each number")
+    parser.add_argument("--output", type=Path, help="JSON")
     parser.add_argument("--commit", default="")
-    parser.add_argument("--steps", type=int, default=10, help="in an epoch")
     arguments = parser.parse_args()
+    shape, seconds = arguments.shape, arguments.seconds
     result = {
         "environment": environment(arguments.commit),
-        "shape": [BATCH, STEPS, INPUTS, UNITS],
+        "shape": {"batch": shape[0], "steps": shape[1], "inputs": shape[2], "units": shape[3]},
         "dtype": "float32",
-        "fit": [],
-        "mask": [],
+        "rows": [],
     }
     print(json.dumps(result["environment"]))
+    print("batch {} x {} steps, {} inputs, {} units; ms".format(*shape))
+    print(f"{'':>20} {'step':>9} {'XLA':>9} {'fit':>9} {'call':>9} {'masked':>9}")
     for name, layer in LAYERS.items():
-        for jit_compile in ("auto", True, False):
-            try:
-                ms, compiled = fit_ms(layer, jit_compile, arguments.steps)
-            except tf.errors.OpError as error:
-                print(f"{name:>20} jit_compile={jit_compile!s:5} {type(error).__name__}")
-                continue
-            print(
-                f"{name:>20} jit_compile={jit_compile!s:5} {'XLA' if compiled else 'no XLA':>7} "
-                f"{ms:9.2f} ms a step",
-                flush=True,
-            )
-            result["fit"].append(
-                {"layer": name, "jit_compile": jit_compile, "xla": compiled, "ms": ms}
-            )
-    for name, layer in LAYERS.items():
-        best = masked_over_unmasked(layer, arguments.steps)
-        ratio = best["masked"] / best["unmasked"]
+        row = {"layer": name, "step": step_ms(layer, shape, False, seconds)}
+        try:
+            row["step_xla"] = step_ms(layer, shape, True, seconds)
+        except tf.errors.OpError as error:  # cuDNN's LSTM.
+            row["step_xla_error"] = type(error).__name__
+        row["fit"], row["fit_xla"] = fit_ms(layer, shape, "auto", row["step"], seconds)
+        row["call"], row["masked_call"] = mask_ms(layer, shape, seconds)
+        result["rows"].append(row)
+        numbers = [row.get(k) for k in ("step", "step_xla", "fit", "call", "masked_call")]
         print(
-            f"{name:>20} call {best['unmasked']:9.2f} ms, masked {best['masked']:9.2f} ms: "
-            f"{ratio:.2f} times",
-            flush=True,
+            f"{name:>20}", *(f"{'-':>9}" if n is None else f"{n:9.2f}" for n in numbers), flush=True
         )
-        result["mask"].append({"layer": name, **best, "ratio": ratio})
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -103,7 +103,7 @@ CHECK_IN_A_FRESH_PROCESS = """
 import sys
 import numpy as np, tensorflow as tf
 import tf_plr
-tf_plr.load_library()
+
 folder = sys.argv[1]
 model = tf.saved_model.load(folder + "/saved_model")
 actual = model.serve(np.load(folder + "/digits.npy")).numpy()

@@ -106,7 +106,9 @@ class AllSteps(Steps):
         return self._hold(inputs, state, self._index_of_last_valid()[:, -1:])[:, 0]
 
     def previous(self, states: Tensor, state: Tensor) -> Tensor:
-        return ops.concatenate([ops.expand_dims(state, 1), states[:, :-1]], axis=1)
+        # On a CPU, split has a much faster gradient than a slice.
+        all_but_last, _ = tf.split(states, [-1, 1], axis=1)
+        return ops.concatenate([ops.expand_dims(state, 1), all_but_last], axis=1)
 
     def convolve(self, inputs: Tensor, kernel: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
         size, input_dim, _ = kernel.shape
