@@ -46,9 +46,21 @@ RECIPES = {
     "Chrono": lambda steps: {"forget_bias": Chrono(steps)},
     "Chrono, coupled": lambda steps: {"forget_bias": Chrono(steps), "input_bias": "coupled"},
     "Chrono, normalized": lambda steps: {"forget_bias": Chrono(steps), "input_bias": "normalized"},
-    "log-uniform, normalized": lambda steps: {
-        "forget_bias": log_uniform(steps),
+    "log T, normalized, LN": lambda steps: {
+        "forget_bias": math.log(steps),
         "input_bias": "normalized",
+        "layer_normalization": True,
+    },
+    "Chrono, normalized, LN": lambda steps: {
+        "forget_bias": Chrono(steps),
+        "input_bias": "normalized",
+        "layer_normalization": True,
+    },
+    "log T, LN": lambda steps: {"forget_bias": math.log(steps), "layer_normalization": True},
+    "log T, coupled, LN": lambda steps: {
+        "forget_bias": math.log(steps),
+        "input_bias": "coupled",
+        "layer_normalization": True,
     },
 }
 
@@ -64,10 +76,10 @@ def build(units, **biases):
 class Trainer:
     """One compiled training step for all runs of one shape."""
 
-    def __init__(self, steps, units, batch, rate):
+    def __init__(self, steps, units, batch, rate, **options):
         self.shape = batch, steps
         self.units = units
-        self.model = build(units)
+        self.model = build(units, **options)
         self.optimizer = keras.optimizers.Adam(rate, global_clipnorm=1.0)
         self.optimizer.build(self.model.trainable_variables)
         self._step = tf.function(self._train, jit_compile=True)
@@ -135,10 +147,21 @@ def main():
     print(json.dumps(result["environment"]))
     for steps in arguments.steps:
         for rate in arguments.rate:
-            trainer = Trainer(steps, arguments.units, arguments.batch, rate)
-            print(f"T = {steps:,}: compiled in {trainer.compile():.0f} s", flush=True)
+            trainers = {}
             for name in arguments.recipes:
                 runs = []
+                normalized = RECIPES[name](steps).get("layer_normalization", False)
+                if normalized not in trainers:
+                    trainers[normalized] = Trainer(
+                        steps,
+                        arguments.units,
+                        arguments.batch,
+                        rate,
+                        layer_normalization=normalized,
+                    )
+                    seconds = trainers[normalized].compile()
+                    print(f"T = {steps:,}: compiled in {seconds:.0f} s", flush=True)
+                trainer = trainers[normalized]
                 for seed in range(arguments.seeds):
                     recipe = RECIPES[name](steps)
                     learned, seconds, losses = trainer.run(recipe, seed, arguments.iterations)

@@ -9,7 +9,6 @@ docs/own_layer.md explains it line by line. Two minutes on two CPU cores.
 import argparse
 
 import keras
-from pixel_mnist import BATCH_SIZE, TRAINING_DIGITS, build, compile_model, load_digits
 
 import tf_plr
 from tf_plr.layers import LinearRecurrentCell, LinearRecurrentLayer
@@ -44,6 +43,8 @@ class MinGRU(LinearRecurrentLayer):
 
 
 def main():
+    from pixel_mnist import BATCH_SIZE, TRAINING_DIGITS, build, compile_model, load_digits
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--digits", type=int, default=TRAINING_DIGITS // 2, help="to train on")

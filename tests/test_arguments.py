@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import reference
 import tensorflow as tf
 from conftest import LAYERS
 
@@ -133,6 +134,10 @@ INPUT_BLOCK = {tf_plr.GILRLSTM: 3, tf_plr.QRNN: 3}
 DEFAULT_FORGET_BIAS = {tf_plr.GILR: 0.0, tf_plr.GILRLSTM: 5.0, tf_plr.SRU: 5.0, tf_plr.QRNN: 0.0}
 
 
+def logit(x):
+    return np.log(x / (1 - x))
+
+
 def initial_biases(layer, **options):
     made = layer(3, **options)
     made.build((None, None, FEATURES))
@@ -161,13 +166,26 @@ def test_input_bias(layer):
         (-3, lambda forget: 0 * forget - 3),
         ("ones", lambda forget: 0 * forget + 1),
         ("coupled", lambda forget: -forget),
+        ("normalized", lambda forget: logit(np.sqrt(1 - reference.sigmoid(forget) ** 2))),
     ]:
         biases = initial_biases(layer, forget_bias=chrono, input_bias=value, **options)
-        forget = biases[FORGET_BLOCK[layer]]
+        forget = biases[FORGET_BLOCK[layer]].astype(float)
         assert len(np.unique(forget)) == 3
-        np.testing.assert_array_equal(biases[INPUT_BLOCK[layer]], expected(forget))
+        np.testing.assert_allclose(biases[INPUT_BLOCK[layer]], expected(forget), rtol=1e-5)
         rest = np.delete(biases, [FORGET_BLOCK[layer], INPUT_BLOCK[layer]], 0)
         np.testing.assert_array_equal(rest, 0)
+
+
+@pytest.mark.parametrize("forget_bias", [-9, 0, 1, 16.6, 80])
+def test_normalized_input_gates_of_any_memory(forget_bias):
+    biases = initial_biases(tf_plr.GILRLSTM, forget_bias=forget_bias, input_bias="normalized")
+    forget, remaining = (
+        reference.sigmoid(float(forget_bias)),
+        reference.sigmoid(-float(forget_bias)),
+    )
+    gate = np.sqrt(remaining * (1 + forget))
+    expected = np.log(gate) - np.log(forget**2 / (1 + gate))
+    np.testing.assert_allclose(biases[INPUT_BLOCK[tf_plr.GILRLSTM]], expected, rtol=1e-5)
 
 
 def test_chrono():

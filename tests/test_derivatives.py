@@ -188,3 +188,40 @@ def test_recompute_grad(arguments):
         tape.gradient(value, arguments), backward(arguments, "auto"), strict=True
     ):
         close(actual, expected)
+
+
+def test_forward_mode_along_a_negative_axis_of_many_shapes():
+    """From 32 shapes on, TensorFlow traces the derivative once more, without ranks."""
+    for size in range(1, 41):
+        a = tf.fill([2, size], 0.5)
+        with tf.autodiff.ForwardAccumulator(a, tf.ones_like(a)) as accumulator:
+            states = tf_plr.linear_recurrence(a, a, axis=-1)
+        # With all decays and impulses d, h_t = d + d^2 + ...; its derivative at d = 1/2 follows.
+        powers = np.arange(1, size + 1)
+        expected = np.cumsum(powers * 0.5 ** (powers - 1))
+        np.testing.assert_allclose(accumulator.jvp(states)[1], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("with_initial_state", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("axis", [-1, -2])
+def test_second_derivatives_of_unknown_rank_along_a_negative_axis(
+    rng, axis, reverse, with_initial_state
+):
+    arguments = random_arguments(rng, (4, 5), axis % 2, "float64", with_initial_state)
+    arguments = [tf.constant(a) for a in arguments if a is not None]
+
+    def second_order(*arguments):
+        with tf.GradientTape() as outer:
+            outer.watch(arguments)
+            with tf.GradientTape() as inner:
+                inner.watch(arguments)
+                states = tf_plr.linear_recurrence(*arguments, axis=axis, reverse=reverse)
+                loss = norm(states)
+            total = sum(map(norm, inner.gradient(loss, arguments)))
+        return outer.gradient(total, arguments)
+
+    unknown = [tf.TensorSpec(None, tf.float64)] * len(arguments)
+    compiled = tf.function(second_order, input_signature=unknown)
+    for actual, expected in zip(compiled(*arguments), second_order(*arguments), strict=True):
+        close(actual, expected)

@@ -42,7 +42,10 @@ class LinearSurrogateLSTMCell(LinearRecurrentCell):
         forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
             of b remembers about exp(b) steps: see `tf_plr.initializers.Chrono`. Default: 5.0.
         input_bias: A number or an initializer: where the bias of the input gate i starts;
-            `"coupled"`: at minus that of the forget gate, so that i starts as 1 - f. None: as
+            `"coupled"`: at minus that of the forget gate, so that i starts as 1 - f (Tallec and
+            Ollivier, 2018); `"normalized"`: where i^2 + f^2 = 1, so that c starts with the variance
+            of the candidates, however long the memory (Orvieto et al., *Resurrecting Recurrent
+            Neural Networks for Long Sequences*, ICML 2023, section 3.4). None: as
             `bias_initializer` has it.
         kernel_regularizer: Regularizer of `kernel`.
         recurrent_regularizer: Regularizer of `recurrent_kernel`.
@@ -230,7 +233,10 @@ class LinearSurrogateLSTM(LinearRecurrentLayer):
         forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
             of b remembers about exp(b) steps: see `tf_plr.initializers.Chrono`. Default: 5.0.
         input_bias: A number or an initializer: where the bias of the input gate i starts;
-            `"coupled"`: at minus that of the forget gate, so that i starts as 1 - f. None: as
+            `"coupled"`: at minus that of the forget gate, so that i starts as 1 - f (Tallec and
+            Ollivier, 2018); `"normalized"`: where i^2 + f^2 = 1, so that c starts with the variance
+            of the candidates, however long the memory (Orvieto et al., *Resurrecting Recurrent
+            Neural Networks for Long Sequences*, ICML 2023, section 3.4). None: as
             `bias_initializer` has it.
         kernel_regularizer: Regularizer of `kernel`.
         recurrent_regularizer: Regularizer of `recurrent_kernel`.
