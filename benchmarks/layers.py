@@ -5,8 +5,8 @@
 
 The model is one layer and a Dense, in float32 (on a GPU, with TensorFloat-32 in the products). A
 *step* is forward, gradient and Adam in one tf.function, on a batch that is already on the device:
-the median over repeated runs of several steps. *fit* is what an epoch of model.fit takes for each of
-its batches, of which there are so many that its start hardly counts. keras.layers.LSTM, with its
+the median over repeated runs of several steps. *fit* is what an epoch of model.fit takes for each
+of its batches, of which there are so many that its start hardly counts. keras.layers.LSTM, with its
 cuDNN kernel on a GPU, is timed beside, in the same process.
 """
 

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""Which changes of the Python sources does no test notice? See docs/contributing.md.
+
+    python tests/mutate.py [--sample 100] [--seed 0]
+
+cosmic-ray makes the mutants of tf_plr/layers and tf_plr/recurrence.py; a random sample of them is
+tested, each in a copy of the sources, by the tests of the changed module. Prints the survivors.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIES = ROOT / "build" / "mutants"
+MODULES = ["tf_plr/layers", "tf_plr/recurrence.py"]
+# Cheap and strong ones first: pytest stops at the first failure.
+TESTS = {
+    "tf_plr/recurrence.py": [
+        "bad_input",
+        "keras_operation",
+        "derivatives",
+        "recurrence",
+        "gradients",
+    ],
+    "": ["arguments", "own_layers", "bad_input", "layers", "wrappers"],
+}
+CONFIG = f"""
+[cosmic-ray]
+module-path = {MODULES}
+timeout = 900.0
+excluded-modules = []
+test-command = "{sys.executable} tests/mutate.py --test"
+
+[cosmic-ray.distributor]
+name = "local"
+"""
+
+
+def copy_sources(folder):
+    shutil.rmtree(folder, ignore_errors=True)
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in [*files.stdout.splitlines(), "tf_plr/_native.so", "tf_plr/_native.json"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if not (ROOT / name).is_dir():
+            shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(folder / "tf_plr", folder / "original" / "tf_plr")
+
+
+def run_tests():
+    """In a copy: the tests of the module that differs from the original."""
+    original = Path("original")
+    changed = [
+        str(path.relative_to(original))
+        for path in original.rglob("*.py")
+        if path.read_text() != path.relative_to(original).read_text()
+    ]
+    names = TESTS.get(changed[0] if changed else "", TESTS[""])
+    files = [f"tests/test_{name}.py" for name in names]
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not huge"]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *files], env=environment
+    ).returncode
+
+
+def main():
+    from cosmic_ray.work_db import WorkDB, use_db
+    from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sample", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--test", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.test:
+        sys.exit(run_tests())
+
+    folders = [COPIES / str(i) for i in range(os.cpu_count())]
+    for folder in folders:
+        copy_sources(folder)
+        (folder / "config.toml").write_text(CONFIG)
+    subprocess.run(
+        ["cosmic-ray", "init", "config.toml", "session.sqlite"], cwd=folders[0], check=True
+    )
+    for folder in folders[1:]:
+        shutil.copy(folders[0] / "session.sqlite", folder)
+
+    def sessions():
+        return [use_db(str(folder / "session.sqlite"), WorkDB.Mode.open) for folder in folders]
+
+    with sessions()[0] as session:
+        # An `int | None` of an annotation is no arithmetic.
+        items = [
+            item.job_id
+            for item in session.work_items
+            if not any("BinaryOperator_BitOr" in m.operator_name for m in item.mutations)
+        ]
+        everything = [item.job_id for item in session.work_items]
+    chosen = random.Random(arguments.seed).sample(sorted(items), min(arguments.sample, len(items)))
+    print(f"{len(chosen)} of {len(items)} mutants, in {len(folders)} processes", flush=True)
+    for i, context in enumerate(sessions()):
+        with context as session:
+            skipped = set(everything) - set(chosen[i :: len(folders)])
+            session.set_multiple_results(skipped, WorkResult(worker_outcome=WorkerOutcome.SKIPPED))
+
+    def execute(folder):
+        command = ["cosmic-ray", "exec", "config.toml", "session.sqlite"]
+        subprocess.run(command, cwd=folder, check=True)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(execute, folders))
+    survivors = []
+    for context in sessions():
+        with context as session:
+            for _, result in session.results:
+                if result.worker_outcome is not WorkerOutcome.SKIPPED:
+                    assert result.worker_outcome is WorkerOutcome.NORMAL, result.output
+                    if result.test_outcome is TestOutcome.SURVIVED:
+                        survivors.append(result.diff)
+    print("\n\n".join(survivors))
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants were noticed")
+
+
+if __name__ == "__main__":
+    main()
