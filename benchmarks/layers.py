@@ -113,6 +113,19 @@ def mask_ms(layer, shape, seconds):
     return tuple(median_ms(lambda m=m: call(m), seconds) for m in (None, mask))
 
 
+def lengths_ms(lengths, shape, seconds):
+    """Steps without XLA of single sequences, against their length."""
+    rows = []
+    print("\none sequence, ms a step:")
+    for steps in lengths:
+        of_one = (1, steps, *shape[2:])
+        for name in ("LinearSurrogateLSTM", "keras.layers.LSTM"):
+            ms = step_ms(LAYERS[name], of_one, False, seconds)
+            rows.append({"layer": name, "steps": steps, "step": ms})
+            print(f"{name:>20} {steps:>9,} {ms:10.2f}", flush=True)
+    return rows
+
+
 def main():
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -120,6 +133,7 @@ def main():
         "--shape", type=int, nargs=4, default=(32, 2048, 64, 256) if on_gpu else (16, 784, 16, 64)
     )
     parser.add_argument("--seconds", type=float, default=2.0, help="for each number")
+    parser.add_argument("--lengths", type=int, nargs="*", help="of sequences, for a second table")
     parser.add_argument("--output", type=Path, help="JSON")
     parser.add_argument("--commit", default="")
     arguments = parser.parse_args()
@@ -146,6 +160,8 @@ def main():
         print(
             f"{name:>20}", *(f"{'-':>9}" if n is None else f"{n:9.2f}" for n in numbers), flush=True
         )
+    if arguments.lengths:
+        result["lengths"] = lengths_ms(arguments.lengths, shape, seconds)
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 

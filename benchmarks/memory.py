@@ -172,6 +172,7 @@ def main():
                             "steps": steps, "units": arguments.units, "batch": arguments.batch,
                             "rate": rate, "recipe": name, "seed": seed, "learned": learned,
                             "seconds": round(seconds, 3), "first_loss": losses[0],
+                            "every": max(1, len(losses) // 200),
                             "losses": [round(loss, 4) for loss in some],
                         }
                     )  # fmt: skip

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Draws results of cpu.py or gpu_kernel.py: python benchmarks/plot.py RESULTS.json PICTURE.png"""
+"""Draws results of cpu.py, gpu_kernel.py, layers.py or memory.py.
+
+python benchmarks/plot.py RESULTS.json PICTURE.png
+"""
 
 import json
 import sys
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -15,16 +19,28 @@ def label(shape):
     return " x ".join(f"{n:,}" for n in shape)
 
 
-def bars(axes, shapes, series, unit):
+def colours(names):
+    """One for each contender, tf_plr's in blues, the same in every panel."""
+    ours = [name for name in names if name.startswith("tf_plr")]
+    others = [name for name in names if name not in ours]
+    blues = matplotlib.colormaps["Blues"](np.linspace(0.9, 0.45, max(1, len(ours))))
+    rest = [matplotlib.colormaps["Dark2"](i) for i in range(8)]
+    rest += [matplotlib.colormaps["Set3"](i) for i in range(12)]
+    return dict(zip([*ours, *others], [*blues, *rest], strict=False))
+
+
+def bars(axes, shapes, series, of_name, unit):
     """series: {name: {shape: value}}."""
-    width = 0.8 / len(series)
+    width = 0.85 / len(series)
     for i, (name, values) in enumerate(series.items()):
         places = [j + i * width for j, shape in enumerate(shapes) if shape in values]
-        axes.barh(places, [values[s] for s in shapes if s in values], width, label=name)
+        heights = [values[s] for s in shapes if s in values]
+        axes.barh(places, heights, width, label=name, color=of_name[name])
     axes.set_yticks([j + 0.4 - width / 2 for j in range(len(shapes))], map(label, shapes))
     axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
     axes.set_xlabel(unit)
-    axes.legend(fontsize="small")
 
 
 def series_of(rows, name, value):
@@ -35,26 +51,85 @@ def series_of(rows, name, value):
     return series
 
 
-def draw(result, picture):
+def draw_op(result):
     rows = result["rows"]
     passes = list(dict.fromkeys(row["pass"] for row in rows))
     gpu = "algorithm" in rows[0]
-    figure, axes = plt.subplots(1, len(passes), figsize=(8 * len(passes), 9))
+    if gpu:
+        rows = [row for row in rows if row["algorithm"] == "auto"]
+    name, value = ("dtype", "percent") if gpu else ("contender", "ms")
+    of_name = colours(list(dict.fromkeys(row[name] for row in rows)))
+    shapes = list(dict.fromkeys(tuple(row["shape"]) for row in rows))
+    height = 2 + len(shapes) * max(0.35, 0.13 * len(of_name))
+    figure, axes = plt.subplots(
+        1, len(passes), figsize=(7 * len(passes), height), sharey=True, layout="constrained"
+    )
     for of_pass, kind in zip(axes, passes, strict=True):
         chosen = [row for row in rows if row["pass"] == kind]
-        if gpu:
-            chosen = [row for row in chosen if row["algorithm"] == "auto"]
-            series = series_of(chosen, lambda row: row["dtype"], "percent")
-        else:
-            series = series_of(chosen, lambda row: row["contender"], "ms")
-            of_pass.set_xscale("log")
-        shapes = list(dict.fromkeys(tuple(row["shape"]) for row in chosen))
-        bars(of_pass, shapes, series, "percent of the memory limit" if gpu else "ms")
+        series = series_of(chosen, lambda row: row[name], value)
+        bars(of_pass, shapes, series, of_name, "percent of the memory's rate" if gpu else "ms")
         of_pass.set_title(kind)
+        if not gpu:
+            of_pass.set_xscale("log")
+    handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in of_name.values()]
+    figure.legend(handles, of_name, loc="outside lower center", ncols=4)
+    return figure
+
+
+def draw_memory(result):
+    """Losses of every run, a row of panels a number of steps, a column a recipe."""
+    runs = result["runs"]
+    lengths = list(dict.fromkeys(run["steps"] for run in runs))
+    recipes = list(dict.fromkeys(run["recipe"] for run in runs))
+    figure, grid = plt.subplots(
+        len(lengths), len(recipes), figsize=(2.9 * len(recipes), 2.4 * len(lengths)),
+        sharex=True, sharey=True, squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for i, steps in enumerate(lengths):
+        for j, recipe in enumerate(recipes):
+            chosen = [r for r in runs if r["steps"] == steps and r["recipe"] == recipe]
+            for run in chosen:
+                learned = run["learned"]
+                iterations = np.arange(len(run["losses"])) * run["every"]
+                colour = "tab:blue" if learned else "tab:red"
+                losses = np.maximum(run["losses"], 1e-4)
+                grid[i, j].plot(iterations, losses, color=colour, linewidth=1)
+                if learned:
+                    grid[i, j].plot(iterations[-1], losses[-1], "o", color=colour, markersize=4)
+            count = sum(run["learned"] is not None for run in chosen)
+            said = f"{count} of {len(chosen)} learned" if chosen else "not run"
+            grid[i, j].set_title(f"{recipe}, T = {steps:,}\n{said}", fontsize="small")
+            grid[i, j].set_yscale("log")
+            grid[i, j].grid(alpha=0.3)
+            if i == len(lengths) - 1:
+                grid[i, j].set_xlabel("iterations")
+        grid[i, 0].set_ylabel("loss")
+    return figure
+
+
+def draw_lengths(result):
+    """The time of a training step against the number of steps."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    rows = result["lengths"]
+    for name, style in (("keras.layers.LSTM", "s--"), ("LinearSurrogateLSTM", "o-")):
+        points = [(row["steps"], row["step"]) for row in rows if row["layer"] == name]
+        axes.loglog(*zip(*points, strict=True), style, label=name)
+    shape = result["shape"]
+    axes.set_title(f"One sequence, {shape['inputs']} inputs, {shape['units']} units")
+    axes.set_xlabel("steps of the sequence")
+    axes.set_ylabel("ms, forward + gradient + Adam")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def draw(result, picture):
+    drawers = {"runs": draw_memory, "lengths": draw_lengths}
+    figure = next((drawers[k] for k in drawers if k in result), draw_op)(result)
     environment = result["environment"]
     known = ("gpu", "cpu", "threads", "driver", "cuda", "tensorflow", "commit", "date")
-    figure.suptitle(", ".join(f"{k} {environment[k]}" for k in known if k in environment))
-    figure.tight_layout()
+    said = ", ".join(f"{k} {environment[k]}" for k in known if environment.get(k))
+    figure.suptitle(said, fontsize="small")
     figure.savefig(picture, dpi=80)
 
 

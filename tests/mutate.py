@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+COSMIC_RAY = Path(sys.executable).parent / "cosmic-ray"
 COPIES = ROOT / "build" / "mutants"
 MODULES = ["tf_plr/layers", "tf_plr/recurrence.py"]
 # Cheap and strong ones first: pytest stops at the first failure.
@@ -88,7 +89,7 @@ def main():
         copy_sources(folder)
         (folder / "config.toml").write_text(CONFIG)
     subprocess.run(
-        ["cosmic-ray", "init", "config.toml", "session.sqlite"], cwd=folders[0], check=True
+        [COSMIC_RAY, "init", "config.toml", "session.sqlite"], cwd=folders[0], check=True
     )
     for folder in folders[1:]:
         shutil.copy(folders[0] / "session.sqlite", folder)
@@ -112,7 +113,7 @@ def main():
             session.set_multiple_results(skipped, WorkResult(worker_outcome=WorkerOutcome.SKIPPED))
 
     def execute(folder):
-        command = ["cosmic-ray", "exec", "config.toml", "session.sqlite"]
+        command = [COSMIC_RAY, "exec", "config.toml", "session.sqlite"]
         subprocess.run(command, cwd=folder, check=True)
 
     with ThreadPoolExecutor() as pool:
