@@ -11,7 +11,7 @@ import tensorflow as tf
 from conftest import call
 from keras import ops
 
-from tf_plr.layers import LinearRecurrentCell, LinearRecurrentLayer
+from tf_plr.layers import LinearRecurrentCell, LinearRecurrentLayer, Steps
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
 from own_layer import MinGRU, MinGRUCell
@@ -55,9 +55,10 @@ DECAYS = {
 }
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("algorithm", ["auto", "composed"])
 @pytest.mark.parametrize("decays", DECAYS.values(), ids=DECAYS.keys())
-def test_decays_broadcast_alike_in_one_step_and_in_all(x, mode, decays, algorithm):
+def test_decays_broadcast_alike_in_one_step_and_in_all(x, mode, decays, algorithm, masked):
     class Cell(Average):
         pass
 
@@ -68,13 +69,14 @@ def test_decays_broadcast_alike_in_one_step_and_in_all(x, mode, decays, algorith
         layer.cell, return_sequences=True, return_state=True, dtype="float64"
     )
 
+    mask = tf.constant(MASK) if masked else None
+
     def run(x):
         x.set_shape([3, None, 4])
-        return layer(x, mask=tf.constant(MASK))
+        return layer(x, mask=mask)
 
-    for actual, law in zip(
-        call(run, [tf.constant(x)], mode), stepwise(x, mask=tf.constant(MASK)), strict=True
-    ):
+    results = call(run, [tf.constant(x)], mode), stepwise(x, mask=mask)
+    for actual, law in zip(*results, strict=True):
         np.testing.assert_allclose(actual, law, atol=1e-12)
 
 
@@ -152,6 +154,11 @@ def test_min_gru_is_a_keras_layer(x, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded(x), model(x))
     assert loaded.layers[0].forward_layer.cell.forget_bias == 2
+
+
+def test_the_interface_of_steps():
+    with pytest.raises(TypeError, match=r"convolve.*drop.*previous.*recur"):
+        Steps()
 
 
 def test_mistakes_in_own_layers():
