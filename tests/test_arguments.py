@@ -176,13 +176,11 @@ def test_input_bias(layer):
         np.testing.assert_array_equal(rest, 0)
 
 
-@pytest.mark.parametrize("forget_bias", [-9, 0, 1, 16.6, 80])
+@pytest.mark.parametrize("forget_bias", [-60, -9, 0, 1, 16.6, 80, 110])
 def test_normalized_input_gates_of_any_memory(forget_bias):
     biases = initial_biases(tf_plr.GILRLSTM, forget_bias=forget_bias, input_bias="normalized")
-    forget, remaining = (
-        reference.sigmoid(float(forget_bias)),
-        reference.sigmoid(-float(forget_bias)),
-    )
+    forget = reference.sigmoid(float(forget_bias))
+    remaining = reference.sigmoid(-float(forget_bias))
     gate = np.sqrt(remaining * (1 + forget))
     expected = np.log(gate) - np.log(forget**2 / (1 + gate))
     np.testing.assert_allclose(biases[INPUT_BLOCK[tf_plr.GILRLSTM]], expected, rtol=1e-5)

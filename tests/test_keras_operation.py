@@ -33,6 +33,14 @@ def test_values_training_and_saving(model, rng, tmp_path):
     assert operation.get_config()["axis"] == 1
 
 
+@pytest.mark.parametrize("convert", [np.ndarray.tolist, np.asarray, tf.constant])
+def test_values_beside_symbols_take_their_dtype(convert):
+    inputs = keras.Input((9, 4), batch_size=3)
+    decays = convert(np.full((3, 9, 4), 0.5, "float32" if convert is tf.constant else "float64"))
+    model = keras.Model(inputs, tf_plr.linear_recurrence(decays, inputs, axis=1))
+    assert model(tf.ones([3, 9, 4]))[0, 1, 0] == 1.5
+
+
 @pytest.mark.parametrize("algorithm", ["serial", "composed"])
 def test_algorithm(algorithm):
     inputs = keras.Input((5, 4))

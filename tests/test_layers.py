@@ -396,6 +396,64 @@ def test_recurrent_dropout_drops_a_share_of_features_at_all_steps():
     np.testing.assert_allclose(outputs[~dropped], 0.25 * np.tanh(1 / 0.75), rtol=1e-5)
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_gradients_of_long_paddings_in_16_bits(layer, policy):
+    """The last valid output is held over 3,000 masked steps: their gradients add up in float32."""
+    x, mask = np.ones((1, 3000, 3), "float32"), np.arange(3000)[None] < 3
+    by_bias = []
+    for dtype in ("float32", policy):
+        made = layer(2, dtype=dtype, kernel_initializer="ones", return_sequences=True)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.cast(made(x, mask=tf.constant(mask)), tf.float32))
+        keras.utils.set_random_seed(0)
+        by_bias.append(tape.gradient(loss, made.cell.bias))
+    np.testing.assert_allclose(by_bias[1], by_bias[0], rtol=0.02, atol=1)
+
+
+@pytest.mark.parametrize("stateful", ["layer", "keras_rnn"])
+@pytest.mark.parametrize("save", ["checkpoint", "saved_model"])
+def test_kept_states_are_saved(model, rng, tmp_path, stateful, save):
+    x = tf.constant(rng.normal(size=(2, 8, INPUT_DIM)), tf.float32)
+    made = make(model, "float32", stateful=stateful == "layer", return_sequences=True)
+    if stateful == "keras_rnn":
+        made.build(x.shape)
+        made = keras.layers.RNN(made.cell, stateful=True, return_sequences=True)
+    inputs = keras.Input(batch_shape=(2, 8, INPUT_DIM))
+    keeper = keras.Model(inputs, made(inputs))
+    keeper(x)
+    if save == "checkpoint":
+        path = tf.train.Checkpoint(model=keeper).save(tmp_path / "checkpoint")
+        expected = keeper(x)
+        made.reset_state()
+        tf.train.Checkpoint(model=keeper).restore(path)
+        np.testing.assert_array_equal(keeper(x), expected)
+    else:
+        tf.saved_model.save(keeper, tmp_path / "model")
+        serve = tf.saved_model.load(tmp_path / "model").signatures["serving_default"]
+        (output,) = serve(x).values()
+        np.testing.assert_allclose(output, keeper(x), atol=1e-5)
+    assert len(made.weights) == len(made.cell.weights)
+    made.reset_state()
+    assert all(not np.any(state) for state in made.states)
+
+
+@pytest.mark.parametrize("policy", ["float16", "bfloat16"])
+def test_biases_have_32_bits(layer, policy):
+    made = layer(3, dtype=policy, forget_bias=8.97)
+    made.build((None, None, INPUT_DIM))
+    assert made.cell.bias.dtype == "float32"
+    assert made.cell.kernel.dtype == policy
+    assert np.float32(8.97) in made.cell.bias.numpy()
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16", "float64"])
+def test_symbolic_dtypes_are_those_of_results(layer, policy):
+    made = layer(3, dtype=policy, return_state=True)
+    symbols = made(keras.Input((9, INPUT_DIM)))
+    for symbol, result in zip(symbols, made(np.ones((2, 9, INPUT_DIM))), strict=True):
+        assert symbol.dtype == result.dtype.name
+
+
 def test_random_biases_differ_between_blocks(model):
     layer = make(model, bias_initializer="random_normal", forget_bias=1.0)
     layer.build((None, None, INPUT_DIM))

@@ -156,6 +156,22 @@ def test_min_gru_is_a_keras_layer(x, tmp_path):
     assert loaded.layers[0].forward_layer.cell.forget_bias == 2
 
 
+@pytest.mark.parametrize("operand", ["decays", "impulses"])
+def test_complex_operands_of_a_real_state(x, operand):
+    class Cell(Average):
+        def recur(self, steps, inputs, states, training):
+            operands = {"decays": tf.constant(0.5), "impulses": self.product(inputs, self.kernel)}
+            operands[operand] = tf.complex(operands[operand], operands[operand])
+            return steps.recur(operands["decays"], operands["impulses"], states[0])
+
+    layer = layer_of(Cell)
+    message = f"{operand} are complex.*, but the cell's state is float64: set state_dtype"
+    with pytest.raises(TypeError, match=message):
+        layer(x)
+    with pytest.raises(TypeError, match=message):
+        layer.cell(x[:, 0], layer.get_initial_state(3))
+
+
 def test_the_interface_of_steps():
     with pytest.raises(TypeError, match=r"convolve.*drop.*previous.*recur"):
         Steps()

@@ -35,7 +35,7 @@ class Chrono(keras.initializers.Initializer):
     """
 
     def __init__(self, max_steps: float, seed: int | None = None) -> None:
-        if not checks.bias("max_steps", max_steps) >= 2:
+        if checks.number("max_steps", max_steps) < 2:
             raise ValueError(f"max_steps must be at least 2, but is {max_steps!r}")
         self.max_steps = max_steps
         self.seed = seed

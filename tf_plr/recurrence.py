@@ -72,9 +72,18 @@ def linear_recurrence(
     if not isinstance(reverse, (bool, np.bool_)):
         raise TypeError(f"reverse must be True or False, but is {reverse!r}")
     reverse = bool(reverse)
-    if any(isinstance(a, keras.KerasTensor) for a in (decays, impulses, initial_state)):
+    given = (decays, impulses, initial_state)
+    symbols = [a for a in given if isinstance(a, keras.KerasTensor)]
+    if symbols:
+        # As in `_checked`, Python and NumPy values take the dtype of what is beside them.
+        convertible = [
+            a
+            if a is None or isinstance(a, keras.KerasTensor) or tf.is_tensor(a)
+            else tf.convert_to_tensor(a, symbols[0].dtype)
+            for a in given
+        ]
         operation = LinearRecurrence(axis=axis, reverse=reverse, algorithm=algorithm)
-        return operation(decays, impulses, initial_state)
+        return operation(*convertible)
     # Where TensorFlow forgets ranks later, in derivatives, it need not know them.
     axis = _counted_from_the_first(axis, decays, impulses)
     if algorithm == "composed":

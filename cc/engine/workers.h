@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <utility>
 
 namespace tf_plr {
@@ -58,7 +59,11 @@ inline void RunTasks(const Workers& workers, int64_t count,
     shared->done += finished;
     if (shared->done == count) shared->all_done.notify_one();
   };
-  for (int64_t i = 0; i < helpers; ++i) workers.schedule(work);
+  try {
+    for (int64_t i = 0; i < helpers; ++i) workers.schedule(work);
+  } catch (const std::bad_alloc&) {
+    // Those that have been scheduled, and the calling thread, do it all.
+  }
   work();
   std::unique_lock<std::mutex> lock(shared->mutex);
   shared->all_done.wait(lock, [&] { return shared->done == count; });

@@ -137,7 +137,9 @@ struct Handler {
     auto decays = args.get<ffi::AnyBuffer>(0);
     if (decays.has_error()) return decays.error();
     const Problem problem{outer, steps, inner, reverse != 0};
-    if (std::min({outer, steps, inner}) < 0 || algorithm < 0 ||
+    int64_t columns, size;
+    if (std::min({outer, steps, inner}) < 0 || __builtin_mul_overflow(outer, inner, &columns) ||
+        __builtin_mul_overflow(columns, steps, &size) || algorithm < 0 ||
         algorithm > static_cast<int64_t>(Algorithm::kSerial)) {
       return ffi::Error::InvalidArgument("an attribute is out of range");
     }

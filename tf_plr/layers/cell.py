@@ -28,7 +28,8 @@ class LinearRecurrentCell(keras.layers.Layer):
     `recur`; then name it in a `LinearRecurrentLayer`.
 
     With a 16-bit policy, inputs, products and outputs have 16 bits; biases, gates, states and the
-    recurrence are float32, or a memory of more than some hundred steps would be rounded away.
+    recurrence are float32, or a memory of more than some hundred steps would be rounded away. (So
+    it is in `keras.layers.RNN`, which casts states to 16 bits between steps.)
 
     Args:
         units: Positive integer, dimensionality of the output.
@@ -157,7 +158,7 @@ class LinearRecurrentCell(keras.layers.Layer):
     ) -> tuple[Tensor, list[Tensor]]:
         inputs = ops.cast(inputs, self.compute_dtype)
         states = checks.states_of("states", inputs, states, self.state_size)
-        kept = [s.dtype if s.dtype.is_floating else self.state_dtype for s in states]
+        kept = [self.state_dtype if _is_integer(state) else state.dtype for state in states]
         states = [ops.cast(state, self.state_dtype) for state in states]
         output, states = self.recur(OneStep(), inputs, states, training)
         states = [ops.cast(s, dtype) for s, dtype in zip(states, kept, strict=True)]
@@ -175,7 +176,7 @@ class LinearRecurrentCell(keras.layers.Layer):
         )
 
     def add_bias(self) -> Any:
-        """One vector with all blocks, never of less than 32 bits, or None."""
+        """One vector of `gate_dtype` with all blocks, or None."""
         if not self.use_bias:
             return None
         return self.add_weight(
@@ -184,6 +185,7 @@ class LinearRecurrentCell(keras.layers.Layer):
             initializer=self._initial_bias,
             regularizer=self.bias_regularizer,
             constraint=self.bias_constraint,
+            dtype=self.gate_dtype,
             autocast=False,
         )
 
@@ -208,7 +210,7 @@ class LinearRecurrentCell(keras.layers.Layer):
 
     def _initial_bias(self, shape: tuple[int, ...], dtype: Any = None, **kwargs: Any) -> Tensor:
         # Once for all blocks: an initializer gives equal shapes equal values.
-        bias = ops.convert_to_tensor(self.bias_initializer(shape, dtype=dtype, **kwargs))
+        bias = _initial("bias_initializer", self.bias_initializer, shape, dtype)
         blocks = dict(zip(self.blocks, ops.split(bias, len(self.blocks)), strict=True))
         for block, (name, start) in self.bias_starts().items():
             if start == "coupled":
@@ -216,14 +218,9 @@ class LinearRecurrentCell(keras.layers.Layer):
             elif start == "normalized":
                 blocks[block] = _normalizing_bias(blocks[str(self.forget_block)])
             elif callable(start):
-                blocks[block] = ops.convert_to_tensor(start((self.units,), dtype=dtype))
+                blocks[block] = _initial(name, start, (self.units,), dtype)
             else:
                 blocks[block] = ops.full((self.units,), start, dtype=dtype)
-            if tuple(blocks[block].shape) != (self.units,):
-                raise ValueError(
-                    f"{name} must be an initializer that gives shape ({self.units},) for shape "
-                    f"({self.units},), but gave {tuple(blocks[block].shape)}"
-                )
         return ops.concatenate(list(blocks.values()))
 
     # Helpers for `recur`.
@@ -278,10 +275,30 @@ class LinearRecurrentCell(keras.layers.Layer):
 
 
 def _normalizing_bias(forget_bias: Tensor) -> Tensor:
-    """The bias b with sigmoid(b)^2 = 1 - sigmoid(forget_bias)^2, also where the latter is tiny."""
-    forget = ops.sigmoid(forget_bias)
-    gate = ops.sqrt(ops.sigmoid(-forget_bias) * (1 + forget))
-    return ops.log(gate) - ops.log(forget * forget / (1 + gate))
+    """The bias b with i^2 = 1 - f^2 for i = sigmoid(b), f = sigmoid(forget_bias).
+
+    In logarithms, as f, 1 - f or 1 - i may be too small: i^2 = (1 - f) (1 + f), and
+    1 - i = f^2 / (1 + i).
+    """
+    log_f, log_complement = -ops.softplus(-forget_bias), -ops.softplus(forget_bias)
+    log_i = (log_complement + ops.log1p(ops.exp(log_f))) / 2
+    return log_i - (2 * log_f - ops.log1p(ops.exp(log_i)))
+
+
+def _initial(name: str, initializer: Any, shape: tuple[int, ...], dtype: Any) -> Tensor:
+    """What an initializer gives for a shape."""
+    values = ops.cast(initializer(shape, dtype=dtype), dtype)
+    if tuple(values.shape) != tuple(shape):
+        raise ValueError(
+            f"{name} must be an initializer that gives shape {tuple(shape)} for shape "
+            f"{tuple(shape)}, but gave {tuple(values.shape)}"
+        )
+    return values
+
+
+def _is_integer(tensor: Tensor) -> bool:
+    dtype: str = keras.backend.standardize_dtype(tensor.dtype)
+    return dtype.startswith(("int", "uint", "bool"))
 
 
 def serialize_bias(bias: Any) -> Any:

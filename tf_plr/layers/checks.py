@@ -30,12 +30,18 @@ def rate(name: str, value: Any) -> float:
     return float(value)
 
 
+def number(name: str, value: Any) -> float:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, but is {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, but is {value!r}")
+    return float(value)
+
+
 def bias(name: str, value: Any) -> Any:
     """A finite number as a float, or an initializer."""
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise ValueError(f"{name} must be finite, but is {value!r}")
-        return float(value)
+        return number(name, value)
     if isinstance(value, (str, dict)) or callable(value):
         return keras.initializers.get(value)
     raise TypeError(f"{name} must be a number or an initializer, but is {value!r}")
@@ -64,6 +70,12 @@ def sequences_of(sequences: Tensor, dtype: str) -> Tensor:
         raise ValueError(
             f"sequences must have at least one step, but have shape {tuple(sequences.shape)}"
         )
+    if sequences.shape[1] is None:
+        steps = tf.debugging.assert_positive(
+            tf.shape(sequences)[1], "sequences must have at least one step"
+        )
+        with tf.control_dependencies([steps]):
+            sequences = tf.identity(sequences)
     return ops.cast(sequences, dtype)
 
 

@@ -2,10 +2,10 @@
 """What all layers share: a cell, run over all steps at once."""
 
 import inspect
-from types import SimpleNamespace
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from tf_plr.layers import checks
@@ -128,7 +128,9 @@ class LinearRecurrentLayer(keras.layers.RNN):
         self.zero_output_for_mask = zero_output_for_mask
         self.unroll = False
         self.algorithm = algorithm
-        self._kept = SimpleNamespace(states=None)
+        # A module, so that TensorFlow saves the states, but Keras does not take them for weights.
+        self._kept = tf.Module()
+        self._kept.states = None
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.supports_masking = True
 
@@ -154,19 +156,18 @@ class LinearRecurrentLayer(keras.layers.RNN):
         if not self.cell.built:
             self.cell.build((sequences_shape[0], features))
             self.cell.built = True
-        if self.stateful and self.states is None:
+        if self.stateful and self.states is not None:
+            self.reset_state()
+        elif self.stateful:
             if sequences_shape[0] is None:
                 raise ValueError(
                     "the batch size must be static in a stateful layer, but sequences have shape "
                     f"{tuple(sequences_shape)}"
                 )
-            # In a namespace, so that Keras does not take them for weights.
-            self._kept = SimpleNamespace(
-                states=[
-                    keras.Variable(state, trainable=False, dtype=state.dtype, autocast=False)
-                    for state in self.get_initial_state(sequences_shape[0])
-                ]
-            )
+            self._kept.states = [
+                keras.Variable(state, trainable=False, dtype=state.dtype, autocast=False)
+                for state in self.get_initial_state(sequences_shape[0])
+            ]
 
     def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
         batch, time, _ = sequences_shape
@@ -177,6 +178,23 @@ class LinearRecurrentLayer(keras.layers.RNN):
         if not self.cell.built:
             self.build(sequences_shape)
         return output, *((batch, size) for size in self.cell.state_size)
+
+    def compute_output_spec(
+        self,
+        sequences: Tensor,
+        initial_state: Any = None,
+        mask: Tensor = None,
+        training: bool = False,
+        sequences_mask: Tensor = None,
+    ) -> Any:
+        shapes = self.compute_output_shape(sequences.shape)
+        if not self.return_state:
+            return keras.KerasTensor(shapes, self.compute_dtype)
+        output, *states = shapes
+        return (
+            keras.KerasTensor(output, self.compute_dtype),
+            *(keras.KerasTensor(shape, self.cell.state_dtype) for shape in states),
+        )
 
     def call(
         self,
@@ -195,13 +213,14 @@ class LinearRecurrentLayer(keras.layers.RNN):
 
         steps = AllSteps(self.algorithm, mask)
         outputs, states = self.cell.recur(steps, sequences, states, training)
-        outputs = ops.cast(outputs, self.compute_dtype)
         if mask is not None and self.zero_output_for_mask:
             outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
             output = outputs if self.return_sequences else outputs[:, -1]
         else:
             hold = steps.hold if self.return_sequences else steps.hold_last
             output = hold(outputs, ops.zeros_like(outputs[:, 0]))
+        # Only now: the gradient of a hold adds up those of all steps that it fills.
+        output = ops.cast(output, self.compute_dtype)
         if self.stateful:
             for kept, state in zip(self._kept.states, states, strict=True):
                 kept.assign(state)

@@ -169,6 +169,12 @@ class AllSteps(Steps):
 
 def _operands(decays: Tensor, impulses: Tensor, dtype: Any) -> tuple[Tensor, Tensor]:
     """Both in one dtype, and decays broadcast to impulses where they are known to differ."""
+    for name, operand in (("decays", decays), ("impulses", impulses)):
+        if tf.as_dtype(operand.dtype).is_complex and not tf.as_dtype(dtype).is_complex:
+            raise TypeError(
+                f"{name} are {tf.as_dtype(operand.dtype).name}, but the cell's state is "
+                f"{tf.as_dtype(dtype).name}: set state_dtype in the cell"
+            )
     decays, impulses = ops.cast(decays, dtype), ops.cast(impulses, dtype)
     try:
         shape = tf.broadcast_static_shape(decays.shape, impulses.shape)
