@@ -6,6 +6,7 @@ python benchmarks/plot.py RESULTS.json PICTURE.png
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -112,7 +113,7 @@ def draw_lengths(result):
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     rows = result["lengths"]
     for name, style in (("keras.layers.LSTM", "s--"), ("LinearSurrogateLSTM", "o-")):
-        points = [(row["steps"], row["step"]) for row in rows if row["layer"] == name]
+        points = [(r["steps"], r["step"]) for r in rows if r["layer"] == name and "step" in r]
         axes.loglog(*zip(*points, strict=True), style, label=name)
     shape = result["shape"]
     axes.set_title(f"One sequence, {shape['inputs']} inputs, {shape['units']} units")
@@ -129,7 +130,8 @@ def draw(result, picture):
     environment = result["environment"]
     known = ("gpu", "cpu", "threads", "driver", "cuda", "tensorflow", "commit", "date")
     said = ", ".join(f"{k} {environment[k]}" for k in known if environment.get(k))
-    figure.suptitle(said, fontsize="small")
+    width = int(figure.get_figwidth() * 14)  # Characters.
+    figure.suptitle(textwrap.fill(said, width), fontsize="small")
     figure.savefig(picture, dpi=80)
 
 
