@@ -184,8 +184,8 @@ def main():
                     f"{sum(s for _, s in runs):5.1f} s in all",
                     flush=True,
                 )
-            if arguments.output:
-                arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+                if arguments.output:
+                    arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
