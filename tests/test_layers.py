@@ -433,6 +433,7 @@ def test_kept_states_are_saved(model, rng, tmp_path, stateful, save):
         (output,) = serve(x).values()
         np.testing.assert_allclose(output, keeper(x), atol=1e-5)
     assert len(made.weights) == len(made.cell.weights)
+    assert not any(state.trainable for state in made.states)
     made.reset_state()
     assert all(not np.any(state) for state in made.states)
 

@@ -308,6 +308,19 @@ def test_values_beside_tensors_take_their_dtype(algorithm):
         assert states.dtype == tf.float64
 
 
+def test_the_axis_counts_from_the_first_where_the_rank_is_known():
+    """TensorFlow may forget the rank in derivatives."""
+    for decays, impulses, expected in [
+        (tf.TensorSpec([2, 3]), tf.TensorSpec(None), 1),
+        (tf.TensorSpec(None), tf.TensorSpec([2, 3]), 1),
+        (tf.TensorSpec(None), tf.TensorSpec(None), -1),
+    ]:
+        states = tf.function(lambda a, x: tf_plr.linear_recurrence(a, x, axis=-1))
+        graph = states.get_concrete_function(decays, impulses).graph
+        (op,) = [op for op in graph.get_operations() if op.type == "TfPlr>LinearRecurrence"]
+        assert op.get_attr("axis") == expected
+
+
 def test_static_shapes_merge():
     @tf.function(input_signature=[tf.TensorSpec([None, 4, None]), tf.TensorSpec([2, None, None])])
     def states(decays, impulses):

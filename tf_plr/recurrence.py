@@ -266,9 +266,4 @@ def _linear_recurrence_grad_gradient(
 
 def attributes_of(op: Any) -> dict[str, Any]:
     """The attributes of a native op, as keyword arguments."""
-    algorithm = op.get_attr("algorithm")
-    return {
-        "axis": op.get_attr("axis"),
-        "reverse": op.get_attr("reverse"),
-        "algorithm": algorithm.decode() if isinstance(algorithm, bytes) else algorithm,
-    }
+    return {name: op.get_attr(name) for name in ("axis", "reverse", "algorithm")}
