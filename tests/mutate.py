@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 COSMIC_RAY = Path(sys.executable).parent / "cosmic-ray"
+NO_PYTHON = "this mutant is no Python"
 COPIES = ROOT / "build" / "mutants"
 MODULES = ["tf_plr/layers", "tf_plr/recurrence.py"]
 # Cheap and strong ones first: pytest stops at the first failure.
@@ -63,6 +64,12 @@ def run_tests():
         for path in original.rglob("*.py")
         if path.read_text() != path.relative_to(original).read_text()
     ]
+    if changed:
+        try:
+            compile(Path(changed[0]).read_text(), changed[0], "exec")
+        except SyntaxError:
+            print(NO_PYTHON)
+            return 1
     names = TESTS.get(changed[0] if changed else "", TESTS[""])
     files = [f"tests/test_{name}.py" for name in names]
     options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not huge"]
@@ -118,16 +125,22 @@ def main():
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(execute, folders))
-    survivors = []
+    survivors, none, late = [], 0, 0
     for context in sessions():
         with context as session:
             for _, result in session.results:
                 if result.worker_outcome is not WorkerOutcome.SKIPPED:
                     assert result.worker_outcome is WorkerOutcome.NORMAL, result.output
+                    none += NO_PYTHON in result.output
+                    late += result.output == "timeout"
                     if result.test_outcome is TestOutcome.SURVIVED:
                         survivors.append(result.diff)
     print("\n\n".join(survivors))
-    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants were noticed")
+    mutants = len(chosen) - none - late
+    print(
+        f"{mutants - len(survivors)} of {mutants} mutants were noticed "
+        f"({none} were no Python, {late} timed out)"
+    )
 
 
 if __name__ == "__main__":
