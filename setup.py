@@ -223,5 +223,10 @@ setup(
     ext_modules=[Extension("tf_plr._native", sources("cc"))],
     cmdclass={"build_ext": BuildNative, "bdist_wheel": PlatformWheel},
     # The native library is bound to the ABI of the TensorFlow minor it was built with.
-    install_requires=[f"tensorflow=={TF_MINOR}.*", "keras>=3.10", "numpy>=1.26"],
+    install_requires=[
+        f"tensorflow=={TF_MINOR}.*",
+        "keras>=3.15",
+        "numpy>=1.26",
+        "typing-extensions>=4.4",
+    ],
 )
