@@ -148,6 +148,16 @@ def test_fit_compiled_equals_fit(rng, layer, masked):
     np.testing.assert_allclose(*histories, rtol=1e-4)
 
 
+def test_fit_compiled_with_batches_of_unknown_size(layer, rng):
+    """The last of which is smaller."""
+    x, y = rng.normal(size=(19, 6, 3)).astype("float32"), np.ones((19, 1))
+    model = keras.Sequential([keras.Input((None, 3)), layer(4), keras.layers.Dense(1)])
+    model.compile("adam", "mse", jit_compile=True)
+    first = model.evaluate(x, y, verbose=0)
+    model.fit(x, y, batch_size=8, epochs=3, verbose=0)
+    assert model.evaluate(x, y, verbose=0) < first
+
+
 def test_layers_do_not_stop_keras_from_compiling():
     model = keras.Sequential(
         [keras.Input((None, 3)), *(layer(4, return_sequences=True) for layer in LAYERS)]

@@ -191,18 +191,20 @@ def _operands(decays: Tensor, impulses: Tensor, dtype: Any) -> tuple[Tensor, Ten
 
 
 def _convolve(padded: Tensor, kernel: Tensor) -> Tensor:
+    size, _, filters = kernel.shape
+    batch, steps = padded.shape[0], ops.shape(padded)[1] - (size - 1)
+
     def convolution() -> Tensor:
         return ops.conv(padded, kernel, data_format="channels_last")
 
-    def of_no_sequences() -> Tensor:  # For which oneDNN's convolution has a wrong shape.
-        size = kernel.shape[0]
-        steps = ops.shape(padded)[1] - (size - 1)
+    # oneDNN's convolution of an empty batch has a wrong shape.
+    if batch == 0:
         return _matmul_window([padded[:, k : k + steps] for k in range(size)], kernel)
-
-    batch = padded.shape[0]
-    if batch is None:
-        return tf.cond(tf.shape(padded)[0] > 0, convolution, of_no_sequences)
-    return convolution() if batch > 0 else of_no_sequences()
+    if batch is not None:
+        return convolution()
+    size_of_batch = tf.shape(padded)[0]
+    none = tf.zeros([size_of_batch, steps, filters], padded.dtype)
+    return tf.cond(size_of_batch > 0, convolution, lambda: none)
 
 
 def _matmul_window(window: list[Tensor], kernel: Tensor) -> Tensor:
