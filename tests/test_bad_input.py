@@ -306,6 +306,8 @@ def test_initializers_of_a_wrong_shape(argument):
 
 
 def test_other_arguments_of_layers():
+    with pytest.raises(ValueError, match='"coupled" or "normalized", but is \'Normalized\''):
+        tf_plr.GILRLSTM(4, input_bias="Normalized")
     with pytest.raises(ValueError, match=r"input_bias is 1, but only pooling=\"ifo\""):
         tf_plr.QRNN(4, input_bias=1)
     with pytest.raises(ValueError, match="input_dim must be a positive integer, but is 0"):

@@ -51,7 +51,13 @@ def input_bias(value: Any) -> Any:
     """As `bias`, or None, "coupled" or "normalized"."""
     if value is None or (isinstance(value, str) and value in ("coupled", "normalized")):
         return value
-    return bias("input_bias", value)
+    try:
+        return bias("input_bias", value)
+    except ValueError as error:
+        raise ValueError(
+            'input_bias must be a number, an initializer, "coupled" or "normalized", but is '
+            f"{value!r}"
+        ) from error
 
 
 def features_of(shape: Any) -> int:
