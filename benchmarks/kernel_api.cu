@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The GPU engine behind a C interface, so that it can be timed and checked where there is no
 // TensorFlow. Build: see gpu_kernel.py.
-#include "cc/engine/gpu_recurrence.h"
+#include "cc/engine/gpu/run.h"
 
 using namespace tf_plr;
 

@@ -4,7 +4,7 @@
 #include <thread>
 
 #include "Eigen/Core"
-#include "cc/engine/cpu_recurrence.h"
+#include "cc/engine/cpu/run.h"
 #include "tests/engine_test.h"
 #include "tests/host_array.h"
 

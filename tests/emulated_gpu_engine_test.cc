@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The GPU engine's kernels on a CPU (cuda_on_cpu/). test_gpu_engine.py builds and runs it.
-#include "cc/engine/gpu_recurrence.cuh"
+#include "cc/engine/gpu/run.cuh"
 #include "tests/engine_test.h"
 #include "tests/host_array.h"
 

@@ -11,7 +11,7 @@
 #include <random>
 #include <vector>
 
-#include "cc/engine/cells.h"
+#include "cc/engine/cells/recurrence.h"
 #include "cc/engine/problem.h"
 
 namespace tf_plr {

@@ -4,9 +4,8 @@
 #include <cuda_fp16.h>
 
 #include <cstdlib>
-#include <utility>
 
-#include "cc/engine/gpu_recurrence.h"
+#include "cc/engine/gpu/run.h"
 #include "tests/engine_test.h"
 
 using namespace tf_plr;
@@ -63,44 +62,6 @@ struct GpuEngine {
     Check(cudaFree(workspace));
   }
 };
-
-// The kernels of a forward pass: one in clusters, two where tiles look back at a cleared status.
-size_t KernelsOf(const Problem& problem) {
-  GpuEngine::Array<float> array(problem.size());
-  const Arrays<RecurrenceCell, float> arrays{
-      {array.data, array.data}, {array.data}, nullptr, nullptr, nullptr};
-  GpuEngine::Array<uint4> words(gpu::WorkspaceBytes(problem, arrays, Algorithm::kParallel) / 16);
-  cudaStream_t stream;
-  Check(cudaStreamCreate(&stream));
-  Check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  const char* error = gpu::Run(problem, arrays, Algorithm::kParallel,
-                               gpu::Workspace{words.data, words.size * 16}, stream);
-  cudaGraph_t graph;
-  Check(cudaStreamEndCapture(stream, &graph));
-  size_t kernels = 0;
-  Check(cudaGraphGetNodes(graph, nullptr, &kernels));
-  Check(cudaGraphDestroy(graph));
-  Check(cudaStreamDestroy(stream));
-  return error == nullptr ? kernels : 0;
-}
-
-// Whether the paths that the problems above are meant for are taken.
-void TestPaths() {
-  int major;
-  Check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
-  const size_t in_clusters = major >= 9 ? 1 : 2;
-  const std::pair<Problem, size_t> expected[] = {{{1, 3000, 40, false}, in_clusters},
-                                                 {{2, 700, 33, false}, in_clusters},
-                                                 {{1, 9000, 36, false}, 2},
-                                                 {{3, 40, 32, false}, 1}};
-  for (const auto& [problem, kernels] : expected) {
-    const size_t actual = KernelsOf(problem);
-    if (actual == kernels) continue;
-    std::printf("%lld x %lld x %lld took %zu kernels, not %zu\n", (long long)problem.outer,
-                (long long)problem.steps, (long long)problem.inner, actual, kernels);
-    ++failures;
-  }
-}
 
 // A workspace that is too small is an error, and nothing is written.
 void TestSmallWorkspace() {
@@ -171,7 +132,6 @@ void TestGraph(const Problem& problem) {
 }  // namespace
 
 int main() {
-  TestPaths();
   for (int64_t inner : {1, 36}) {
     TestGraph({2, 9000, inner, false});
     TestGraph({1, 3000, inner, true});

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The GPU engine's kernels on a CPU, under schedules that change: see cuda_on_cpu/."""
+"""The GPU engine without a GPU: the choice of a kernel, and the kernels on a CPU."""
 
 import os
 import subprocess
@@ -12,14 +12,21 @@ ROOT = Path(__file__).resolve().parent.parent
 HEADERS = tf.sysconfig.get_include()
 
 
+def build_and_run(source, program, *flags):
+    compiler = [os.environ.get("CXX", "g++"), "-std=c++17", "-I."]
+    subprocess.run([*compiler, *flags, "-o", program, source], cwd=ROOT, check=True)
+    subprocess.run([program], check=True, timeout=600)
+
+
+def test_choice_of_kernels(tmp_path):
+    build_and_run("tests/gpu_choice_test.cc", tmp_path / "gpu_choice_test", "-Wall", "-Werror")
+
+
 @pytest.mark.skipif(
     not Path(HEADERS, "Eigen").exists(), reason="this TensorFlow came without its headers"
 )
 def test_kernels_on_a_cpu(tmp_path):
+    """Under schedules that change: see cuda_on_cpu/."""
+    flags = ["-O2", "-w", "-pthread", f"-I{HEADERS}", "-Itests/cuda_on_cpu"]
     program = tmp_path / "emulated_gpu_engine_test"
-    flags = ["-std=c++17", "-O2", "-w", "-pthread", "-Itests/cuda_on_cpu", "-I.", f"-I{HEADERS}"]
-    source = "tests/emulated_gpu_engine_test.cc"
-    subprocess.run(
-        [os.environ.get("CXX", "g++"), *flags, "-o", program, source], cwd=ROOT, check=True
-    )
-    subprocess.run([program], check=True, timeout=600)
+    build_and_run("tests/emulated_gpu_engine_test.cc", program, *flags)

@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "cc/engine/cpu_recurrence.h"
+#include "cc/engine/cpu/run.h"
 #include "cc/kernels/native_ops.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/lib/core/threadpool.h"
@@ -107,20 +107,13 @@ class RecurrenceKernel : public OpKernel {
 #define TF_PLR_REGISTER_ON(Device_, DEVICE, T)             \
   TF_PLR_REGISTER_OP(LinearRecurrence, Device_, DEVICE, T) \
   TF_PLR_REGISTER_OP(LinearRecurrenceGrad, Device_, DEVICE, T)
-#if defined(TF_PLR_CUDA)
-#define TF_PLR_REGISTER(T)                           \
-  TF_PLR_REGISTER_ON(Cpu, tensorflow::DEVICE_CPU, T) \
-  TF_PLR_REGISTER_ON(Gpu, tensorflow::DEVICE_GPU, T)
-#else
-#define TF_PLR_REGISTER(T) TF_PLR_REGISTER_ON(Cpu, tensorflow::DEVICE_CPU, T)
-#endif
+#define TF_PLR_REGISTER_CPU(T, dtype, xla) TF_PLR_REGISTER_ON(Cpu, tensorflow::DEVICE_CPU, T)
+#define TF_PLR_REGISTER_GPU(T, dtype, xla) TF_PLR_REGISTER_ON(Gpu, tensorflow::DEVICE_GPU, T)
 
-TF_PLR_REGISTER(Eigen::half)
-TF_PLR_REGISTER(Eigen::bfloat16)
-TF_PLR_REGISTER(float)
-TF_PLR_REGISTER(double)
-TF_PLR_REGISTER(tensorflow::complex64)
-TF_PLR_REGISTER(tensorflow::complex128)
+TF_PLR_FOR_EACH_TYPE(TF_PLR_REGISTER_CPU)
+#if defined(TF_PLR_CUDA)
+TF_PLR_FOR_EACH_TYPE(TF_PLR_REGISTER_GPU)
+#endif
 
 }  // namespace
 }  // namespace tf_plr

@@ -3,15 +3,14 @@
 #ifndef TF_PLR_KERNELS_NATIVE_OPS_H_
 #define TF_PLR_KERNELS_NATIVE_OPS_H_
 
-#include <complex>
 #include <iterator>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "cc/engine/cells.h"
-#include "cc/engine/gpu_recurrence.h"
+#include "cc/engine/cells/recurrence.h"
 #include "cc/engine/problem.h"
+#include "cc/kernels/types.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/tensor_shape.h"
 
@@ -64,28 +63,6 @@ struct LinearRecurrenceGrad {
     if (outputs.size() > 2) arrays.final_carry = outputs[2];
     return arrays;
   }
-};
-
-// How the CPU engine names TensorFlow's T.
-template <typename T>
-struct CpuElementOf {
-  using type = T;
-};
-template <typename Real>
-struct CpuElementOf<std::complex<Real>> {
-  using type = Complex<Real>;
-};
-
-// How the GPU engine does.
-template <typename T>
-struct GpuElementOf : CpuElementOf<T> {};
-template <>
-struct GpuElementOf<Eigen::half> {
-  using type = gpu::Half;
-};
-template <>
-struct GpuElementOf<Eigen::bfloat16> {
-  using type = gpu::BFloat16;
 };
 
 struct Attributes {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "Eigen/Core"
-#include "cc/engine/cpu_recurrence.h"
+#include "cc/engine/cpu/run.h"
 #include "cc/kernels/native_ops.h"
 #include "cc/xla/xla_calls.h"
 #include "xla/ffi/api/ffi.h"
@@ -25,18 +25,10 @@ namespace ffi = xla::ffi;
 template <typename Run>
 ffi::Error ForType(ffi::DataType type, const Run& run) {
   switch (type) {
-    case ffi::F16:
-      return run(Eigen::half());
-    case ffi::BF16:
-      return run(Eigen::bfloat16());
-    case ffi::F32:
-      return run(float());
-    case ffi::F64:
-      return run(double());
-    case ffi::C64:
-      return run(std::complex<float>());
-    case ffi::C128:
-      return run(std::complex<double>());
+#define TF_PLR_RUN_WITH(T, dtype, xla) \
+  case ffi::xla:                       \
+    return run(T());
+    TF_PLR_FOR_EACH_TYPE(TF_PLR_RUN_WITH)
     default:
       return ffi::Error::InvalidArgument("decays has a dtype without a kernel");
   }

@@ -89,41 +89,28 @@ class XlaRecurrenceKernel : public XlaOpKernel {
                          [[maybe_unused]] const Problem& problem) const {
 #if defined(TF_PLR_CUDA)
     switch (type) {
-      case tensorflow::DT_HALF:
-        return WorkspaceBytesOf<gpu::Half>(problem);
-      case tensorflow::DT_BFLOAT16:
-        return WorkspaceBytesOf<gpu::BFloat16>(problem);
-      case tensorflow::DT_FLOAT:
-        return WorkspaceBytesOf<float>(problem);
-      case tensorflow::DT_DOUBLE:
-        return WorkspaceBytesOf<double>(problem);
-      case tensorflow::DT_COMPLEX64:
-        return WorkspaceBytesOf<Complex<float>>(problem);
+#define TF_PLR_BYTES_OF(T, dtype, xla)                                                 \
+  case tensorflow::dtype:                                                              \
+    return gpu::MostWorkspaceBytes<typename Op::Cell, typename GpuElementOf<T>::type>( \
+        problem, attributes_.algorithm);
+      TF_PLR_FOR_EACH_TYPE(TF_PLR_BYTES_OF)
       default:
-        return WorkspaceBytesOf<Complex<double>>(problem);
+        return 0;  // Not registered.
     }
 #else
     return 0;
 #endif
   }
 
-#if defined(TF_PLR_CUDA)
-  template <typename Element>
-  int64_t WorkspaceBytesOf(const Problem& problem) const {
-    return gpu::MostWorkspaceBytes<typename Op::Cell, Element>(problem, attributes_.algorithm);
-  }
-#endif
-
   Attributes attributes_;
   const bool on_gpu_;
 };
 
 // REGISTER_XLA_OP would take effect only in a library loaded before the first op runs.
-#define TF_PLR_REGISTER_XLA(Op, DEVICE)                                                       \
-  REGISTER_KERNEL_BUILDER(                                                                    \
-      Name(Op::kName).Device(DEVICE).TypeConstraint(                                          \
-          "T", {tensorflow::DT_HALF, tensorflow::DT_BFLOAT16, tensorflow::DT_FLOAT,           \
-                tensorflow::DT_DOUBLE, tensorflow::DT_COMPLEX64, tensorflow::DT_COMPLEX128}), \
+#define TF_PLR_TYPE(T, dtype, xla) tensorflow::dtype,
+#define TF_PLR_REGISTER_XLA(Op, DEVICE)                                                        \
+  REGISTER_KERNEL_BUILDER(                                                                     \
+      Name(Op::kName).Device(DEVICE).TypeConstraint("T", {TF_PLR_FOR_EACH_TYPE(TF_PLR_TYPE)}), \
       XlaRecurrenceKernel<Op>);
 
 TF_PLR_REGISTER_XLA(LinearRecurrence, kXlaCpu)

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+// A cell says what one step computes; an engine says where and when. Cells are arithmetic only:
+// they never see an address, a thread or a data type narrower than the accumulator.
+//
+// The engine walks the steps of a column in *processing order* (t = 1..T, or T..1 if reversed),
+// holds the carry between steps, and for each step
+//
+//   reads    kInputs arrays; array kLookahead, if any, is read one step further on, and past the
+//            last step from a boundary value, so that a gradient finds h_{t-1};
+//   carries  carry = Step(in).Apply(carry), where Step may use the first kStepInputs arrays only;
+//   writes   kOutputs arrays, from the inputs and from the carry before and after the step.
+#ifndef TF_PLR_ENGINE_CELLS_RECURRENCE_H_
+#define TF_PLR_ENGINE_CELLS_RECURRENCE_H_
+
+#include "cc/engine/transition.h"
+
+namespace tf_plr {
+
+// states_t = decays_t * states_{t-1} + impulses_t; the carry is the state.
+struct RecurrenceCell {
+  enum Input { kDecays, kImpulses, kInputs };
+  enum Output { kStates, kOutputs };
+  static constexpr int kStepInputs = 2;
+  static constexpr int kLookahead = -1;
+
+  template <typename A>
+  TF_PLR_HOST_DEVICE static Transition<A> Step(const A (&in)[kInputs]) {
+    return {in[kDecays], in[kImpulses]};
+  }
+
+  template <typename A>
+  TF_PLR_HOST_DEVICE static void Emit(const A (&)[kInputs], A /*before*/, A after,
+                                      A (&out)[kOutputs]) {
+    out[kStates] = after;
+  }
+};
+
+// The reverse pass of RecurrenceCell, processed against its direction. With g_t the gradient of
+// state t from all later steps, the carry is what step t hands to its predecessor,
+// k_t = conj(decays_t) g_t, so that g_t = k_{t+1} + d_states_t needs no shifted decays:
+//
+//   k_t = conj(decays_t) (k_{t+1} + d_states_t),   d_impulses_t = g_t,
+//   d_decays_t = conj(states_{t-1}) g_t,           d_initial_state = k_1.
+struct RecurrenceGradientCell {
+  enum Input { kDecays, kDStates, kPreviousStates, kInputs };
+  enum Output { kDDecays, kDImpulses, kOutputs };
+  static constexpr int kStepInputs = 2;
+  static constexpr int kLookahead = kPreviousStates;
+
+  template <typename A>
+  TF_PLR_HOST_DEVICE static Transition<A> Step(const A (&in)[kInputs]) {
+    const A decay = Conjugate(in[kDecays]);
+    return {decay, decay * in[kDStates]};
+  }
+
+  template <typename A>
+  TF_PLR_HOST_DEVICE static void Emit(const A (&in)[kInputs], A before, A /*after*/,
+                                      A (&out)[kOutputs]) {
+    const A gradient = before + in[kDStates];
+    out[kDDecays] = Conjugate(in[kPreviousStates]) * gradient;
+    out[kDImpulses] = gradient;
+  }
+};
+
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_CELLS_RECURRENCE_H_

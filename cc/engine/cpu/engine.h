@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: MIT
+// The scan engine for CPUs: runs any cell over any problem.
+//
+// A *row* is one step of consecutive columns: contiguous memory. A *block* is a range of columns
+// over a range of steps. The serial plan gives each thread blocks that span all steps. The parallel
+// plan cuts the steps into chunks as well: a thread reduces a block to one transition per column,
+// takes the carries that the block before handed over, hands on its own, and only then scans the
+// block, by now in cache. Memory is so read once; and since the chunks do not depend on the number
+// of threads and columns never mix, neither does any bit of an algorithm's result.
+#ifndef TF_PLR_ENGINE_CPU_ENGINE_H_
+#define TF_PLR_ENGINE_CPU_ENGINE_H_
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <iterator>
+#include <memory>
+#include <new>
+#include <thread>
+
+#include "cc/engine/cells/recurrence.h"
+#include "cc/engine/cpu/processor.h"
+#include "cc/engine/cpu/rows.h"
+#include "cc/engine/cpu/workers.h"
+#include "cc/engine/problem.h"
+
+namespace tf_plr {
+namespace cpu {
+
+struct Tuning {
+  // Whole rows stream best, as long as their carries stay in the second-level cache.
+  static constexpr int64_t kMaxBlockColumns = 16384;
+  // Threads that share rows in pieces shorter than this defeat the prefetcher: two are slower than
+  // one.
+  static constexpr int64_t kMinBlockRowBytes = 2 << 10;
+  // A chunk's arrays together, so that its second pass finds them in the second-level cache.
+  static constexpr int64_t kChunkBytes = 128 << 10;
+  // Of a block that is reduced first.
+  static constexpr int64_t kMaxReducedColumns = 256;
+  // An output of so many bytes leaves the caches before anyone reads it.
+  static constexpr int64_t kStreamOutBytes = 32 << 20;
+  // Less work than this per task is not worth fetching, and per thread not worth waking it up.
+  static constexpr int64_t kMinTaskBytes = 64 << 10;
+};
+
+// A range of columns over a range of steps.
+struct Block {
+  int64_t column;      // First column, counted over outer x inner.
+  int64_t columns;     // All in one outer slice.
+  int64_t first_step;  // In processing order.
+  int64_t steps;
+};
+
+// Uninitialised memory for `size` elements, aligned for any vector of them; not allocated() where
+// there is no more.
+template <typename T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t size)
+      : size_(size),
+        data_(static_cast<T*>(::operator new(size * sizeof(T), kAlignment, std::nothrow))) {}
+  Buffer(const Buffer&) = delete;
+  ~Buffer() { ::operator delete(data_, kAlignment); }
+
+  bool allocated() const { return data_ != nullptr; }
+  int64_t size() const { return size_; }
+  T* data() const { return data_; }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  const int64_t size_;
+  T* const data_;
+};
+
+template <typename Cell, typename T>
+class Engine {
+  using A = Accumulator<T>;
+  static constexpr int64_t kElementBytes = (Cell::kInputs + Cell::kOutputs) * sizeof(T);
+
+ public:
+  Engine(const Problem& problem, const Arrays<Cell, T>& arrays)
+      : problem_(problem),
+        arrays_(arrays),
+        row_stride_(problem.reverse ? -problem.inner : problem.inner),
+        stream_out_(problem.size() * static_cast<int64_t>(sizeof(T)) >= Tuning::kStreamOutBytes &&
+                    !IsInPlace(arrays)) {}
+
+  // Returns null, or what went wrong; then nothing has been computed.
+  const char* Run(Algorithm algorithm, const Workers& workers) {
+    if (problem_.columns() == 0) return nullptr;
+    if (problem_.steps == 0 && arrays_.final_carry == nullptr) return nullptr;
+    const int64_t bytes = problem_.steps * problem_.columns() * kElementBytes;
+    const int threads =
+        static_cast<int>(std::min<int64_t>(workers.threads, 1 + bytes / Tuning::kMinTaskBytes));
+    if (algorithm == Algorithm::kAuto) algorithm = Choose(threads);
+    const Plan plan = algorithm == Algorithm::kParallel ? ParallelPlan() : SerialPlan(threads);
+
+    const int64_t column_blocks = problem_.outer * plan.slice_blocks;
+    const Memory memory(problem_, plan, column_blocks, threads);
+    if (!memory.allocated()) return "the CPU engine could not allocate its carries";
+    zeros_ = memory.zeros.data();
+    // Blocks in the order of time. Small ones share a task, but never two of the same columns.
+    const int64_t block_bytes = plan.chunk_steps * plan.block_columns * kElementBytes;
+    const int64_t task_blocks = std::clamp<int64_t>(
+        Tuning::kMinTaskBytes / std::max<int64_t>(1, block_bytes), 1, column_blocks);
+    const int64_t blocks = plan.chunks * column_blocks;
+    const auto run = [&](int64_t task, int worker) noexcept {
+      const Scratch scratch = memory.ScratchOf(worker);
+      const int64_t end = std::min((task + 1) * task_blocks, blocks);
+      for (int64_t i = task * task_blocks; i < end; ++i) {
+        const int64_t chunk = i / column_blocks;
+        // Memory is best read in one direction, from one block to the next too.
+        const int64_t column_block =
+            problem_.reverse ? column_blocks - 1 - i % column_blocks : i % column_blocks;
+        const Block block = BlockAt(plan, chunk, column_block);
+        if (plan.chunks == 1) {
+          ScanAll(block, scratch);
+        } else {
+          ReduceAndScan(block, chunk, chunk + 1 == plan.chunks,
+                        memory.carries.data() + block.column, memory.chunks.data() + column_block,
+                        scratch);
+        }
+      }
+    };
+    RunTasks({threads, workers.schedule}, CeilDiv(blocks, task_blocks), run);
+    return nullptr;
+  }
+
+ private:
+  struct Plan {
+    int64_t chunk_steps, chunks;
+    int64_t block_columns, slice_blocks;
+  };
+
+  // Of the block that a worker is at.
+  struct Scratch {
+    A* carry;
+    Transition<A>* transition;  // Null where nothing is reduced.
+    void* vectors;              // See Rows.
+  };
+
+  // All that a run needs beside its arguments, allocated before any task starts.
+  class Memory {
+   public:
+    Memory(const Problem& problem, const Plan& plan, int64_t column_blocks, int workers)
+        : zeros(Cell::kLookahead >= 0 ? plan.block_columns : 0),
+          carries(plan.chunks > 1 ? problem.columns() : 0),
+          chunks(plan.chunks > 1 ? column_blocks : 0),
+          worker_columns_((CeilDiv(plan.block_columns, kMaxLanes) + 1) * kMaxLanes),
+          carry_(workers * worker_columns_),
+          transition_(plan.chunks > 1 ? workers * worker_columns_ : 0),
+          vectors_(workers * worker_columns_) {
+      if (!allocated()) return;
+      std::uninitialized_fill_n(zeros.data(), zeros.size(), T(0));
+      std::uninitialized_fill_n(chunks.data(), chunks.size(), 0);
+    }
+
+    bool allocated() const {
+      return zeros.allocated() && carries.allocated() && chunks.allocated() && carry_.allocated() &&
+             transition_.allocated() && vectors_.allocated();
+    }
+
+    Scratch ScratchOf(int worker) const {
+      const int64_t first = worker * worker_columns_;
+      return {carry_.data() + first, transition_.size() > 0 ? transition_.data() + first : nullptr,
+              vectors_.data() + first};
+    }
+
+    const Buffer<T> zeros;  // Of a block's columns, where a gradient looks past the last step.
+    // What blocks hand to the next in time: the carries of their columns, and for each range of
+    // columns how many chunks have done so.
+    const Buffer<A> carries;
+    const Buffer<std::atomic<int64_t>> chunks;
+
+   private:
+    static constexpr int64_t kMaxLanes = 64;  // A bound, which also keeps workers' parts aligned.
+    const int64_t worker_columns_;
+    const Buffer<A> carry_;
+    const Buffer<Transition<A>> transition_, vectors_;
+  };
+
+  static int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+  // Then what is overwritten is in the caches anyway.
+  static bool IsInPlace(const Arrays<Cell, T>& arrays) {
+    return std::any_of(std::begin(arrays.outputs), std::end(arrays.outputs), [&](const T* output) {
+      return std::count(std::begin(arrays.inputs), std::end(arrays.inputs), output) > 0;
+    });
+  }
+
+  // Cutting the steps computes everything twice, which pays when it employs threads that the
+  // columns alone would leave idle, and enough of them.
+  Algorithm Choose(int threads) const {
+    const int64_t row_bytes = problem_.inner * sizeof(T);
+    const int64_t blocks = problem_.outer * CeilDiv(row_bytes, Tuning::kMinBlockRowBytes);
+    return threads >= 3 * blocks ? Algorithm::kParallel : Algorithm::kSerial;
+  }
+
+  // Block widths are a function of the problem and the thread count; results are not.
+  Plan SerialPlan(int threads) const {
+    const int64_t min_columns = std::max<int64_t>(1, Tuning::kMinBlockRowBytes / sizeof(T));
+    const int64_t share = CeilDiv(problem_.inner, CeilDiv(threads, problem_.outer));
+    const int64_t columns = std::min(
+        {CeilDiv(share, min_columns) * min_columns, Tuning::kMaxBlockColumns, problem_.inner});
+    return {problem_.steps, 1, columns, CeilDiv(problem_.inner, columns)};
+  }
+
+  Plan ParallelPlan() const {
+    const int64_t columns = std::min(problem_.inner, Tuning::kMaxReducedColumns);
+    const int64_t steps = std::max<int64_t>(
+        1, std::min(CeilDiv(problem_.steps, 2), Tuning::kChunkBytes / (columns * kElementBytes)));
+    return {steps, std::max<int64_t>(1, CeilDiv(problem_.steps, steps)), columns,
+            CeilDiv(problem_.inner, columns)};
+  }
+
+  Block BlockAt(const Plan& plan, int64_t chunk, int64_t column_block) const {
+    const int64_t slice = column_block / plan.slice_blocks;
+    const int64_t column = column_block % plan.slice_blocks * plan.block_columns;
+    const int64_t step = chunk * plan.chunk_steps;
+    return {slice * problem_.inner + column, std::min(plan.block_columns, problem_.inner - column),
+            step, std::min(plan.chunk_steps, problem_.steps - step)};
+  }
+
+  void ScanAll(const Block& block, const Scratch& scratch) const {
+    LoadCarry(block, scratch.carry);
+    Scan(block, scratch);
+    StoreCarry(block, scratch.carry);
+  }
+
+  // handed_over: how many chunks before this one have left their carries in `carries`.
+  void ReduceAndScan(const Block& block, int64_t chunk, bool last, A* carries,
+                     std::atomic<int64_t>* handed_over, const Scratch& scratch) const {
+    A* carry = scratch.carry;
+    const Transition<A>* transition = scratch.transition;
+    Reduce(block, scratch);
+    if (chunk == 0) {
+      LoadCarry(block, carry);
+    } else {
+      while (handed_over->load(std::memory_order_acquire) < chunk) std::this_thread::yield();
+      std::copy_n(carries, block.columns, carry);
+    }
+    for (int64_t c = 0; c < block.columns; ++c) carries[c] = transition[c].Apply(carry[c]);
+    if (last) StoreCarry(block, carries);
+    handed_over->store(chunk + 1, std::memory_order_release);
+    Scan(block, scratch);
+  }
+
+  // Offset of the block's first element, processing order, in every step array.
+  int64_t OffsetOf(const Block& block) const {
+    const int64_t outer = block.column / problem_.inner;
+    const int64_t step =
+        problem_.reverse ? problem_.steps - 1 - block.first_step : block.first_step;
+    return (outer * problem_.steps + step) * problem_.inner + block.column % problem_.inner;
+  }
+
+  void LoadCarry(const Block& block, A* carry) const {
+    for (int64_t c = 0; c < block.columns; ++c) {
+      carry[c] =
+          arrays_.initial_carry == nullptr ? A(0) : A(arrays_.initial_carry[block.column + c]);
+    }
+  }
+
+  void StoreCarry(const Block& block, const A* carry) const {
+    if (arrays_.final_carry == nullptr) return;
+    for (int64_t c = 0; c < block.columns; ++c) {
+      arrays_.final_carry[block.column + c] = T(carry[c]);
+    }
+  }
+
+  // Each pass is compiled once for every instruction set and picked at run time.
+  void Scan(const Block& block, const Scratch& scratch) const {
+    Walk<ScanPass>(block, scratch.carry, scratch.vectors);
+  }
+  void Reduce(const Block& block, const Scratch& scratch) const {
+    std::fill_n(scratch.transition, block.columns, Transition<A>::Identity());
+    Walk<ReducePass>(block, scratch.transition, scratch.vectors);
+  }
+
+  template <template <typename> class Pass, typename Carry>
+  void Walk(const Block& block, Carry* carry, void* vectors) const {
+    const auto walk = [&](const Rows<Cell, T>& rows) {
+      ForThisProcessor([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
+        RowWalker<Cell, T, A, Pass, LanesOf<A>(register_bytes)>::Walk(rows, carry);
+      });
+    };
+    Rows<Cell, T> rows = RowsOf(block, vectors);
+    if constexpr (Cell::kLookahead >= 0) {
+      const bool has_last = block.steps > 0 && block.first_step + block.steps == problem_.steps;
+      rows.count -= has_last;
+      walk(rows);
+      if (has_last) walk(LastRow(block, vectors));
+    } else {
+      walk(rows);
+    }
+  }
+
+  Rows<Cell, T> RowsOf(const Block& block, void* vectors) const {
+    Rows<Cell, T> rows;
+    const int64_t offset = OffsetOf(block);
+    for (int k = 0; k < Cell::kInputs; ++k) rows.in[k] = arrays_.inputs[k] + offset;
+    for (int k = 0; k < Cell::kOutputs; ++k) rows.out[k] = arrays_.outputs[k] + offset;
+    if constexpr (Cell::kLookahead >= 0) rows.in[Cell::kLookahead] += row_stride_;
+    rows.stride = row_stride_;
+    rows.count = block.steps;
+    rows.columns = block.columns;
+    rows.stream_out = stream_out_;
+    rows.vectors = vectors;
+    return rows;
+  }
+
+  // The one row that looks ahead to the boundary.
+  Rows<Cell, T> LastRow(const Block& block, void* vectors) const {
+    Rows<Cell, T> rows = RowsOf({block.column, block.columns, problem_.steps - 1, 1}, vectors);
+    rows.in[Cell::kLookahead] =
+        arrays_.boundary == nullptr ? zeros_ : arrays_.boundary + block.column;
+    return rows;
+  }
+
+  const Problem problem_;
+  const Arrays<Cell, T> arrays_;
+  const int64_t row_stride_;
+  const bool stream_out_;
+  const T* zeros_ = nullptr;
+};
+
+}  // namespace cpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_CPU_ENGINE_H_

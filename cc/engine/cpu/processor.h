@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+// One build for every x86-64-v2 and later: a body is compiled for three instruction sets and picked
+// at run time.
+#ifndef TF_PLR_ENGINE_CPU_PROCESSOR_H_
+#define TF_PLR_ENGINE_CPU_PROCESSOR_H_
+
+#include <type_traits>
+
+// For functions and lambdas that are to take on the instruction set of the caller.
+#define TF_PLR_INLINE __attribute__((always_inline)) inline
+#define TF_PLR_INLINE_LAMBDA __attribute__((always_inline))
+
+namespace tf_plr {
+namespace cpu {
+
+// The size of a SIMD register.
+template <int kBytes>
+using RegisterBytes = std::integral_constant<int, kBytes>;
+
+#if defined(__x86_64__)
+
+template <typename Body>
+__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))) void RunWithAvx512(
+    const Body& body) {
+  body(RegisterBytes<64>());
+}
+
+template <typename Body>
+__attribute__((target("avx2,fma"))) void RunWithAvx2(const Body& body) {
+  body(RegisterBytes<32>());
+}
+
+// Body: a lambda marked TF_PLR_INLINE_LAMBDA that takes a RegisterBytes and calls TF_PLR_INLINE
+// functions only.
+template <typename Body>
+void ForThisProcessor(const Body& body) {
+  static const bool avx512 =
+      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+  static const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (avx512) return RunWithAvx512(body);
+  if (avx2) return RunWithAvx2(body);
+  body(RegisterBytes<16>());
+}
+
+#else
+
+template <typename Body>
+void ForThisProcessor(const Body& body) {
+  body(RegisterBytes<16>());
+}
+
+#endif
+
+}  // namespace cpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_CPU_PROCESSOR_H_

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// Runs numbered tasks on whatever thread pool the caller has.
+#ifndef TF_PLR_ENGINE_CPU_WORKERS_H_
+#define TF_PLR_ENGINE_CPU_WORKERS_H_
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <utility>
+
+namespace tf_plr {
+
+struct Workers {
+  using Schedule = std::function<void(std::function<void()>)>;
+
+  // A pool without threads, as XLA has where nobody gave it one, leaves the calling one.
+  Workers(int threads, Schedule schedule)
+      : threads(std::max(1, threads)), schedule(std::move(schedule)) {}
+
+  int threads;  // That may run at once, the calling one included.
+  Schedule schedule;
+};
+
+// Calls task(0, worker), task(1, worker), ... task(count - 1, worker), each once, and returns when
+// all have returned. Workers are numbered from 0 to workers.threads - 1, and each has one task at a
+// time. A task must not throw.
+//
+// Tasks are claimed in order, so a task may wait for one with a smaller number: that one has been
+// claimed by a running thread. The calling thread takes part, so a pool that is busy elsewhere
+// delays nothing; a helper that starts after the last task was claimed touches only `Shared`.
+inline void RunTasks(const Workers& workers, int64_t count,
+                     const std::function<void(int64_t, int)>& task) {
+  const int64_t helpers = (workers.threads < count ? workers.threads : count) - 1;
+  if (helpers <= 0) {
+    for (int64_t i = 0; i < count; ++i) task(i, 0);
+    return;
+  }
+  struct Shared {
+    std::atomic<int64_t> next{0};
+    std::atomic<int> workers{0};
+    std::mutex mutex;
+    std::condition_variable all_done;
+    int64_t done = 0;  // Guarded by mutex.
+  };
+  auto shared = std::make_shared<Shared>();
+  auto work = [shared, count, &task]() noexcept {
+    const int worker = shared->workers.fetch_add(1);
+    int64_t finished = 0;
+    for (int64_t i; (i = shared->next.fetch_add(1)) < count; ++finished) {
+      task(i, worker);
+    }
+    if (finished == 0) return;
+    std::lock_guard<std::mutex> lock(shared->mutex);
+    shared->done += finished;
+    if (shared->done == count) shared->all_done.notify_one();
+  };
+  try {
+    for (int64_t i = 0; i < helpers; ++i) workers.schedule(work);
+  } catch (const std::bad_alloc&) {
+    // Those that have been scheduled, and the calling thread, do it all.
+  }
+  work();
+  std::unique_lock<std::mutex> lock(shared->mutex);
+  shared->all_done.wait(lock, [&] { return shared->done == count; });
+}
+
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_CPU_WORKERS_H_

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+// How a tile finds the state before it from what other tiles publish.
+#ifndef TF_PLR_ENGINE_GPU_EXCHANGE_LOOK_BACK_CUH_
+#define TF_PLR_ENGINE_GPU_EXCHANGE_LOOK_BACK_CUH_
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "cc/engine/gpu/exchange/chain_status.cuh"
+#include "cc/engine/gpu/instructions.cuh"
+#include "cc/engine/transition.h"
+
+namespace tf_plr {
+namespace gpu {
+
+// Looking back.
+//
+// Where the tiles of a chain are spread over all blocks, each finds the state before it from what
+// others publish, a word or more for each column:
+//
+//   - Tiles come in segments. A tile publishes its transition; the last of a segment publishes the
+//     segment's, and, once known, the state after it.
+//   - The state before a tile is that before its segment, taken through the transitions of the
+//     segment's earlier tiles. The state before a segment is the nearest one published, taken
+//     through the transitions of the segments in between.
+//
+// Every state so has one order of combination, whatever is found published: no timing changes a bit
+// of the result. It is taken for granted, as in other single-pass scans, that blocks start in the
+// order of their numbers: then a tile's predecessors are done or running, and no tile waits for one
+// that cannot start. Who looks at what is said in block_look_back.cuh and
+// team_look_back.cuh.
+
+// What a tile or a segment has published of one column.
+enum StatusFlag : uint64_t {
+  kNothing = 0,     // As the workspace is initialised.
+  kTransition = 1,  // The transition is available.
+  kState = 2,       // The state after the segment is available, as `impulse`.
+};
+template <typename A>
+__device__ void Publish(StatusWord* words, Transition<A> value, StatusFlag flag) {
+  uint64_t payload[ChainStatus<A>::kWords];
+  memcpy(payload, &value, sizeof(value));
+#pragma unroll
+  for (int i = 0; i < ChainStatus<A>::kWords; ++i) StoreStatus(words + i, {payload[i], flag});
+}
+
+// kNothing until all words are there with the same flag.
+template <typename A>
+__device__ uint64_t Inspect(const StatusWord* words, Transition<A>* value) {
+  uint64_t payload[ChainStatus<A>::kWords], flag = kNothing;
+#pragma unroll
+  for (int i = 0; i < ChainStatus<A>::kWords; ++i) {
+    const StatusWord word = LoadStatus(words + i);
+    payload[i] = word.payload;
+    flag = i == 0 || word.flag == flag ? word.flag : uint64_t{kNothing};
+  }
+  memcpy(value, payload, sizeof(*value));
+  return flag;
+}
+
+// Of the segments whose flags the lanes among `mask` hold, the nearest first: the number of the
+// nearest one whose state is known, if something is known of all that are nearer; or -1.
+__device__ __forceinline__ int NearestState(uint64_t flag, unsigned mask = ~0u) {
+  const int shift = __ffs(mask) - 1;
+  const unsigned states = __ballot_sync(mask, flag == kState) >> shift;
+  const unsigned gaps = __ballot_sync(mask, flag == kNothing) >> shift;
+  const int nearest = __ffs(states) - 1;
+  return nearest >= 0 && (gaps & ((1u << nearest) - 1)) == 0 ? nearest : -1;
+}
+
+}  // namespace gpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_GPU_EXCHANGE_LOOK_BACK_CUH_

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT
+// Few long chains on a GPU: a kernel that spreads every chain over many blocks.
+//
+// A chain is all steps of a range of columns, one or two for each lane of a warp. A block takes one
+// tile of it, kWarps x kRows steps, each thread kRows of them, in registers. So memory is read and
+// written once, and nothing is staged:
+//
+//   load       every thread its rows, all loads in flight at once;
+//   reduce     each thread its rows to one transition per column;
+//   exchange   transitions with other blocks to find the state before them: those of a chain of
+//              few tiles as one cluster (cluster.cuh), else by looking back
+//              (block_look_back.cuh);
+//   scan       each thread its rows, from that state on; and write.
+//
+// While tiles look back no loads would be in flight; so each block also asks the second-level cache
+// for a tile that will be loaded soon. With one or two blocks on a multiprocessor, little hides the
+// instructions of a row: they decide about the speed.
+#ifndef TF_PLR_ENGINE_GPU_KERNELS_REGISTER_TILES_CUH_
+#define TF_PLR_ENGINE_GPU_KERNELS_REGISTER_TILES_CUH_
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "cc/engine/cells/recurrence.h"
+#include "cc/engine/gpu/addresses.cuh"
+#include "cc/engine/gpu/exchange/block_look_back.cuh"
+#include "cc/engine/gpu/exchange/cluster.cuh"
+#include "cc/engine/gpu/kernels/thread_rows.cuh"
+#include "cc/engine/gpu/pack.cuh"
+#include "cc/engine/gpu/warp.cuh"
+#include "cc/engine/problem.h"
+
+namespace tf_plr {
+namespace gpu {
+
+template <typename Cell, typename T>
+struct RegisterTileParams {
+  Problem problem;
+  Arrays<Cell, T> arrays;
+  int64_t column_tiles;  // Chains in an outer slice.
+  int64_t chains;
+  int64_t chains_together;    // All, or those of an outer slice.
+  int64_t chain_tiles;        // Tiles of a chain.
+  int64_t prefetch_distance;  // In tiles, by number.
+  StatusWord* status;         // See ChainStatus.
+};
+
+// kCluster: the tiles of a chain run as a cluster; otherwise they look back.
+template <typename CellType, typename Element, int kVectorValue, bool kCluster>
+class RegisterTile {
+ public:
+  using Cell = CellType;
+  using T = Element;
+  using A = Accumulator<T>;
+
+  static constexpr RegisterTileShape Shape() {
+    return {kColumns, kTileRows, kBlocksPerMultiprocessor,
+            ClusterExchange<A, kWarps, kVector>::kMaxTiles};
+  }
+
+  // Columns of a lane; 2 makes a pair of 16-bit elements one load.
+  static constexpr int kVector = kVectorValue;
+  static constexpr int kColumns = kWarp * kVector;
+  static constexpr int kWarps = 8;
+  static constexpr int kThreads = kWarps * kWarp;
+  // 128 bytes of each input in a thread's registers, or 64, if only so two blocks find room. 16-bit
+  // gradients are better off with one block.
+  static constexpr int kWordBytes = kVector * sizeof(T) < 4 ? 4 : kVector * sizeof(T);
+  static constexpr bool kManyInputs = Cell::kInputs > 2;
+  static constexpr int kRows = (kManyInputs && sizeof(T) > 2 ? 64 : 128) / kWordBytes;
+  static constexpr int kTileRows = kWarps * kRows;
+  static constexpr int kBlocksPerMultiprocessor = kManyInputs && sizeof(T) == 2 ? 1 : 2;
+  using Exchange = std::conditional_t<kCluster, ClusterExchange<A, kWarps, kVector>,
+                                      BlockLookBack<A, kWarps, kVector>>;
+  using Shared = typename Exchange::Shared;
+  using Params = RegisterTileParams<Cell, T>;
+
+  __device__ RegisterTile(const Params& params, Shared& shared)
+      : p_(params),
+        shared_(shared),
+        warp_(threadIdx.x / kWarp),
+        lane_(threadIdx.x % kWarp),
+        place_(PlaceOf(blockIdx.x)),
+        row_bytes_((params.problem.reverse ? -params.problem.inner : params.problem.inner) *
+                   static_cast<int64_t>(sizeof(T))),
+        column_(place_.inner + lane_ * kVector),
+        first_step_(place_.tile * kTileRows + warp_ * kRows),
+        rows_(column_ < params.problem.inner
+                  ? static_cast<int>(
+                        max(int64_t{0}, min(params.problem.steps - first_step_, int64_t{kRows})))
+                  : 0),
+        offset_(OffsetOf(place_, first_step_) + lane_ * kVector) {}
+
+  __device__ void Run() {
+    const int64_t lookahead_rows = Cell::kLookahead >= 0 ? 1 : 0;
+    if (place_.inner + kColumns <= p_.problem.inner &&
+        (place_.tile + 1) * kTileRows + lookahead_rows <= p_.problem.steps) {
+      Run<true>();
+    } else {
+      Run<false>();
+    }
+  }
+
+ private:
+  using Rows = ThreadRows<Cell, T, kVector, kRows>;
+  using Pack = typename Rows::Pack;
+
+  // kFull: all rows and columns of the tile exist, and the lookahead.
+  template <bool kFull>
+  __device__ void Run() {
+    Rows rows;
+    rows.count = rows_;
+    Load<kFull>(rows);
+    Exchange exchange = StartExchange();  // While loads arrive.
+    Transition<A> own[kVector];
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) own[v] = rows.template Reduce<kFull>(v);
+    A initial_carry[kVector], state[kVector];
+    InitialCarry(initial_carry);
+    exchange.FindState(own, initial_carry, state);
+    T* to[Cell::kOutputs];
+#pragma unroll
+    for (int k = 0; k < Cell::kOutputs; ++k) to[k] = p_.arrays.outputs[k] + offset_;
+    rows.template Scan<kFull>(to, row_bytes_, state);
+    StoreFinalCarry(state);
+  }
+
+  __device__ Exchange StartExchange() const {
+    if constexpr (kCluster) {
+      return Exchange(shared_, place_.tile, p_.chain_tiles);
+    } else {
+      Prefetch(PlaceOf(blockIdx.x + p_.prefetch_distance));
+      WaitForKernelBefore();  // It clears the status.
+      const int64_t inner = p_.problem.inner;
+      const int64_t column = place_.outer * inner + min(column_, inner - kVector);
+      const auto status =
+          ChainStatus<A>::Of(column, p_.problem.outer * inner, p_.status, p_.chain_tiles);
+      Exchange look_back(shared_, status, column_ < inner, place_.tile);
+      look_back.Look();
+      return look_back;
+    }
+  }
+
+  struct Place {
+    int64_t chain, tile;
+    int64_t outer, inner;  // Of the chain's first column.
+  };
+
+  // The tiles of a cluster are those of one chain. Otherwise those of `chains_together` chains
+  // advance together; those of the next are in the grid's next row.
+  __device__ Place PlaceOf(int64_t number) const {
+    Place place;
+    if constexpr (kCluster) {
+      place.chain = Divide(number, p_.chain_tiles);
+      place.tile = number - place.chain * p_.chain_tiles;
+    } else {
+      place.tile = Divide(number, p_.chains_together);
+      place.chain = number - place.tile * p_.chains_together + blockIdx.y * p_.chains_together;
+    }
+    place.outer = Divide(place.chain, p_.column_tiles);
+    place.inner = (place.chain - place.outer * p_.column_tiles) * kColumns;
+    return place;
+  }
+
+  // Of a step of the place's first column in every step array.
+  __device__ int64_t OffsetOf(const Place& place, int64_t step) const {
+    const Problem& problem = p_.problem;
+    const int64_t row = problem.reverse ? problem.steps - 1 - step : step;
+    return (place.outer * problem.steps + row) * problem.inner + place.inner;
+  }
+
+  // Rows that do not exist are left zero, and not used.
+  template <bool kFull>
+  __device__ void Load(Rows& rows) const {
+#pragma unroll
+    for (int k = 0; k < Cell::kInputs; ++k) {
+      const T* from = p_.arrays.inputs[k] + offset_;
+      if (k == Cell::kLookahead) from = AddBytes(from, row_bytes_);
+#pragma unroll
+      for (int row = 0; row < kRows; ++row) {
+        if (!kFull) rows.values[k][row] = Pack{};
+        if (kFull || row < RowsInMemory(k)) {
+          rows.values[k][row] = *reinterpret_cast<const Pack*>(from);
+        }
+        from = AddBytes(from, row_bytes_);
+      }
+    }
+    if (!kFull && Cell::kLookahead >= 0) LoadBoundary(rows);
+  }
+
+  // The lookahead of the chain's last row is the boundary.
+  __device__ int RowsInMemory(int input) const {
+    const bool has_last = rows_ > 0 && first_step_ + rows_ == p_.problem.steps;
+    return rows_ - (input == Cell::kLookahead && has_last ? 1 : 0);
+  }
+
+  __device__ void LoadBoundary(Rows& rows) const {
+    constexpr int k = Cell::kLookahead >= 0 ? Cell::kLookahead : 0;
+    if (p_.arrays.boundary == nullptr || RowsInMemory(k) == rows_) return;
+    const T* from = p_.arrays.boundary + BoundaryOffset();
+#pragma unroll
+    for (int row = 0; row < kRows; ++row) {
+      if (row + 1 == rows_) rows.values[k][row] = *reinterpret_cast<const Pack*>(from);
+    }
+  }
+
+  // A thread asks for one cache line of each input; all that are, if rows are aligned to lines.
+  __device__ void Prefetch(const Place& place) const {
+    constexpr int kLine = 128 / sizeof(T);
+    constexpr int kRowLines = kColumns > kLine ? kColumns / kLine : 1;
+    static_assert(kTileRows * kRowLines <= kThreads);
+    if (threadIdx.x >= kTileRows * kRowLines) return;
+    const int64_t step = place.tile * kTileRows + threadIdx.x / kRowLines;
+    const int column = threadIdx.x % kRowLines * kLine;
+    if (step >= p_.problem.steps || place.inner + column >= p_.problem.inner) return;
+    const int64_t offset = OffsetOf(place, step) + column;
+#pragma unroll
+    for (int k = 0; k < Cell::kInputs; ++k) {
+      gpu::Prefetch(p_.arrays.inputs[k] + offset);
+    }
+  }
+
+  __device__ int64_t BoundaryOffset() const { return place_.outer * p_.problem.inner + column_; }
+
+  __device__ void InitialCarry(A (&carry)[kVector]) const {
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) {
+      const bool needed = p_.arrays.initial_carry != nullptr && column_ < p_.problem.inner &&
+                          Exchange::StartsFromInitialCarry(place_.tile);
+      carry[v] = needed ? A(p_.arrays.initial_carry[BoundaryOffset() + v]) : A(0);
+    }
+  }
+
+  // The warp after whose rows the chain ends has the final carry; without rows they have it too.
+  __device__ void StoreFinalCarry(const A (&state)[kVector]) const {
+    if (p_.arrays.final_carry == nullptr || place_.tile + 1 != p_.chain_tiles ||
+        warp_ != kWarps - 1 || column_ >= p_.problem.inner) {
+      return;
+    }
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) {
+      p_.arrays.final_carry[BoundaryOffset() + v] = T(state[v]);
+    }
+  }
+
+  const Params& p_;
+  Shared& shared_;
+  const int warp_, lane_;
+  const Place place_;
+  const int64_t row_bytes_;   // From row to row, in processing order.
+  const int64_t column_;      // This thread's first, within the outer slice.
+  const int64_t first_step_;  // In processing order.
+  const int rows_;            // 0 if its column or its first step does not exist.
+  const int64_t offset_;      // Of its first row in every step array.
+};
+
+template <typename Tile>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor)
+    ScanTiles(const __grid_constant__ typename Tile::Params params) {
+  extern __shared__ __align__(16) char shared[];
+  Tile(params, *reinterpret_cast<typename Tile::Shared*>(shared)).Run();
+}
+
+}  // namespace gpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_GPU_KERNELS_REGISTER_TILES_CUH_

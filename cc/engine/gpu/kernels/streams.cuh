@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: MIT
+// Many chains on a GPU: a kernel whose blocks walk along chains, with copies always in flight.
+//
+// A chain is all steps of a range of columns, one or two for each lane of a warp. A block works on
+// one chain, or, where steps are few, on several at once, one in each slot. It holds one tile of
+// each at a time; of the warps of a slot each has kRows rows of it. A tile passes through:
+//
+//   copy     into shared memory, asynchronously, while the tile before is worked on; every warp
+//            copies what it will use itself;
+//   load     each thread its rows into registers, which frees the place for the next tile;
+//   reduce   them to one transition per column; warps share theirs;
+//   scan     them, from the carry taken through the transitions of the warps before; and write.
+#ifndef TF_PLR_ENGINE_GPU_KERNELS_STREAMS_CUH_
+#define TF_PLR_ENGINE_GPU_KERNELS_STREAMS_CUH_
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "cc/engine/cells/recurrence.h"
+#include "cc/engine/gpu/addresses.cuh"
+#include "cc/engine/gpu/kernels/thread_rows.cuh"
+#include "cc/engine/gpu/pack.cuh"
+#include "cc/engine/gpu/warp.cuh"
+#include "cc/engine/problem.h"
+
+namespace tf_plr {
+namespace gpu {
+
+template <typename CellType, typename Element, int kVectorValue>
+class Stream {
+ public:
+  using Cell = CellType;
+  using T = Element;
+  using A = Accumulator<T>;
+
+  // Columns of a lane; 2 makes a pair of 16-bit elements one copy.
+  static constexpr int kVector = kVectorValue;
+  static constexpr int kColumns = kWarp * kVector;
+  static constexpr int kMaxWarps = 16;
+  // Rows of one thread: 64 bytes of each input in registers, where 16-bit elements count as 32-bit
+  // ones do; or 32 bytes of each of two inputs of wider elements.
+  static constexpr int kWordBytes = sizeof(T) < 4 ? 4 : sizeof(T);
+  static constexpr bool kManyInputs = Cell::kInputs > 2;
+  static constexpr int kRows = (!kManyInputs && sizeof(T) >= 4 ? 32 : 64) / kWordBytes;
+  // Bounds the registers of a thread, so that three blocks of 8 warps find room where rows are few.
+  static constexpr int kBoundThreads = kRows * kWordBytes == 32 ? 3 * 8 * kWarp : kMaxWarps * kWarp;
+  static constexpr int kWarpElements = kRows * kColumns;
+
+  struct Params {
+    Problem problem;
+    Arrays<Cell, T> arrays;
+    int groups;            // Warps of one chain; a power of two.
+    int slots;             // Chains in a block.
+    bool wide_copies;      // Rows are aligned to 16 bytes in all arrays.
+    int64_t column_tiles;  // Chains in an outer slice.
+    int64_t chains;
+    int64_t chain_tiles;  // Tiles of a chain.
+  };
+
+  // The transitions of two tiles in turn: a fast warp may write the next tile's while a slow one
+  // still reads.
+  TF_PLR_HOST_DEVICE static constexpr size_t TransitionBytes(int warps) {
+    return 2 * warps * kColumns * sizeof(Transition<A>);
+  }
+  TF_PLR_HOST_DEVICE static constexpr size_t SharedBytes(int warps) {
+    return TransitionBytes(warps) + Cell::kInputs * warps * kWarpElements * sizeof(T);
+  }
+
+  __device__ Stream(const Params& params, char* shared)
+      : p_(params),
+        warps_(blockDim.x / kWarp),
+        warp_(threadIdx.x / kWarp),
+        lane_(threadIdx.x % kWarp),
+        slot_(warp_ / p_.groups),
+        group_(warp_ % p_.groups),
+        row_stride_(p_.problem.reverse ? -p_.problem.inner : p_.problem.inner),
+        row_bytes_(row_stride_ * static_cast<int64_t>(sizeof(T))),
+        of_warps_(reinterpret_cast<Transition<A>*>(shared)),
+        copies_(reinterpret_cast<T*>(shared + TransitionBytes(warps_))) {}
+
+  __device__ void Run() {
+    Work work{int64_t{blockIdx.x} * p_.slots, 0};
+    Place place = PlaceOf(work);
+    StartCopies(work, place);
+    for (int turn = 0; work.chain < p_.chains; turn ^= 1) {
+      WaitForCopies();
+      __syncwarp();  // Publishes every lane's copies to the warp.
+      const Part part = PartOf(work, place, lane_);
+      const bool full = __all_sync(~0u, part.rows == kRows);
+      Rows rows;
+      rows.count = part.rows;
+      if (full) {
+        Load<true>(part, rows);
+      } else {
+        Load<false>(part, rows);
+      }
+      __syncwarp();  // The warp has read its copies.
+
+      const Work next = Next(work);
+      const Place next_place = next.tile == 0 ? PlaceOf(next) : place;
+      StartCopies(next, next_place);
+      if (full) {
+        Reduce<true>(part, rows, turn);
+      } else {
+        Reduce<false>(part, rows, turn);
+      }
+      __syncthreads();  // Publishes the warps' transitions to all warps.
+      A state[kVector];
+      Carry(work, place, part, turn, state);
+      if (full) {
+        Scan<true>(part, rows, state);
+      } else {
+        Scan<false>(part, rows, state);
+      }
+      work = next;
+      place = next_place;
+    }
+  }
+
+ private:
+  using Rows = ThreadRows<Cell, T, kVector, kRows>;
+  using Pack = typename Rows::Pack;
+
+  // One tile of each slot.
+  struct Work {
+    int64_t chain;  // Of the first slot.
+    int64_t tile;
+  };
+
+  // Where a chain lies, which takes a division to find.
+  struct Place {
+    int64_t offset;  // Of the first column's first step, processing order, in every step array.
+    int64_t column;  // The first column, counted over outer x inner.
+    int columns;     // From the first to the end of the outer slice, at most those of a tile; or 0.
+  };
+
+  __device__ Work Next(Work work) const {
+    if (work.tile + 1 < p_.chain_tiles) return {work.chain, work.tile + 1};
+    return {work.chain + int64_t{gridDim.x} * p_.slots, 0};
+  }
+
+  // That of this thread's slot.
+  __device__ Place PlaceOf(Work work) const {
+    const Problem& problem = p_.problem;
+    const int64_t chain = work.chain + slot_;
+    if (chain >= p_.chains) return {0, 0, 0};
+    const int64_t outer = p_.column_tiles == 1 ? chain : Divide(chain, p_.column_tiles);
+    const int64_t inner = (chain - outer * p_.column_tiles) * kColumns;
+    const int64_t first_row = outer * problem.steps + (problem.reverse ? problem.steps - 1 : 0);
+    return {first_row * problem.inner + inner, outer * problem.inner + inner,
+            static_cast<int>(min(problem.inner - inner, int64_t{kColumns}))};
+  }
+
+  // A lane's part of a tile.
+  struct Part {
+    int64_t offset;  // Of its first row in every step array.
+    int64_t left;    // Steps from its first row to the last.
+    int rows;        // 0 if the chain or column does not exist or has ended.
+    int column;      // First column, within the tile.
+  };
+
+  __device__ Part PartOf(Work work, const Place& place, int lane) const {
+    const int64_t step = (work.tile * p_.groups + group_) * kRows;
+    Part part;
+    part.column = lane * kVector;
+    part.offset = place.offset + step * row_stride_ + part.column;
+    part.left = p_.problem.steps - step;
+    part.rows = part.column < place.columns && part.left > 0
+                    ? static_cast<int>(min(part.left, int64_t{kRows}))
+                    : 0;
+    return part;
+  }
+
+  // This warp's rows of one input, in shared memory.
+  __device__ T* Copies(int input) const {
+    return copies_ + (input * warps_ + warp_) * kWarpElements;
+  }
+
+  // ---- Copies in ----
+
+  // Lanes may share out the warp's copies differently than its columns, 16 bytes each, if these are
+  // aligned; smaller copies would pass through the little first-level cache that is left.
+  __device__ void StartCopies(Work work, const Place& place) const {
+    constexpr int kWide = 16 / sizeof(T) > kVector ? 16 / sizeof(T) : kVector;
+    if (work.chain >= p_.chains) return;
+    if (p_.wide_copies) {
+      CopyRows<kWide>(work, place);
+    } else {
+      CopyRows<kVector>(work, place);
+    }
+    CommitCopies();
+  }
+
+  template <int kElements>
+  __device__ void CopyRows(Work work, const Place& place) const {
+    constexpr int kAcross = kColumns / kElements;  // Lanes that copy one row.
+    constexpr int kAtOnce = kWarp / kAcross;
+    const int first = lane_ % kAcross * kElements;  // Element within the row.
+    const int row = lane_ / kAcross;
+    const Part part = PartOf(work, place, first / kVector);  // Of the lane that will use it.
+    if (part.rows == kRows && part.left > kRows) {
+#pragma unroll
+      for (int k = 0; k < Cell::kInputs; ++k) {
+        T* const to = Copies(k) + row * kColumns + first;
+        const T* from = p_.arrays.inputs[k] + part.offset + row * row_stride_;
+        if (k == Cell::kLookahead) from += row_stride_;
+#pragma unroll
+        for (int i = 0; i < kRows / kAtOnce; ++i) {
+          CopyAsync<kElements * sizeof(T)>(to + i * kAtOnce * kColumns, from);
+          from = AddBytes(from, kAtOnce * row_bytes_);
+        }
+      }
+      return;
+    }
+    for (int k = 0; k < Cell::kInputs; ++k) {
+      for (int i = row; i < part.rows; i += kAtOnce) {
+        const T* from = p_.arrays.inputs[k] + part.offset + i * row_stride_;
+        if (k == Cell::kLookahead) {
+          from += row_stride_;
+          if (i + 1 == part.left) {
+            from = p_.arrays.boundary == nullptr ? nullptr
+                                                 : p_.arrays.boundary + place.column + part.column;
+          }
+        }
+        CopyOrZero<kElements>(Copies(k) + i * kColumns + first, from);
+      }
+    }
+  }
+
+  template <int kElements>
+  __device__ static void CopyOrZero(T* to, const T* from) {
+    if (from != nullptr) {
+      CopyAsync<kElements * sizeof(T)>(to, from);
+    } else {
+      for (int i = 0; i < kElements; ++i) to[i] = T(0.0f);
+    }
+  }
+
+  // ---- One tile ----
+
+  // The state before this thread's rows; also moves the carry past the tile.
+  __device__ void Carry(Work work, const Place& place, const Part& part, int turn,
+                        A (&state)[kVector]) {
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) {
+      if (work.tile == 0) carry_[v] = InitialCarry(place, part.column + v);
+      const int first_warp = slot_ * p_.groups;
+#pragma unroll 8
+      for (int group = 0; group < p_.groups; ++group) {
+        if (group == group_) state[v] = carry_[v];
+        carry_[v] = OfWarp(turn, first_warp + group, part.column + v)->Apply(carry_[v]);
+      }
+      if (work.tile + 1 == p_.chain_tiles && group_ == 0) {
+        StoreFinalCarry(place, part.column + v, carry_[v]);
+      }
+    }
+  }
+
+  // The transition of all rows of a warp.
+  __device__ Transition<A>* OfWarp(int turn, int warp, int column) const {
+    return of_warps_ + (turn * warps_ + warp) * kColumns + column;
+  }
+
+  // `column` counts within the tile.
+  __device__ A InitialCarry(const Place& place, int column) const {
+    return p_.arrays.initial_carry == nullptr || column >= place.columns
+               ? A(0)
+               : A(p_.arrays.initial_carry[place.column + column]);
+  }
+
+  __device__ void StoreFinalCarry(const Place& place, int column, A carry) const {
+    if (p_.arrays.final_carry != nullptr && column < place.columns) {
+      p_.arrays.final_carry[place.column + column] = T(carry);
+    }
+  }
+
+  // Values of rows that do not exist are the first's, or zeros; they are not used.
+  template <bool kFull>
+  __device__ void Load(const Part& part, Rows& rows) const {
+#pragma unroll
+    for (int k = 0; k < Cell::kInputs; ++k) {
+      const T* const from = Copies(k) + part.column;
+#pragma unroll
+      for (int row = 0; row < kRows; ++row) {
+        if (!kFull) rows.values[k][row] = Pack{};
+        if (kFull || part.rows > 0) {
+          const bool exists = kFull || row < part.rows;
+          rows.values[k][row] =
+              *reinterpret_cast<const Pack*>(from + (exists ? row * kColumns : 0));
+        }
+      }
+    }
+  }
+
+  template <bool kFull>
+  __device__ void Reduce(const Part& part, const Rows& rows, int turn) const {
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) {
+      *OfWarp(turn, warp_, part.column + v) = rows.template Reduce<kFull>(v);
+    }
+  }
+
+  template <bool kFull>
+  __device__ void Scan(const Part& part, const Rows& rows, A (&state)[kVector]) const {
+    T* to[Cell::kOutputs];
+#pragma unroll
+    for (int k = 0; k < Cell::kOutputs; ++k) to[k] = p_.arrays.outputs[k] + part.offset;
+    rows.template Scan<kFull>(to, row_bytes_, state);
+  }
+
+  const Params& p_;
+  const int warps_;
+  const int warp_, lane_;
+  const int slot_;
+  const int group_;                       // Of the warp, within its chain.
+  const int64_t row_stride_, row_bytes_;  // From row to row, in processing order.
+  Transition<A>* const of_warps_;
+  T* const copies_;
+  A carry_[kVector];
+};
+
+template <typename Kernel>
+__global__ void __launch_bounds__(Kernel::kBoundThreads)
+    ScanStreams(const __grid_constant__ typename Kernel::Params params) {
+  extern __shared__ __align__(16) char shared[];
+  Kernel(params, shared).Run();
+}
+
+}  // namespace gpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_GPU_KERNELS_STREAMS_CUH_

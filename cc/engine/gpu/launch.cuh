@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT
+// How kernels are launched: alone, with a cleared status to look back at, or in clusters.
+#ifndef TF_PLR_ENGINE_GPU_LAUNCH_CUH_
+#define TF_PLR_ENGINE_GPU_LAUNCH_CUH_
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cc/engine/gpu/choice.h"
+#include "cc/engine/gpu/exchange/look_back.cuh"
+#include "cc/engine/gpu/instructions.cuh"
+
+namespace tf_plr {
+namespace gpu {
+
+struct Grid {
+  int64_t x, y;
+  Grid(int64_t x, int64_t y = 1) : x(x), y(y) {}
+};
+
+// How many bytes of shared memory a launch has, and how many a launch of this kernel may have: as
+// that is set for all threads of the host, it must not depend on the launch.
+struct SharedMemory {
+  size_t bytes, most;
+  SharedMemory(size_t bytes) : bytes(bytes), most(bytes) {}
+  SharedMemory(size_t bytes, size_t most) : bytes(bytes), most(most) {}
+};
+
+struct Launch {
+  Grid grid;
+  int threads;
+  SharedMemory shared;
+  cudaStream_t stream;
+};
+
+// `attribute` may be null.
+inline cudaLaunchConfig_t ConfigOf(const Launch& launch, cudaLaunchAttribute* attribute) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(launch.grid.x), static_cast<unsigned>(launch.grid.y));
+  config.blockDim = dim3(launch.threads);
+  config.dynamicSmemBytes = launch.shared.bytes;
+  config.stream = launch.stream;
+  config.attrs = attribute;
+  config.numAttrs = attribute == nullptr ? 0 : 1;
+  return config;
+}
+
+template <typename Params>
+cudaError_t LaunchKernel(void (*kernel)(Params), const Launch& launch, const Params& params,
+                         cudaLaunchAttribute* attribute = nullptr) {
+  if (launch.grid.x > INT32_MAX) return cudaErrorInvalidConfiguration;
+  const cudaError_t error = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(launch.shared.most));
+  const cudaLaunchConfig_t config = ConfigOf(launch, attribute);
+  return error == cudaSuccess ? cudaLaunchKernelEx(&config, kernel, params) : error;
+}
+
+// Whether the GPU and the code that was built for it are at least of the Hopper architecture.
+template <typename Params>
+bool IsForHopper(void (*kernel)(Params)) {
+  cudaFuncAttributes code;
+  if (cudaFuncGetAttributes(&code, kernel) == cudaSuccess) {
+    return std::min(code.ptxVersion, code.binaryVersion) >= 90;
+  }
+  cudaGetLastError();  // Or the next good call would report it.
+  return false;
+}
+
+// ---- With a cleared status ----
+
+struct StatusWords {
+  StatusWord* first;
+  int64_t count;
+};
+
+static __global__ void ClearStatus(const __grid_constant__ StatusWords words) {
+  AllowNextKernel();
+  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < words.count;
+       i += int64_t{gridDim.x} * blockDim.x) {
+    words.first[i] = {0, kNothing};
+  }
+}
+
+// Launches a kernel whose tiles look back. It may load its first tiles while the status is cleared:
+// clearing does not overlap with what comes before it, so these inputs are there; and each thread
+// waits (WaitForKernelBefore) before it looks at the status or writes anything.
+template <typename Params>
+cudaError_t LaunchLookBack(void (*kernel)(Params), const Launch& launch, const Params& params,
+                           int64_t status_words) {
+  constexpr int kThreads = 256, kMaxBlocks = 512;
+  const int64_t blocks = std::min<int64_t>(CeilDiv(status_words, kThreads), kMaxBlocks);
+  const cudaError_t error = LaunchKernel(ClearStatus, {blocks, kThreads, 0, launch.stream},
+                                         StatusWords{params.status, status_words});
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  return error == cudaSuccess
+             ? LaunchKernel(kernel, launch, params, IsForHopper(kernel) ? &overlap : nullptr)
+             : error;
+}
+
+// ---- In clusters of neighbouring blocks ----
+
+inline cudaLaunchAttribute ClustersOf(int64_t blocks) {
+  cudaLaunchAttribute clusters{};
+  clusters.id = cudaLaunchAttributeClusterDimension;
+  clusters.val.clusterDim.x = static_cast<unsigned>(blocks);
+  clusters.val.clusterDim.y = clusters.val.clusterDim.z = 1;
+  return clusters;
+}
+
+// How many clusters of so many blocks can run at a time; 0 if the GPU has none, or none so large.
+// From here on the kernel may be launched in such clusters.
+template <typename Params>
+int ClustersAtOnce(void (*kernel)(Params), const Launch& launch, int64_t blocks) {
+  if (!IsForHopper(kernel)) return 0;
+  cudaLaunchAttribute clusters = ClustersOf(blocks);
+  const cudaLaunchConfig_t config = ConfigOf(launch, &clusters);
+  int count = 0;
+  cudaError_t error = cudaFuncSetAttribute(  // More than 8 blocks.
+      kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+  if (error == cudaSuccess) error = cudaOccupancyMaxActiveClusters(&count, kernel, &config);
+  if (error == cudaSuccess) return count;
+  cudaGetLastError();  // Or the next good call would report it.
+  return 0;
+}
+
+template <typename Params>
+cudaError_t LaunchClusters(void (*kernel)(Params), const Launch& launch, const Params& params,
+                           int64_t blocks) {
+  cudaLaunchAttribute clusters = ClustersOf(blocks);
+  return LaunchKernel(kernel, launch, params, &clusters);
+}
+
+}  // namespace gpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_GPU_LAUNCH_CUH_

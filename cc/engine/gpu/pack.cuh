@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// Elements in device code: how they are stored, accumulated and packed.
+#ifndef TF_PLR_ENGINE_GPU_PACK_CUH_
+#define TF_PLR_ENGINE_GPU_PACK_CUH_
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "cc/engine/gpu/run.h"
+
+namespace tf_plr {
+namespace gpu {
+
+// For an element type of the interface: how it is stored.
+template <typename T>
+struct StorageOf {
+  using type = T;
+};
+template <>
+struct StorageOf<Half> {
+  using type = __half;
+};
+template <>
+struct StorageOf<BFloat16> {
+  using type = __nv_bfloat16;
+};
+
+// For a stored type: in which it is accumulated.
+template <typename T>
+struct AccumulatorOf {
+  using type = T;
+};
+template <>
+struct AccumulatorOf<__half> {
+  using type = float;
+};
+template <>
+struct AccumulatorOf<__nv_bfloat16> {
+  using type = float;
+};
+template <typename T>
+using Accumulator = typename AccumulatorOf<T>::type;
+
+// Neighbouring elements, read or written at once; in registers of their own, whatever their type.
+template <typename T, int kVector>
+struct alignas(kVector * sizeof(T)) Pack {
+  using Word = std::conditional_t<kVector * sizeof(T) == 2, uint16_t, uint32_t>;
+  Word words[kVector * sizeof(T) / sizeof(Word)];
+
+  __device__ Accumulator<T> Get(int v) const {
+    if constexpr (std::is_same_v<T, __nv_bfloat16>) {  // The upper half of a float.
+      return __uint_as_float(v == 0 ? uint32_t{words[0]} << 16 : words[0] & 0xffff0000u);
+    }
+    T values[kVector];
+    memcpy(values, words, sizeof(words));
+    return Accumulator<T>(values[v]);
+  }
+  // So that what was unpacked before does not stay in registers until it is needed again.
+  __device__ Pack Reread() const {
+    Pack same = *this;
+    if constexpr (sizeof(T) == 2 && kVector == 2) asm volatile("" : "+r"(same.words[0]));
+    return same;
+  }
+  __device__ static Pack Of(const Accumulator<T> (&accumulators)[kVector]) {
+    T values[kVector];
+    for (int v = 0; v < kVector; ++v) values[v] = T(accumulators[v]);
+    Pack pack;
+    memcpy(pack.words, values, sizeof(values));
+    return pack;
+  }
+};
+
+}  // namespace gpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_GPU_PACK_CUH_

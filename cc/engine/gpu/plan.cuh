@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: MIT
+// From a problem to a launch: how the kernel that choice.h chooses cuts the problem into tiles, and
+// into how many blocks.
+#ifndef TF_PLR_ENGINE_GPU_PLAN_CUH_
+#define TF_PLR_ENGINE_GPU_PLAN_CUH_
+
+#include <algorithm>
+#include <utility>
+
+#include "cc/engine/gpu/choice.h"
+#include "cc/engine/gpu/kernels/register_tiles.cuh"
+#include "cc/engine/gpu/kernels/shared_tiles.cuh"
+#include "cc/engine/gpu/kernels/streams.cuh"
+#include "cc/engine/gpu/launch.cuh"
+#include "cc/engine/gpu/policies.h"
+#include "cc/engine/gpu/run.h"
+
+namespace tf_plr {
+namespace gpu {
+
+inline cudaError_t Read(DeviceLimits* limits) {
+  int device, architecture;
+  cudaError_t error = cudaGetDevice(&device);
+  const std::pair<int*, cudaDeviceAttr> wanted[] = {
+      {&limits->multiprocessors, cudaDevAttrMultiProcessorCount},
+      {&limits->shared_per_block, cudaDevAttrMaxSharedMemoryPerBlockOptin},
+      {&architecture, cudaDevAttrComputeCapabilityMajor},
+  };
+  for (const auto& [value, attribute] : wanted) {
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(value, attribute, device);
+  }
+  limits->clusters = error == cudaSuccess && architecture >= 9;
+  return error;
+}
+
+// 2^bits is the least power of two from n on.
+inline int BitsOf(int64_t n) {
+  int bits = 0;
+  while (int64_t{1} << bits < n) ++bits;
+  return bits;
+}
+
+// Whether all rows of all step arrays, and the boundary, are aligned to `bytes`.
+template <typename Cell, typename T>
+bool RowsAreAligned(const Problem& problem, const Arrays<Cell, T>& arrays, size_t bytes) {
+  uintptr_t bits = problem.inner * sizeof(T);
+  for (const T* input : arrays.inputs) bits |= reinterpret_cast<uintptr_t>(input);
+  for (const T* output : arrays.outputs) bits |= reinterpret_cast<uintptr_t>(output);
+  return (bits | reinterpret_cast<uintptr_t>(arrays.boundary)) % bytes == 0;
+}
+
+// ---- A plan for each kernel ----
+
+template <typename Kernel>
+class StreamPlan {
+ public:
+  template <typename Arrays>
+  StreamPlan(const Problem& problem, const Arrays& arrays, const DeviceLimits& limits) {
+    params_.problem = problem;
+    params_.arrays = arrays;
+    params_.wide_copies = RowsAreAligned(problem, arrays, 16);
+    params_.column_tiles = CeilDiv(problem.inner, Kernel::kColumns);
+    params_.chains = problem.outer * params_.column_tiles;
+
+    using Policy = StreamPolicy;
+    constexpr CellTraits kCell = TraitsOf<typename Kernel::Cell, typename Kernel::T>();
+    const int64_t bytes = problem.size() * kCell.inputs * kCell.element_bytes;
+    const bool few_chains =
+        kCell.inputs <= 2 && params_.chains < Policy::kFewChains * limits.multiprocessors;
+    const bool half_blocks =
+        bytes < Policy::kSmallInputBytes || problem.steps <= Policy::FewSteps(kCell) || few_chains;
+    warps_ = half_blocks ? Kernel::kMaxWarps / 2 : Kernel::kMaxWarps;
+    int most_warps = Kernel::kMaxWarps;
+    while (Kernel::SharedBytes(most_warps) > static_cast<size_t>(limits.shared_per_block)) {
+      most_warps /= 2;
+    }
+    warps_ = std::min(warps_, most_warps);
+    most_shared_bytes_ = Kernel::SharedBytes(most_warps);
+
+    params_.groups = 1 << BitsOf(std::min<int64_t>(CeilDiv(problem.steps, Kernel::kRows), warps_));
+    params_.slots = warps_ / params_.groups;
+    params_.chain_tiles = CeilDiv(problem.steps, params_.groups * Kernel::kRows);
+    grid_ = std::min(CeilDiv(params_.chains, params_.slots),
+                     Policy::kMaxBlocks * limits.multiprocessors);
+  }
+
+  size_t workspace_bytes() const { return 0; }
+
+  cudaError_t Launch(void*, cudaStream_t stream) const {
+    const SharedMemory shared(Kernel::SharedBytes(warps_), most_shared_bytes_);
+    return LaunchKernel(ScanStreams<Kernel>, {grid_, warps_ * kWarp, shared, stream}, params_);
+  }
+
+ private:
+  typename Kernel::Params params_{};
+  int warps_;
+  size_t most_shared_bytes_;
+  int64_t grid_;
+};
+
+template <typename Cell, typename T, int kVector>
+class RegisterTilePlan {
+ public:
+  RegisterTilePlan(const Problem& problem, const Arrays<Cell, T>& arrays,
+                   const DeviceLimits& limits)
+      : cut_(problem, Tile::Shape(), limits) {
+    params_.problem = problem;
+    params_.arrays = arrays;
+    params_.column_tiles = cut_.column_tiles;
+    params_.chains = cut_.chains;
+    params_.chain_tiles = cut_.chain_tiles;
+    params_.prefetch_distance = cut_.prefetch_distance;
+    params_.chains_together = cut_.chains_together();
+  }
+
+  const RegisterTileCut& cut() const { return cut_; }
+
+  size_t workspace_bytes() const { return status_words() * sizeof(StatusWord); }
+
+  cudaError_t Launch(void* workspace, cudaStream_t stream) {
+    const gpu::Launch in_clusters = LaunchOf<ClusterTile>(stream);
+    if (cut_.suits_clusters &&
+        cut_.chains <= ClustersAtOnce(ScanTiles<ClusterTile>, in_clusters, cut_.chain_tiles)) {
+      return LaunchClusters(ScanTiles<ClusterTile>, in_clusters, params_, cut_.chain_tiles);
+    }
+    const gpu::Launch launch = LaunchOf<Tile>(stream);
+    params_.status = static_cast<StatusWord*>(workspace);
+    if (status_words() == 0) return LaunchKernel(ScanTiles<Tile>, launch, params_);
+    return LaunchLookBack(ScanTiles<Tile>, launch, params_, status_words());
+  }
+
+ private:
+  using Tile = RegisterTile<Cell, T, kVector, /*kCluster=*/false>;
+  using ClusterTile = RegisterTile<Cell, T, kVector, /*kCluster=*/true>;
+
+  template <typename OneTile>
+  gpu::Launch LaunchOf(cudaStream_t stream) const {
+    const Grid tiles{cut_.chains_together() * cut_.chain_tiles,
+                     cut_.chains / cut_.chains_together()};
+    return {tiles, OneTile::kThreads, sizeof(typename OneTile::Shared), stream};
+  }
+
+  int64_t status_words() const {
+    if (cut_.chain_tiles == 1) return 0;
+    return ChainStatus<typename Tile::A>::Count(params_.problem.columns(), cut_.chain_tiles,
+                                                Tile::Exchange::kSegment);
+  }
+
+  const RegisterTileCut cut_;
+  RegisterTileParams<Cell, T> params_{};
+};
+
+template <typename Tile>
+class SharedTilePlan {
+ public:
+  template <typename Arrays>
+  SharedTilePlan(const Problem& problem, const Arrays& arrays, const DeviceLimits& limits) {
+    params_.problem = problem;
+    params_.arrays = arrays;
+    params_.lane_bits = BitsOf(problem.inner);
+    const int all_groups = Tile::kThreads >> params_.lane_bits;
+    using Policy = SharedTilePolicy;
+    const auto busy = static_cast<int64_t>(limits.multiprocessors * Policy::kBusyShare);
+    const int64_t share = CeilDiv(problem.size(), std::max<int64_t>(1, busy));
+    const int64_t elements = std::min<int64_t>(Tile::kTileElements, share);
+    const int64_t most_rows = std::max(kMinRows, OddWords(elements / (all_groups * problem.inner)));
+    params_.group_bits = BitsOf(std::min<int64_t>(CeilDiv(problem.steps, most_rows), all_groups));
+    const int groups = 1 << params_.group_bits;
+    params_.rows =
+        std::min(most_rows, OddWords(CeilDiv(problem.steps, groups) + Policy::kSpareRows));
+    params_.slots = all_groups / groups;
+    params_.chain_tiles = CeilDiv(problem.steps, groups * params_.rows);
+    params_.chain_sets = CeilDiv(problem.outer, params_.slots);
+    params_.prefetch_distance =
+        limits.multiprocessors * Tile::kBlocksPerMultiprocessor / Policy::kPrefetchShare;
+  }
+
+  int64_t chain_tiles() const { return params_.chain_tiles; }
+
+  size_t workspace_bytes() const { return status_words() * sizeof(StatusWord); }
+
+  cudaError_t Launch(void* workspace, cudaStream_t stream) {
+    params_.status = static_cast<StatusWord*>(workspace);
+    const int64_t blocks = params_.chain_sets * (Tile::kLookBack ? params_.chain_tiles : 1);
+    const gpu::Launch launch{blocks, Tile::kThreads, Tile::kSharedBytes, stream};
+    if constexpr (!Tile::kLookBack) return LaunchKernel(ScanSharedTiles<Tile>, launch, params_);
+    return LaunchLookBack(ScanSharedTiles<Tile>, launch, params_, status_words());
+  }
+
+ private:
+  int64_t status_words() const {
+    if (!Tile::kLookBack) return 0;
+    return ChainStatus<typename Tile::A>::Count(params_.problem.columns(), params_.chain_tiles,
+                                                kTeam);
+  }
+
+  // Of rows of a thread, the largest number up to n, or the least, that is an odd number of words:
+  // so threads that read shared memory in strides meet in few banks.
+  static constexpr int kOfWord = sizeof(typename Tile::T) == 2 ? 2 : 1;
+  static constexpr int64_t OddWords(int64_t n) {
+    return std::max<int64_t>((n / kOfWord - 1) | 1, 1) * kOfWord;
+  }
+
+  // Shorter tiles wait for each other longer than more rows take.
+  static constexpr int64_t kMinRows = 4 + kOfWord;
+
+  typename Tile::Params params_{};
+};
+
+// ---- The plan of a problem ----
+
+// What `function` returns for the plan of this problem. The plan, and so every bit of the results,
+// is a function of the arguments and the limits.
+template <int kVector, typename Cell, typename T, typename Function>
+auto WithPlanOf(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
+                const DeviceLimits& limits, const Function& function) {
+  const RegisterTilePlan<Cell, T, kVector> register_tiles(problem, arrays, limits);
+  const SharedTilePlan<SharedTile<Cell, T, true>> spread(problem, arrays, limits);
+  switch (Choose(problem, TraitsOf<Cell, T>(), register_tiles.cut(), spread.chain_tiles() == 1,
+                 algorithm, limits)) {
+    case Path::kRegisterTiles:
+      return function(register_tiles);
+    case Path::kSpreadSharedTiles:
+      return function(spread);
+    case Path::kSharedTiles:
+      return function(SharedTilePlan<SharedTile<Cell, T, false>>(problem, arrays, limits));
+    default:
+      return function(StreamPlan<Stream<Cell, T, kVector>>(problem, arrays, limits));
+  }
+}
+
+template <typename Cell, typename T, typename Function>
+auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
+              const DeviceLimits& limits, const Function& function) {
+  if constexpr (sizeof(T) == 2) {
+    if (problem.inner > kWarp && RowsAreAligned(problem, arrays, 2 * sizeof(T))) {
+      return WithPlanOf<2>(problem, arrays, algorithm, limits, function);
+    }
+  }
+  return WithPlanOf<1>(problem, arrays, algorithm, limits, function);
+}
+
+// The most workspace that a plan of this problem has, whatever the GPU and the alignment: more
+// multiprocessors have smaller tiles, and so more of them.
+template <typename Cell, typename T>
+size_t MostWorkspaceBytesOf(const Problem& problem, Algorithm algorithm) {
+  constexpr DeviceLimits kManyMultiprocessors{1 << 20, 227 << 10, false};
+  if (problem.size() == 0 || algorithm == Algorithm::kSerial) return 0;
+  size_t bytes = 0;
+  const auto consider = [&](const auto& plan) { bytes = std::max(bytes, plan.workspace_bytes()); };
+  const Arrays<Cell, T> aligned{};
+  if (problem.inner < kWarp) {
+    consider(SharedTilePlan<SharedTile<Cell, T, true>>(problem, aligned, kManyMultiprocessors));
+  }
+  if (problem.inner >= RegisterTilePolicy::MinColumns(TraitsOf<Cell, T>())) {
+    consider(RegisterTilePlan<Cell, T, 1>(problem, aligned, kManyMultiprocessors));
+    if constexpr (sizeof(T) == 2) {
+      consider(RegisterTilePlan<Cell, T, 2>(problem, aligned, kManyMultiprocessors));
+    }
+  }
+  return bytes;
+}
+
+}  // namespace gpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_GPU_PLAN_CUH_

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// The functions of run.h; each run_*.cu instantiates them for some types.
+#ifndef TF_PLR_ENGINE_GPU_RUN_CUH_
+#define TF_PLR_ENGINE_GPU_RUN_CUH_
+
+#include <cstring>
+#include <string>
+
+#include "cc/engine/gpu/plan.cuh"
+#include "cc/engine/gpu/run.h"
+
+namespace tf_plr {
+namespace gpu {
+
+template <typename Cell, typename T>
+auto Stored(const Arrays<Cell, T>& arrays) {
+  Arrays<Cell, typename StorageOf<T>::type> stored;
+  static_assert(sizeof(stored) == sizeof(arrays));
+  memcpy(&stored, &arrays, sizeof(stored));  // Pointers only.
+  return stored;
+}
+
+// Valid until the calling thread's next call.
+inline const char* StoreMessage(const std::string& message) {
+  static thread_local std::string kept;
+  kept = message;
+  return kept.c_str();
+}
+
+inline const char* Explain(cudaError_t error) {
+  cudaGetLastError();  // Or the next good call would report it.
+  if (error == cudaErrorInsufficientDriver) {
+    return "tf_plr was built with a CUDA release that this GPU's driver is too old for. Update the "
+           "driver, or rebuild tf_plr with an older CUDA toolkit.";
+  }
+  // Launches report a missing image; what is asked about a kernel before, an invalid function.
+  if (error != cudaErrorNoKernelImageForDevice && error != cudaErrorInvalidDeviceFunction) {
+    return cudaGetErrorString(error);
+  }
+  int device = 0, major = 0, minor = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+  const std::string architecture = std::to_string(10 * major + minor);
+  return StoreMessage("tf_plr was not built for this GPU's architecture, sm_" + architecture +
+                      ". Rebuild it with TF_PLR_CUDA_ARCHITECTURES=\"" + architecture + "\".");
+}
+
+template <typename Cell, typename T>
+size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm) {
+  DeviceLimits limits;
+  if (problem.size() == 0) return 0;
+  if (Read(&limits) != cudaSuccess) {
+    cudaGetLastError();  // Run will say what is wrong.
+    return 0;
+  }
+  return WithPlan(problem, Stored(arrays), algorithm, limits,
+                  [](const auto& plan) { return plan.workspace_bytes(); });
+}
+
+template <typename Cell, typename T>
+size_t MostWorkspaceBytes(const Problem& problem, Algorithm algorithm) {
+  return MostWorkspaceBytesOf<Cell, typename StorageOf<T>::type>(problem, algorithm);
+}
+
+template <typename Cell, typename T>
+const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
+                Workspace workspace, void* stream) {
+  const auto cuda_stream = static_cast<cudaStream_t>(stream);
+  cudaError_t error = cudaSuccess;
+  if (problem.size() > 0) {
+    DeviceLimits limits;
+    error = Read(&limits);
+    if (error != cudaSuccess) return Explain(error);
+    size_t needed = 0;
+    error = WithPlan(problem, Stored(arrays), algorithm, limits, [&](auto plan) {
+      needed = plan.workspace_bytes();
+      return needed > workspace.bytes ? cudaErrorInvalidValue
+                                      : plan.Launch(workspace.data, cuda_stream);
+    });
+    if (needed > workspace.bytes) {
+      return StoreMessage("tf_plr needs a workspace of " + std::to_string(needed) +
+                          " bytes on this GPU, but got " + std::to_string(workspace.bytes));
+    }
+  } else if (arrays.final_carry != nullptr && problem.columns() > 0) {  // No steps.
+    const size_t bytes = problem.columns() * sizeof(typename StorageOf<T>::type);
+    error = arrays.initial_carry == nullptr
+                ? cudaMemsetAsync(arrays.final_carry, 0, bytes, cuda_stream)
+                : cudaMemcpyAsync(arrays.final_carry, arrays.initial_carry, bytes,
+                                  cudaMemcpyDeviceToDevice, cuda_stream);
+  }
+  return error == cudaSuccess ? nullptr : Explain(error);
+}
+
+#define TF_PLR_INSTANTIATE_CELL(Cell, T)                                             \
+  template size_t WorkspaceBytes(const Problem&, const Arrays<Cell, T>&, Algorithm); \
+  template size_t MostWorkspaceBytes<Cell, T>(const Problem&, Algorithm);            \
+  template const char* Run(const Problem&, const Arrays<Cell, T>&, Algorithm, Workspace, void*);
+#define TF_PLR_INSTANTIATE(T)                \
+  TF_PLR_INSTANTIATE_CELL(RecurrenceCell, T) \
+  TF_PLR_INSTANTIATE_CELL(RecurrenceGradientCell, T)
+
+}  // namespace gpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_GPU_RUN_CUH_

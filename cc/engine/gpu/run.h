@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+// The GPU engine as plain functions, without CUDA headers; compiled in run_*.cu.
+#ifndef TF_PLR_ENGINE_GPU_RUN_H_
+#define TF_PLR_ENGINE_GPU_RUN_H_
+
+#include <cstddef>
+
+#include "cc/engine/cells/recurrence.h"
+#include "cc/engine/problem.h"
+
+namespace tf_plr {
+namespace gpu {
+
+// Element types by name only; the others are float, double, Complex<float>, Complex<double>.
+struct Half;
+struct BFloat16;
+
+// Device memory that Run may need beside its arguments, on the current device; 0 where steps are
+// not split. Of the arrays only the alignment counts: null pointers are aligned.
+template <typename Cell, typename T>
+size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm);
+
+// The most that WorkspaceBytes returns for this problem, whatever the GPU and the arrays.
+template <typename Cell, typename T>
+size_t MostWorkspaceBytes(const Problem& problem, Algorithm algorithm);
+
+// Aligned to 16 bytes; may hold anything.
+struct Workspace {
+  void* data;
+  size_t bytes;
+};
+
+// Enqueues Cell over `problem` on `stream` (a cudaStream_t) of the current device. Returns null, or
+// what went wrong; then nothing may have been computed.
+template <typename Cell, typename T>
+const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
+                Workspace workspace, void* stream);
+
+}  // namespace gpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_GPU_RUN_H_
