@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The GPU engine behind a C interface, so that it can be timed and checked where there is no
 // TensorFlow. Build: see gpu_kernel.py.
+#include <cstring>
+
 #include "cc/engine/gpu/run.h"
 
 using namespace tf_plr;
@@ -40,7 +42,65 @@ const char* RunCell(int gradient, const Call& call, size_t* workspace_bytes) {
                   : Run<RecurrenceCell, T>(call, workspace_bytes);
 }
 
+// Pointers and strides in the order of the cell's inputs and outputs.
+struct GatedCall {
+  Call call;
+  void *inputs[8], *outputs[6];
+  int64_t input_strides[8], output_strides[6];
+  float* biases[8];
+  bool* mask;
+};
+
+template <typename Cell, typename T>
+const char* RunGated(const GatedCall& gated, size_t* workspace_bytes) {
+  static_assert(Cell::kInputs <= 8 && Cell::kOutputs <= 6);
+  const Call& call = gated.call;
+  const Problem problem{call.outer, call.steps, call.inner, call.reverse != 0};
+  Arrays<Cell, T> arrays{};
+  memcpy(arrays.inputs, gated.inputs, sizeof(arrays.inputs));
+  memcpy(arrays.outputs, gated.outputs, sizeof(arrays.outputs));
+  memcpy(arrays.gated.input_strides, gated.input_strides, sizeof(arrays.gated.input_strides));
+  memcpy(arrays.gated.output_strides, gated.output_strides, sizeof(arrays.gated.output_strides));
+  memcpy(arrays.gated.biases, gated.biases, sizeof(arrays.gated.biases));
+  arrays.gated.mask = gated.mask;
+  arrays.initial_carry = static_cast<float*>(call.initial_carry);
+  arrays.final_carry = static_cast<float*>(call.final_carry);
+  arrays.boundary = static_cast<T*>(call.boundary);
+  const auto algorithm = static_cast<Algorithm>(call.algorithm);
+  if (workspace_bytes != nullptr) {
+    *workspace_bytes = gpu::WorkspaceBytes(problem, arrays, algorithm);
+    return nullptr;
+  }
+  return gpu::Run(problem, arrays, algorithm, gpu::Workspace{call.workspace, call.workspace_bytes},
+                  call.stream);
+}
+
+template <typename T>
+const char* RunGatedCell(int cell, int gradient, const GatedCall& call, size_t* workspace_bytes) {
+  int i = 0;
+#define TF_PLR_RUN(Name, activation, input, output)                          \
+  if (cell == i++) {                                                         \
+    return gradient ? RunGated<Name##GradientCell, T>(call, workspace_bytes) \
+                    : RunGated<Name##Cell, T>(call, workspace_bytes);        \
+  }
+  TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_RUN)
+  return "no such cell";
+}
+
 }  // namespace
+
+// The same for the gated cells, numbered in the order of cells/gated.h.
+extern "C" __attribute__((visibility("default"))) const char* tf_plr_gpu_run_gated(
+    int dtype, int cell, int gradient, const GatedCall* call, size_t* workspace_bytes) {
+  switch (dtype) {
+    case 0:
+      return RunGatedCell<gpu::Half>(cell, gradient, *call, workspace_bytes);
+    case 1:
+      return RunGatedCell<gpu::BFloat16>(cell, gradient, *call, workspace_bytes);
+    default:
+      return RunGatedCell<float>(cell, gradient, *call, workspace_bytes);
+  }
+}
 
 // Runs the call, or, if workspace_bytes is not null, only says how much workspace it needs.
 // dtype: 0 float16, 1 bfloat16, 2 float32, 3 float64, 4 complex64, 5 complex128.

@@ -6,6 +6,7 @@
 #include "Eigen/Core"
 #include "cc/engine/cpu/run.h"
 #include "tests/engine_test.h"
+#include "tests/gated_engine_test.h"
 #include "tests/host_array.h"
 
 using namespace tf_plr;
@@ -32,4 +33,7 @@ struct CpuEngine {
 
 }  // namespace
 
-int main() { return TestEngine<CpuEngine, Eigen::half, Eigen::bfloat16>(); }
+int main() {
+  return TestEngine<CpuEngine, Eigen::half, Eigen::bfloat16>() |
+         TestGatedEngine<CpuEngine, Eigen::half, Eigen::bfloat16>();
+}

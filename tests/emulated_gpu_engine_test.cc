@@ -2,6 +2,7 @@
 // The GPU engine's kernels on a CPU (cuda_on_cpu/). test_gpu_engine.py builds and runs it.
 #include "cc/engine/gpu/run.cuh"
 #include "tests/engine_test.h"
+#include "tests/gated_engine_test.h"
 #include "tests/host_array.h"
 
 using namespace tf_plr;
@@ -101,6 +102,7 @@ int main() {
     cuda_on_cpu::multiprocessors = multiprocessors;
     cuda_on_cpu::architecture = architecture;
     failed += TestEngine<EmulatedGpuEngine, Eigen::half, Eigen::bfloat16>();
+    failed += TestGatedEngine<EmulatedGpuEngine, Eigen::half, Eigen::bfloat16>();
   }
   return failed;
 }

@@ -98,7 +98,11 @@ void Expect(const char* name, const std::vector<T>& actual, const std::vector<Wi
   }
 }
 
-// The unit roundoffs of a data type and of its accumulator.
+// Unit roundoffs.
+constexpr double kHalf = 1.0 / (1 << 11), kBFloat16 = 1.0 / (1 << 8), kFloat = 1.0 / (1 << 24);
+constexpr double kDouble = kFloat * kFloat;  // Or less.
+
+// Those of a data type and of its accumulator.
 struct Rounding {
   double stored, accumulated;
 };
@@ -192,8 +196,6 @@ int TestEngine() {
       {3, 0, 40, false},
       {2, 0, 3, true},
   };
-  constexpr double kHalf = 1.0 / (1 << 11), kBFloat16 = 1.0 / (1 << 8), kFloat = 1.0 / (1 << 24);
-  constexpr double kDouble = kFloat * kFloat;  // Or less.
   for (const Problem& problem : problems) {
     for (Algorithm algorithm : {Algorithm::kParallel, Algorithm::kSerial}) {
       for (bool odd : {false, true}) {

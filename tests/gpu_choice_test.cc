@@ -11,7 +11,7 @@ namespace {
 
 constexpr DeviceLimits kH100{132, 227 << 10, true}, kA100{108, 163 << 10, false};
 // Register tiles of float32, forward and gradient.
-constexpr CellTraits kForward{2, 4, false}, kGradient{3, 4, true};
+constexpr CellTraits kForward{2, 4, false, false}, kGradient{3, 4, true, false};
 constexpr RegisterTileShape kForwardTile{32, 256, 2, 16}, kGradientTile{32, 128, 2, 16};
 
 struct Row {

@@ -7,6 +7,7 @@
 
 #include "cc/engine/gpu/run.h"
 #include "tests/engine_test.h"
+#include "tests/gated_engine_test.h"
 
 using namespace tf_plr;
 
@@ -137,5 +138,6 @@ int main() {
     TestGraph({1, 3000, inner, true});
   }
   TestSmallWorkspace();
-  return TestEngine<GpuEngine, __half, __nv_bfloat16>();
+  return TestEngine<GpuEngine, __half, __nv_bfloat16>() |
+         TestGatedEngine<GpuEngine, __half, __nv_bfloat16>();
 }

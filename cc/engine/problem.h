@@ -4,6 +4,7 @@
 #define TF_PLR_ENGINE_PROBLEM_H_
 
 #include <cstdint>
+#include <type_traits>
 
 namespace tf_plr {
 
@@ -19,16 +20,29 @@ struct Problem {
 
 enum class Algorithm { kAuto, kParallel, kSerial };
 
+// What the arrays of a gated cell have beside (see cells/gated.h). Strides are the elements from
+// row to row in memory: a step array may be a window of wider rows.
+template <typename Cell>
+struct GatedArrays {
+  int64_t input_strides[Cell::kInputs], output_strides[Cell::kOutputs];
+  const float* biases[Cell::kInputs];  // [inner]; null: zeros.
+  const bool* mask;                    // [outer, steps], false: masked. Null: no step is.
+};
+struct NotGated {};
+
 // The arrays of one problem, aligned to their elements. An output may be the same array as an
-// input, but for the one that is read one step further on (see cells.h). Step arrays have `size()`
-// elements, column arrays `columns()`.
+// input, but for the one that is read one step further on (see cells/recurrence.h). Step arrays
+// have `size()` elements, column arrays `columns()`.
 template <typename Cell, typename T>
 struct Arrays {
-  const T* inputs[Cell::kInputs];  // Step arrays, in the order of Cell::Input.
-  T* outputs[Cell::kOutputs];      // Step arrays, in the order of Cell::Output.
-  const T* initial_carry;          // Column array; null: zeros.
-  T* final_carry;                  // Column array; null: not wanted.
+  using Column = typename Cell::template Column<T>;
+
+  const T* inputs[Cell::kInputs];  // Step arrays, in the order of the cell's inputs.
+  T* outputs[Cell::kOutputs];      // Step arrays, in the order of the cell's outputs.
+  const Column* initial_carry;     // Column array; null: zeros.
+  Column* final_carry;             // Column array; null: not wanted.
   const T* boundary;               // Column array past the lookahead input; null: zeros.
+  std::conditional_t<Cell::kGated, GatedArrays<Cell>, NotGated> gated = {};
 };
 
 }  // namespace tf_plr

@@ -9,6 +9,9 @@
 //            last step from a boundary value, so that a gradient finds h_{t-1};
 //   carries  carry = Step(in).Apply(carry), where Step may use the first kStepInputs arrays only;
 //   writes   kOutputs arrays, from the inputs and from the carry before and after the step.
+//
+// Arrays of carries are of the type Column<T> for step arrays of T. What kGated cells have beside
+// is said in cells/gated.h.
 #ifndef TF_PLR_ENGINE_CELLS_RECURRENCE_H_
 #define TF_PLR_ENGINE_CELLS_RECURRENCE_H_
 
@@ -18,10 +21,13 @@ namespace tf_plr {
 
 // states_t = decays_t * states_{t-1} + impulses_t; the carry is the state.
 struct RecurrenceCell {
+  static constexpr bool kGated = false, kIsGradient = false;
   enum Input { kDecays, kImpulses, kInputs };
   enum Output { kStates, kOutputs };
   static constexpr int kStepInputs = 2;
   static constexpr int kLookahead = -1;
+  template <typename T>
+  using Column = T;
 
   template <typename A>
   TF_PLR_HOST_DEVICE static Transition<A> Step(const A (&in)[kInputs]) {
@@ -42,10 +48,13 @@ struct RecurrenceCell {
 //   k_t = conj(decays_t) (k_{t+1} + d_states_t),   d_impulses_t = g_t,
 //   d_decays_t = conj(states_{t-1}) g_t,           d_initial_state = k_1.
 struct RecurrenceGradientCell {
+  static constexpr bool kGated = false, kIsGradient = true;
   enum Input { kDecays, kDStates, kPreviousStates, kInputs };
   enum Output { kDDecays, kDImpulses, kOutputs };
   static constexpr int kStepInputs = 2;
   static constexpr int kLookahead = kPreviousStates;
+  template <typename T>
+  using Column = T;
 
   template <typename A>
   TF_PLR_HOST_DEVICE static Transition<A> Step(const A (&in)[kInputs]) {

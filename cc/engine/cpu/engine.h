@@ -17,10 +17,14 @@
 #include <memory>
 #include <new>
 #include <thread>
+#include <type_traits>
 
 #include "cc/engine/cells/recurrence.h"
+#include "cc/engine/cpu/gated_rows.h"
+#include "cc/engine/cpu/half_precision.h"
 #include "cc/engine/cpu/processor.h"
 #include "cc/engine/cpu/rows.h"
+#include "cc/engine/cpu/run.h"
 #include "cc/engine/cpu/workers.h"
 #include "cc/engine/problem.h"
 
@@ -41,6 +45,12 @@ struct Tuning {
   static constexpr int64_t kStreamOutBytes = 32 << 20;
   // Less work than this per task is not worth fetching, and per thread not worth waking it up.
   static constexpr int64_t kMinTaskBytes = 64 << 10;
+};
+
+// Gated cells compute for longer than they load.
+struct GatedTuning : Tuning {
+  static constexpr int64_t kMinBlockRowBytes = 128;
+  static constexpr int64_t kMinTaskBytes = 8 << 10;
 };
 
 // A range of columns over a range of steps.
@@ -75,6 +85,8 @@ class Buffer {
 template <typename Cell, typename T>
 class Engine {
   using A = Accumulator<T>;
+  using Column = typename Arrays<Cell, T>::Column;
+  using CellTuning = std::conditional_t<Cell::kGated, GatedTuning, Tuning>;
   static constexpr int64_t kElementBytes = (Cell::kInputs + Cell::kOutputs) * sizeof(T);
 
  public:
@@ -82,7 +94,8 @@ class Engine {
       : problem_(problem),
         arrays_(arrays),
         row_stride_(problem.reverse ? -problem.inner : problem.inner),
-        stream_out_(problem.size() * static_cast<int64_t>(sizeof(T)) >= Tuning::kStreamOutBytes &&
+        stream_out_(problem.size() * static_cast<int64_t>(sizeof(T)) >=
+                        CellTuning::kStreamOutBytes &&
                     !IsInPlace(arrays)) {}
 
   // Returns null, or what went wrong; then nothing has been computed.
@@ -91,7 +104,7 @@ class Engine {
     if (problem_.steps == 0 && arrays_.final_carry == nullptr) return nullptr;
     const int64_t bytes = problem_.steps * problem_.columns() * kElementBytes;
     const int threads =
-        static_cast<int>(std::min<int64_t>(workers.threads, 1 + bytes / Tuning::kMinTaskBytes));
+        static_cast<int>(std::min<int64_t>(workers.threads, 1 + bytes / CellTuning::kMinTaskBytes));
     if (algorithm == Algorithm::kAuto) algorithm = Choose(threads);
     const Plan plan = algorithm == Algorithm::kParallel ? ParallelPlan() : SerialPlan(threads);
 
@@ -102,7 +115,7 @@ class Engine {
     // Blocks in the order of time. Small ones share a task, but never two of the same columns.
     const int64_t block_bytes = plan.chunk_steps * plan.block_columns * kElementBytes;
     const int64_t task_blocks = std::clamp<int64_t>(
-        Tuning::kMinTaskBytes / std::max<int64_t>(1, block_bytes), 1, column_blocks);
+        CellTuning::kMinTaskBytes / std::max<int64_t>(1, block_bytes), 1, column_blocks);
     const int64_t blocks = plan.chunks * column_blocks;
     const auto run = [&](int64_t task, int worker) noexcept {
       const Scratch scratch = memory.ScratchOf(worker);
@@ -192,23 +205,24 @@ class Engine {
   // columns alone would leave idle, and enough of them.
   Algorithm Choose(int threads) const {
     const int64_t row_bytes = problem_.inner * sizeof(T);
-    const int64_t blocks = problem_.outer * CeilDiv(row_bytes, Tuning::kMinBlockRowBytes);
+    const int64_t blocks = problem_.outer * CeilDiv(row_bytes, CellTuning::kMinBlockRowBytes);
     return threads >= 3 * blocks ? Algorithm::kParallel : Algorithm::kSerial;
   }
 
   // Block widths are a function of the problem and the thread count; results are not.
   Plan SerialPlan(int threads) const {
-    const int64_t min_columns = std::max<int64_t>(1, Tuning::kMinBlockRowBytes / sizeof(T));
+    const int64_t min_columns = std::max<int64_t>(1, CellTuning::kMinBlockRowBytes / sizeof(T));
     const int64_t share = CeilDiv(problem_.inner, CeilDiv(threads, problem_.outer));
     const int64_t columns = std::min(
-        {CeilDiv(share, min_columns) * min_columns, Tuning::kMaxBlockColumns, problem_.inner});
+        {CeilDiv(share, min_columns) * min_columns, CellTuning::kMaxBlockColumns, problem_.inner});
     return {problem_.steps, 1, columns, CeilDiv(problem_.inner, columns)};
   }
 
   Plan ParallelPlan() const {
-    const int64_t columns = std::min(problem_.inner, Tuning::kMaxReducedColumns);
+    const int64_t columns = std::min(problem_.inner, CellTuning::kMaxReducedColumns);
     const int64_t steps = std::max<int64_t>(
-        1, std::min(CeilDiv(problem_.steps, 2), Tuning::kChunkBytes / (columns * kElementBytes)));
+        1,
+        std::min(CeilDiv(problem_.steps, 2), CellTuning::kChunkBytes / (columns * kElementBytes)));
     return {steps, std::max<int64_t>(1, CeilDiv(problem_.steps, steps)), columns,
             CeilDiv(problem_.inner, columns)};
   }
@@ -245,12 +259,12 @@ class Engine {
     Scan(block, scratch);
   }
 
-  // Offset of the block's first element, processing order, in every step array.
-  int64_t OffsetOf(const Block& block) const {
+  // The number of the block's first row, in processing order, in every step array.
+  int64_t RowOf(const Block& block) const {
     const int64_t outer = block.column / problem_.inner;
     const int64_t step =
         problem_.reverse ? problem_.steps - 1 - block.first_step : block.first_step;
-    return (outer * problem_.steps + step) * problem_.inner + block.column % problem_.inner;
+    return outer * problem_.steps + step;
   }
 
   void LoadCarry(const Block& block, A* carry) const {
@@ -263,7 +277,7 @@ class Engine {
   void StoreCarry(const Block& block, const A* carry) const {
     if (arrays_.final_carry == nullptr) return;
     for (int64_t c = 0; c < block.columns; ++c) {
-      arrays_.final_carry[block.column + c] = T(carry[c]);
+      arrays_.final_carry[block.column + c] = Column(carry[c]);
     }
   }
 
@@ -278,12 +292,17 @@ class Engine {
 
   template <template <typename> class Pass, typename Carry>
   void Walk(const Block& block, Carry* carry, void* vectors) const {
-    const auto walk = [&](const Rows<Cell, T>& rows) {
+    const auto walk = [&](const auto& rows) {
       ForThisProcessor([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
-        RowWalker<Cell, T, A, Pass, LanesOf<A>(register_bytes)>::Walk(rows, carry);
+        constexpr int kLanes = LanesOf<A>(register_bytes);
+        if constexpr (Cell::kGated) {
+          GatedRowWalker<Cell, T, Pass, kLanes>::Walk(rows, carry);
+        } else {
+          RowWalker<Cell, T, A, Pass, kLanes>::Walk(rows, carry);
+        }
       });
     };
-    Rows<Cell, T> rows = RowsOf(block, vectors);
+    auto rows = RowsOf(block, vectors);
     if constexpr (Cell::kLookahead >= 0) {
       const bool has_last = block.steps > 0 && block.first_step + block.steps == problem_.steps;
       rows.count -= has_last;
@@ -294,23 +313,51 @@ class Engine {
     }
   }
 
-  Rows<Cell, T> RowsOf(const Block& block, void* vectors) const {
-    Rows<Cell, T> rows;
-    const int64_t offset = OffsetOf(block);
-    for (int k = 0; k < Cell::kInputs; ++k) rows.in[k] = arrays_.inputs[k] + offset;
-    for (int k = 0; k < Cell::kOutputs; ++k) rows.out[k] = arrays_.outputs[k] + offset;
-    if constexpr (Cell::kLookahead >= 0) rows.in[Cell::kLookahead] += row_stride_;
-    rows.stride = row_stride_;
+  auto RowsOf(const Block& block, void* vectors) const {
+    if constexpr (Cell::kGated) {
+      return GatedRowsOf(block, vectors);
+    } else {
+      Rows<Cell, T> rows;
+      const int64_t offset = RowOf(block) * problem_.inner + block.column % problem_.inner;
+      for (int k = 0; k < Cell::kInputs; ++k) rows.in[k] = arrays_.inputs[k] + offset;
+      for (int k = 0; k < Cell::kOutputs; ++k) rows.out[k] = arrays_.outputs[k] + offset;
+      if constexpr (Cell::kLookahead >= 0) rows.in[Cell::kLookahead] += row_stride_;
+      rows.stride = row_stride_;
+      rows.count = block.steps;
+      rows.columns = block.columns;
+      rows.stream_out = stream_out_;
+      rows.vectors = vectors;
+      return rows;
+    }
+  }
+
+  GatedRows<Cell, T> GatedRowsOf(const Block& block, void* vectors) const {
+    GatedRows<Cell, T> rows;
+    const auto& gated = arrays_.gated;
+    const int64_t row = RowOf(block), column = block.column % problem_.inner;
+    const int64_t direction = problem_.reverse ? -1 : 1;
+    for (int k = 0; k < Cell::kInputs; ++k) {
+      const int64_t at = k == Cell::kLookahead ? row + direction : row;
+      rows.in[k] = arrays_.inputs[k] + at * gated.input_strides[k] + column;
+      rows.in_strides[k] = direction * gated.input_strides[k];
+      rows.biases[k] = gated.biases[k] == nullptr ? nullptr : gated.biases[k] + column;
+    }
+    for (int k = 0; k < Cell::kOutputs; ++k) {
+      T* const out = arrays_.outputs[k];
+      rows.out[k] = out == nullptr ? nullptr : out + row * gated.output_strides[k] + column;
+      rows.out_strides[k] = direction * gated.output_strides[k];
+    }
+    rows.mask = gated.mask == nullptr ? nullptr : gated.mask + row;
+    rows.mask_stride = direction;
     rows.count = block.steps;
     rows.columns = block.columns;
-    rows.stream_out = stream_out_;
     rows.vectors = vectors;
     return rows;
   }
 
   // The one row that looks ahead to the boundary.
-  Rows<Cell, T> LastRow(const Block& block, void* vectors) const {
-    Rows<Cell, T> rows = RowsOf({block.column, block.columns, problem_.steps - 1, 1}, vectors);
+  auto LastRow(const Block& block, void* vectors) const {
+    auto rows = RowsOf(Block{block.column, block.columns, problem_.steps - 1, 1}, vectors);
     rows.in[Cell::kLookahead] =
         arrays_.boundary == nullptr ? zeros_ : arrays_.boundary + block.column;
     return rows;
@@ -322,6 +369,13 @@ class Engine {
   const bool stream_out_;
   const T* zeros_ = nullptr;
 };
+
+// That of run.h.
+template <typename Cell, typename T>
+const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
+                const Workers& workers) {
+  return Engine<Cell, T>(problem, arrays).Run(algorithm, workers);
+}
 
 }  // namespace cpu
 }  // namespace tf_plr

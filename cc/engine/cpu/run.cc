@@ -7,12 +7,6 @@
 namespace tf_plr {
 namespace cpu {
 
-template <typename Cell, typename T>
-const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
-                const Workers& workers) {
-  return Engine<Cell, T>(problem, arrays).Run(algorithm, workers);
-}
-
 #define TF_PLR_INSTANTIATE_CELL(Cell, T) \
   template const char* Run(const Problem&, const Arrays<Cell, T>&, Algorithm, const Workers&);
 #define TF_PLR_INSTANTIATE(T)                \

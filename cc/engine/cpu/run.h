@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The CPU engine as plain functions, compiled in run.cc for the six data types.
+// The CPU engine as plain functions, compiled in run.cc and run_gated_*.cc.
 #ifndef TF_PLR_ENGINE_CPU_RUN_H_
 #define TF_PLR_ENGINE_CPU_RUN_H_
 
+#include "cc/engine/cells/gated.h"
 #include "cc/engine/cells/recurrence.h"
 #include "cc/engine/cpu/workers.h"
 #include "cc/engine/problem.h"
@@ -10,9 +11,10 @@
 namespace tf_plr {
 namespace cpu {
 
-// Runs Cell (RecurrenceCell or RecurrenceGradientCell) over `problem`. T: Eigen::half,
-// Eigen::bfloat16, float, double, Complex<float> or Complex<double>.
-// Returns null, or what went wrong; then nothing has been computed.
+// Runs Cell over `problem`. RecurrenceCell and RecurrenceGradientCell are there for T =
+// Eigen::half, Eigen::bfloat16, float, double, Complex<float> and Complex<double>; the cells of
+// cells/gated.h for the first three. Returns null, or what went wrong; then nothing has been
+// computed.
 template <typename Cell, typename T>
 const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
                 const Workers& workers);

@@ -27,7 +27,7 @@ enum class Path {
 
 // How register tiles cut a problem.
 struct RegisterTileShape {
-  int64_t columns, rows;  // Of a tile.
+  int64_t columns, rows;   // Of a tile.
   int64_t blocks_at_once;  // On a multiprocessor.
   int64_t most_of_cluster;
 };
@@ -71,7 +71,7 @@ inline Path Choose(const Problem& problem, const CellTraits& cell, const Registe
   const bool may_spread = algorithm != Algorithm::kSerial;
   const Path of_short_rows =
       may_spread && !one_shared_tile ? Path::kSpreadSharedTiles : Path::kSharedTiles;
-  if (problem.inner < Policy::MinColumns(cell)) return of_short_rows;
+  if (problem.inner < Policy::MinColumns(cell) && !cell.is_gated) return of_short_rows;
   const bool few = cut.chains < Policy::kFewChains * limits.multiprocessors;
   if (cut.chain_tiles == 1) {
     if (few) return Path::kRegisterTiles;
@@ -80,11 +80,11 @@ inline Path Choose(const Problem& problem, const CellTraits& cell, const Registe
     const bool long_chains =
         problem.steps * limits.multiprocessors >= Policy::ManySteps(cell) * cut.chains;
     if (few && long_chains) return Path::kRegisterTiles;
-    if (cell.looks_ahead && cut.by_slice && cut.chain_tiles >= Policy::kManyTiles) {
+    if (cell.is_gradient && cut.by_slice && cut.chain_tiles >= Policy::kManyTiles) {
       return Path::kRegisterTiles;
     }
   }
-  return problem.inner < kWarpColumns ? of_short_rows : Path::kStreams;
+  return problem.inner < kWarpColumns && !cell.is_gated ? of_short_rows : Path::kStreams;
 }
 
 }  // namespace gpu

@@ -46,6 +46,10 @@ bool RowsAreAligned(const Problem& problem, const Arrays<Cell, T>& arrays, size_
   uintptr_t bits = problem.inner * sizeof(T);
   for (const T* input : arrays.inputs) bits |= reinterpret_cast<uintptr_t>(input);
   for (const T* output : arrays.outputs) bits |= reinterpret_cast<uintptr_t>(output);
+  if constexpr (Cell::kGated) {
+    for (int64_t stride : arrays.gated.input_strides) bits |= stride * sizeof(T);
+    for (int64_t stride : arrays.gated.output_strides) bits |= stride * sizeof(T);
+  }
   return (bits | reinterpret_cast<uintptr_t>(arrays.boundary)) % bytes == 0;
 }
 
@@ -214,30 +218,43 @@ class SharedTilePlan {
 template <int kVector, typename Cell, typename T, typename Function>
 auto WithPlanOf(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
                 const DeviceLimits& limits, const Function& function) {
+  constexpr CellTraits kCell = TraitsOf<Cell, T>();
   const RegisterTilePlan<Cell, T, kVector> register_tiles(problem, arrays, limits);
-  const SharedTilePlan<SharedTile<Cell, T, true>> spread(problem, arrays, limits);
-  switch (Choose(problem, TraitsOf<Cell, T>(), register_tiles.cut(), spread.chain_tiles() == 1,
-                 algorithm, limits)) {
-    case Path::kRegisterTiles:
-      return function(register_tiles);
-    case Path::kSpreadSharedTiles:
-      return function(spread);
-    case Path::kSharedTiles:
+  const auto choose = [&](bool one_shared_tile) {
+    return Choose(problem, kCell, register_tiles.cut(), one_shared_tile, algorithm, limits);
+  };
+  Path path = Path::kStreams;
+  if constexpr (Cell::kGated) {
+    path = choose(false);
+  } else {
+    const SharedTilePlan<SharedTile<Cell, T, true>> spread(problem, arrays, limits);
+    path = choose(spread.chain_tiles() == 1);
+    if (path == Path::kSpreadSharedTiles) return function(spread);
+    if (path == Path::kSharedTiles) {
       return function(SharedTilePlan<SharedTile<Cell, T, false>>(problem, arrays, limits));
-    default:
-      return function(StreamPlan<Stream<Cell, T, kVector>>(problem, arrays, limits));
+    }
   }
+  if (path == Path::kRegisterTiles) return function(register_tiles);
+  return function(StreamPlan<Stream<Cell, T, kVector>>(problem, arrays, limits));
+}
+
+// Neighbouring columns of a lane. 16-bit elements of gated cells always come in pairs.
+template <typename Cell, typename T>
+bool SuitsPairs(const Problem& problem, const Arrays<Cell, T>& arrays) {
+  return RowsAreAligned(problem, arrays, 2 * sizeof(T)) && (Cell::kGated || problem.inner > kWarp);
 }
 
 template <typename Cell, typename T, typename Function>
 auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
               const DeviceLimits& limits, const Function& function) {
   if constexpr (sizeof(T) == 2) {
-    if (problem.inner > kWarp && RowsAreAligned(problem, arrays, 2 * sizeof(T))) {
+    if (Cell::kGated || SuitsPairs(problem, arrays)) {
       return WithPlanOf<2>(problem, arrays, algorithm, limits, function);
     }
   }
-  return WithPlanOf<1>(problem, arrays, algorithm, limits, function);
+  if constexpr (sizeof(T) != 2 || !Cell::kGated) {
+    return WithPlanOf<1>(problem, arrays, algorithm, limits, function);
+  }
 }
 
 // The most workspace that a plan of this problem has, whatever the GPU and the alignment: more
@@ -249,15 +266,15 @@ size_t MostWorkspaceBytesOf(const Problem& problem, Algorithm algorithm) {
   size_t bytes = 0;
   const auto consider = [&](const auto& plan) { bytes = std::max(bytes, plan.workspace_bytes()); };
   const Arrays<Cell, T> aligned{};
-  if (problem.inner < kWarp) {
-    consider(SharedTilePlan<SharedTile<Cell, T, true>>(problem, aligned, kManyMultiprocessors));
-  }
-  if (problem.inner >= RegisterTilePolicy::MinColumns(TraitsOf<Cell, T>())) {
-    consider(RegisterTilePlan<Cell, T, 1>(problem, aligned, kManyMultiprocessors));
-    if constexpr (sizeof(T) == 2) {
-      consider(RegisterTilePlan<Cell, T, 2>(problem, aligned, kManyMultiprocessors));
+  if constexpr (!Cell::kGated) {
+    if (problem.inner < kWarp) {
+      consider(SharedTilePlan<SharedTile<Cell, T, true>>(problem, aligned, kManyMultiprocessors));
     }
+    if (problem.inner < RegisterTilePolicy::MinColumns(TraitsOf<Cell, T>())) return bytes;
+    consider(RegisterTilePlan<Cell, T, 1>(problem, aligned, kManyMultiprocessors));
   }
+  constexpr int kMostVector = sizeof(T) == 2 ? 2 : 1;
+  consider(RegisterTilePlan<Cell, T, kMostVector>(problem, aligned, kManyMultiprocessors));
   return bytes;
 }
 

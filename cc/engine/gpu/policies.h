@@ -12,12 +12,13 @@ namespace gpu {
 // What the choice of a kernel depends on, beside the problem and the GPU.
 struct CellTraits {
   int inputs, element_bytes;
-  bool looks_ahead;  // As gradients do.
+  bool is_gradient;
+  bool is_gated;  // Gated cells have no kernels for short rows.
 };
 
 template <typename Cell, typename T>
 constexpr CellTraits TraitsOf() {
-  return {Cell::kInputs, static_cast<int>(sizeof(T)), Cell::kLookahead >= 0};
+  return {Cell::kInputs, static_cast<int>(sizeof(T)), Cell::kIsGradient, Cell::kGated};
 }
 
 struct StreamPolicy {
@@ -41,7 +42,7 @@ struct RegisterTilePolicy {
   static constexpr int64_t kFewChains = 2;
   // ... where there is a chain for each multiprocessor, from so many steps on.
   static constexpr int64_t ManySteps(const CellTraits& cell) {
-    return cell.looks_ahead || cell.element_bytes == 2 ? 2200 : 1024;
+    return cell.is_gradient || cell.element_bytes == 2 ? 2200 : 1024;
   }
   // In gradients also where chains of so many tiles are worked on slice by slice.
   static constexpr int64_t kManyTiles = 16;

@@ -72,6 +72,10 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
     DeviceLimits limits;
     error = Read(&limits);
     if (error != cudaSuccess) return Explain(error);
+    if (Cell::kGated && sizeof(typename StorageOf<T>::type) == 2 &&
+        !SuitsPairs(problem, Stored(arrays))) {
+      return "a gated recurrence of 16-bit types needs an even number of units on a GPU";
+    }
     size_t needed = 0;
     error = WithPlan(problem, Stored(arrays), algorithm, limits, [&](auto plan) {
       needed = plan.workspace_bytes();
@@ -83,7 +87,8 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
                           " bytes on this GPU, but got " + std::to_string(workspace.bytes));
     }
   } else if (arrays.final_carry != nullptr && problem.columns() > 0) {  // No steps.
-    const size_t bytes = problem.columns() * sizeof(typename StorageOf<T>::type);
+    using Column = typename decltype(Stored(arrays))::Column;
+    const size_t bytes = problem.columns() * sizeof(Column);
     error = arrays.initial_carry == nullptr
                 ? cudaMemsetAsync(arrays.final_carry, 0, bytes, cuda_stream)
                 : cudaMemcpyAsync(arrays.final_carry, arrays.initial_carry, bytes,

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 
+#include "cc/engine/cells/gated.h"
 #include "cc/engine/cells/recurrence.h"
 #include "cc/engine/problem.h"
 

@@ -69,13 +69,17 @@ class RegisterTile {
   // gradients are better off with one block.
   static constexpr int kWordBytes = kVector * sizeof(T) < 4 ? 4 : kVector * sizeof(T);
   static constexpr bool kManyInputs = Cell::kInputs > 2;
-  static constexpr int kRows = (kManyInputs && sizeof(T) > 2 ? 64 : 128) / kWordBytes;
+  static constexpr int kRowsOfGated = Cell::kInputs <= 4 ? 16 : 8;  // As many words of all inputs.
+  static constexpr int kRows =
+      Cell::kGated ? kRowsOfGated : (kManyInputs && sizeof(T) > 2 ? 64 : 128) / kWordBytes;
   static constexpr int kTileRows = kWarps * kRows;
-  static constexpr int kBlocksPerMultiprocessor = kManyInputs && sizeof(T) == 2 ? 1 : 2;
+  static constexpr int kBlocksPerMultiprocessor =
+      kManyInputs && sizeof(T) == 2 && !Cell::kGated ? 1 : 2;
   using Exchange = std::conditional_t<kCluster, ClusterExchange<A, kWarps, kVector>,
                                       BlockLookBack<A, kWarps, kVector>>;
   using Shared = typename Exchange::Shared;
   using Params = RegisterTileParams<Cell, T>;
+  using Column = typename Arrays<Cell, T>::Column;
 
   __device__ RegisterTile(const Params& params, Shared& shared)
       : p_(params),
@@ -83,15 +87,11 @@ class RegisterTile {
         warp_(threadIdx.x / kWarp),
         lane_(threadIdx.x % kWarp),
         place_(PlaceOf(blockIdx.x)),
-        row_bytes_((params.problem.reverse ? -params.problem.inner : params.problem.inner) *
-                   static_cast<int64_t>(sizeof(T))),
+        windows_{params.problem, params.arrays},
         column_(place_.inner + lane_ * kVector),
         first_step_(place_.tile * kTileRows + warp_ * kRows),
-        rows_(column_ < params.problem.inner
-                  ? static_cast<int>(
-                        max(int64_t{0}, min(params.problem.steps - first_step_, int64_t{kRows})))
-                  : 0),
-        offset_(OffsetOf(place_, first_step_) + lane_ * kVector) {}
+        rows_(column_ < params.problem.inner ? static_cast<int>(max(int64_t{0}, StepsLeft())) : 0),
+        first_row_(RowOf(place_, first_step_)) {}
 
   __device__ void Run() {
     const int64_t lookahead_rows = Cell::kLookahead >= 0 ? 1 : 0;
@@ -112,6 +112,10 @@ class RegisterTile {
   __device__ void Run() {
     Rows rows;
     rows.count = rows_;
+    rows.masked = windows_.MaskedRows(first_row_, StepsLeft(), lane_);
+    if constexpr (Cell::kGated) {
+      rows.biases.Load(p_.arrays, column_, column_ < p_.problem.inner);
+    }
     Load<kFull>(rows);
     Exchange exchange = StartExchange();  // While loads arrive.
     Transition<A> own[kVector];
@@ -120,10 +124,7 @@ class RegisterTile {
     A initial_carry[kVector], state[kVector];
     InitialCarry(initial_carry);
     exchange.FindState(own, initial_carry, state);
-    T* to[Cell::kOutputs];
-#pragma unroll
-    for (int k = 0; k < Cell::kOutputs; ++k) to[k] = p_.arrays.outputs[k] + offset_;
-    rows.template Scan<kFull>(to, row_bytes_, state);
+    rows.template Scan<kFull>(windows_, first_row_, column_, state);
     StoreFinalCarry(state);
   }
 
@@ -164,11 +165,15 @@ class RegisterTile {
     return place;
   }
 
-  // Of a step of the place's first column in every step array.
-  __device__ int64_t OffsetOf(const Place& place, int64_t step) const {
+  // The number of a step's row.
+  __device__ int64_t RowOf(const Place& place, int64_t step) const {
     const Problem& problem = p_.problem;
-    const int64_t row = problem.reverse ? problem.steps - 1 - step : step;
-    return (place.outer * problem.steps + row) * problem.inner + place.inner;
+    return place.outer * problem.steps + (problem.reverse ? problem.steps - 1 - step : step);
+  }
+
+  // From this thread's first step on; at most those of its rows.
+  __device__ int64_t StepsLeft() const {
+    return min(p_.problem.steps - first_step_, int64_t{kRows});
   }
 
   // Rows that do not exist are left zero, and not used.
@@ -176,15 +181,16 @@ class RegisterTile {
   __device__ void Load(Rows& rows) const {
 #pragma unroll
     for (int k = 0; k < Cell::kInputs; ++k) {
-      const T* from = p_.arrays.inputs[k] + offset_;
-      if (k == Cell::kLookahead) from = AddBytes(from, row_bytes_);
+      const int64_t row_bytes = windows_.InputRowBytes(k);
+      const T* from = windows_.Input(k, first_row_, column_);
+      if (k == Cell::kLookahead) from = AddBytes(from, row_bytes);
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
         if (!kFull) rows.values[k][row] = Pack{};
         if (kFull || row < RowsInMemory(k)) {
           rows.values[k][row] = *reinterpret_cast<const Pack*>(from);
         }
-        from = AddBytes(from, row_bytes_);
+        from = AddBytes(from, row_bytes);
       }
     }
     if (!kFull && Cell::kLookahead >= 0) LoadBoundary(rows);
@@ -215,10 +221,9 @@ class RegisterTile {
     const int64_t step = place.tile * kTileRows + threadIdx.x / kRowLines;
     const int column = threadIdx.x % kRowLines * kLine;
     if (step >= p_.problem.steps || place.inner + column >= p_.problem.inner) return;
-    const int64_t offset = OffsetOf(place, step) + column;
 #pragma unroll
     for (int k = 0; k < Cell::kInputs; ++k) {
-      gpu::Prefetch(p_.arrays.inputs[k] + offset);
+      gpu::Prefetch(windows_.Input(k, RowOf(place, step), place.inner + column));
     }
   }
 
@@ -241,7 +246,7 @@ class RegisterTile {
     }
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
-      p_.arrays.final_carry[BoundaryOffset() + v] = T(state[v]);
+      p_.arrays.final_carry[BoundaryOffset() + v] = Column(state[v]);
     }
   }
 
@@ -249,11 +254,11 @@ class RegisterTile {
   Shared& shared_;
   const int warp_, lane_;
   const Place place_;
-  const int64_t row_bytes_;   // From row to row, in processing order.
+  const Windows<Cell, T> windows_;
   const int64_t column_;      // This thread's first, within the outer slice.
   const int64_t first_step_;  // In processing order.
   const int rows_;            // 0 if its column or its first step does not exist.
-  const int64_t offset_;      // Of its first row in every step array.
+  const int64_t first_row_;   // Its number, over outer x steps.
 };
 
 template <typename Tile>

@@ -33,6 +33,7 @@ class Stream {
   using Cell = CellType;
   using T = Element;
   using A = Accumulator<T>;
+  using Column = typename Arrays<Cell, T>::Column;
 
   // Columns of a lane; 2 makes a pair of 16-bit elements one copy.
   static constexpr int kVector = kVectorValue;
@@ -42,9 +43,11 @@ class Stream {
   // ones do; or 32 bytes of each of two inputs of wider elements.
   static constexpr int kWordBytes = sizeof(T) < 4 ? 4 : sizeof(T);
   static constexpr bool kManyInputs = Cell::kInputs > 2;
-  static constexpr int kRows = (!kManyInputs && sizeof(T) >= 4 ? 32 : 64) / kWordBytes;
+  static constexpr int kRows =
+      Cell::kGated ? 8 : (!kManyInputs && sizeof(T) >= 4 ? 32 : 64) / kWordBytes;
   // Bounds the registers of a thread, so that three blocks of 8 warps find room where rows are few.
-  static constexpr int kBoundThreads = kRows * kWordBytes == 32 ? 3 * 8 * kWarp : kMaxWarps * kWarp;
+  static constexpr int kBoundThreads =
+      !Cell::kGated && kRows * kWordBytes == 32 ? 3 * 8 * kWarp : kMaxWarps * kWarp;
   static constexpr int kWarpElements = kRows * kColumns;
 
   struct Params {
@@ -74,8 +77,7 @@ class Stream {
         lane_(threadIdx.x % kWarp),
         slot_(warp_ / p_.groups),
         group_(warp_ % p_.groups),
-        row_stride_(p_.problem.reverse ? -p_.problem.inner : p_.problem.inner),
-        row_bytes_(row_stride_ * static_cast<int64_t>(sizeof(T))),
+        windows_{p_.problem, p_.arrays},
         of_warps_(reinterpret_cast<Transition<A>*>(shared)),
         copies_(reinterpret_cast<T*>(shared + TransitionBytes(warps_))) {}
 
@@ -83,6 +85,7 @@ class Stream {
     Work work{int64_t{blockIdx.x} * p_.slots, 0};
     Place place = PlaceOf(work);
     StartCopies(work, place);
+    unsigned masked = MaskedRows(work, place);
     for (int turn = 0; work.chain < p_.chains; turn ^= 1) {
       WaitForCopies();
       __syncwarp();  // Publishes every lane's copies to the warp.
@@ -90,6 +93,8 @@ class Stream {
       const bool full = __all_sync(~0u, part.rows == kRows);
       Rows rows;
       rows.count = part.rows;
+      rows.masked = masked;
+      if constexpr (Cell::kGated) rows.biases.Load(p_.arrays, part.inner, part.rows > 0);
       if (full) {
         Load<true>(part, rows);
       } else {
@@ -100,6 +105,7 @@ class Stream {
       const Work next = Next(work);
       const Place next_place = next.tile == 0 ? PlaceOf(next) : place;
       StartCopies(next, next_place);
+      masked = MaskedRows(next, next_place);
       if (full) {
         Reduce<true>(part, rows, turn);
       } else {
@@ -130,8 +136,9 @@ class Stream {
 
   // Where a chain lies, which takes a division to find.
   struct Place {
-    int64_t offset;  // Of the first column's first step, processing order, in every step array.
-    int64_t column;  // The first column, counted over outer x inner.
+    int64_t row;     // That of the first step, counted over outer x steps.
+    int64_t inner;   // The first column, counted over inner.
+    int64_t column;  // The same, counted over outer x inner.
     int columns;     // From the first to the end of the outer slice, at most those of a tile; or 0.
   };
 
@@ -144,32 +151,47 @@ class Stream {
   __device__ Place PlaceOf(Work work) const {
     const Problem& problem = p_.problem;
     const int64_t chain = work.chain + slot_;
-    if (chain >= p_.chains) return {0, 0, 0};
+    if (chain >= p_.chains) return {0, 0, 0, 0};
     const int64_t outer = p_.column_tiles == 1 ? chain : Divide(chain, p_.column_tiles);
     const int64_t inner = (chain - outer * p_.column_tiles) * kColumns;
     const int64_t first_row = outer * problem.steps + (problem.reverse ? problem.steps - 1 : 0);
-    return {first_row * problem.inner + inner, outer * problem.inner + inner,
+    return {first_row, inner, outer * problem.inner + inner,
             static_cast<int>(min(problem.inner - inner, int64_t{kColumns}))};
   }
 
   // A lane's part of a tile.
   struct Part {
-    int64_t offset;  // Of its first row in every step array.
-    int64_t left;    // Steps from its first row to the last.
-    int rows;        // 0 if the chain or column does not exist or has ended.
-    int column;      // First column, within the tile.
+    int64_t row;    // Its first, counted over outer x steps.
+    int64_t inner;  // First column, counted over inner.
+    int64_t left;   // Steps from its first row to the last.
+    int rows;       // 0 if the chain or column does not exist or has ended.
+    int column;     // First column, within the tile.
   };
 
   __device__ Part PartOf(Work work, const Place& place, int lane) const {
     const int64_t step = (work.tile * p_.groups + group_) * kRows;
     Part part;
     part.column = lane * kVector;
-    part.offset = place.offset + step * row_stride_ + part.column;
+    part.row = RowAfter(place.row, step);
+    part.inner = place.inner + part.column;
     part.left = p_.problem.steps - step;
     part.rows = part.column < place.columns && part.left > 0
                     ? static_cast<int>(min(part.left, int64_t{kRows}))
                     : 0;
     return part;
+  }
+
+  // A row so many steps later.
+  __device__ int64_t RowAfter(int64_t row, int64_t steps) const {
+    return p_.problem.reverse ? row - steps : row + steps;
+  }
+
+  __device__ unsigned MaskedRows(Work work, const Place& place) const {
+    if constexpr (Cell::kGated) {
+      const Part part = PartOf(work, place, 0);  // The first column exists if any does.
+      return windows_.MaskedRows(part.row, part.rows, lane_);
+    }
+    return 0;
   }
 
   // This warp's rows of one input, in shared memory.
@@ -203,25 +225,24 @@ class Stream {
 #pragma unroll
       for (int k = 0; k < Cell::kInputs; ++k) {
         T* const to = Copies(k) + row * kColumns + first;
-        const T* from = p_.arrays.inputs[k] + part.offset + row * row_stride_;
-        if (k == Cell::kLookahead) from += row_stride_;
+        const int64_t row_bytes = windows_.InputRowBytes(k);
+        const int ahead = k == Cell::kLookahead ? 1 : 0;
+        const T* from = windows_.Input(k, RowAfter(part.row, row + ahead), part.inner);
 #pragma unroll
         for (int i = 0; i < kRows / kAtOnce; ++i) {
           CopyAsync<kElements * sizeof(T)>(to + i * kAtOnce * kColumns, from);
-          from = AddBytes(from, kAtOnce * row_bytes_);
+          from = AddBytes(from, kAtOnce * row_bytes);
         }
       }
       return;
     }
     for (int k = 0; k < Cell::kInputs; ++k) {
       for (int i = row; i < part.rows; i += kAtOnce) {
-        const T* from = p_.arrays.inputs[k] + part.offset + i * row_stride_;
-        if (k == Cell::kLookahead) {
-          from += row_stride_;
-          if (i + 1 == part.left) {
-            from = p_.arrays.boundary == nullptr ? nullptr
-                                                 : p_.arrays.boundary + place.column + part.column;
-          }
+        const int ahead = k == Cell::kLookahead ? 1 : 0;
+        const T* from = windows_.Input(k, RowAfter(part.row, i + ahead), part.inner);
+        if (k == Cell::kLookahead && i + 1 == part.left) {
+          from = p_.arrays.boundary == nullptr ? nullptr
+                                               : p_.arrays.boundary + place.column + part.column;
         }
         CopyOrZero<kElements>(Copies(k) + i * kColumns + first, from);
       }
@@ -271,7 +292,7 @@ class Stream {
 
   __device__ void StoreFinalCarry(const Place& place, int column, A carry) const {
     if (p_.arrays.final_carry != nullptr && column < place.columns) {
-      p_.arrays.final_carry[place.column + column] = T(carry);
+      p_.arrays.final_carry[place.column + column] = Column(carry);
     }
   }
 
@@ -303,18 +324,15 @@ class Stream {
 
   template <bool kFull>
   __device__ void Scan(const Part& part, const Rows& rows, A (&state)[kVector]) const {
-    T* to[Cell::kOutputs];
-#pragma unroll
-    for (int k = 0; k < Cell::kOutputs; ++k) to[k] = p_.arrays.outputs[k] + part.offset;
-    rows.template Scan<kFull>(to, row_bytes_, state);
+    rows.template Scan<kFull>(windows_, part.row, part.inner, state);
   }
 
   const Params& p_;
   const int warps_;
   const int warp_, lane_;
   const int slot_;
-  const int group_;                       // Of the warp, within its chain.
-  const int64_t row_stride_, row_bytes_;  // From row to row, in processing order.
+  const int group_;  // Of the warp, within its chain.
+  const Windows<Cell, T> windows_;
   Transition<A>* const of_warps_;
   T* const copies_;
   A carry_[kVector];

@@ -7,11 +7,38 @@
 #include <cstdint>
 
 #include "cc/engine/gpu/addresses.cuh"
+#include "cc/engine/gpu/kernels/windows.cuh"
 #include "cc/engine/gpu/pack.cuh"
 #include "cc/engine/transition.h"
 
 namespace tf_plr {
 namespace gpu {
+
+// The biases of a gated cell's inputs, for the columns of a thread.
+template <typename Cell, typename A, int kVector>
+struct ThreadBiases {
+  A values[Cell::kInputs][kVector];
+
+  template <typename T>
+  __device__ void Load(const Arrays<Cell, T>& arrays, int64_t column, bool exists) {
+#pragma unroll
+    for (int k = 0; k < Cell::kInputs; ++k) {
+      if (!Cell::HasBias(k)) continue;
+      const float* const biases = arrays.gated.biases[k];
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) {
+        values[k][v] = biases == nullptr || !exists ? A(0) : biases[column + v];
+      }
+    }
+  }
+  __device__ void AddTo(A (&in)[Cell::kInputs], int inputs, int v) const {
+#pragma unroll
+    for (int k = 0; k < inputs; ++k) {
+      if (Cell::HasBias(k)) in[k] += values[k][v];
+    }
+  }
+};
+struct NoBiases {};
 
 // kRows consecutive steps, in processing order, of kVector neighbouring columns. kFull: all exist;
 // otherwise the first `count` do, and the others' values are not used.
@@ -19,9 +46,12 @@ template <typename Cell, typename T, int kVector, int kRows>
 struct ThreadRows {
   using A = Accumulator<T>;
   using Pack = gpu::Pack<T, kVector>;
+  static_assert(kRows <= kWarp, "a bit and a lane for each row");
 
   Pack values[Cell::kInputs][kRows];
   int count;
+  unsigned masked;  // Bit i: row i is.
+  std::conditional_t<Cell::kGated, ThreadBiases<Cell, A, kVector>, NoBiases> biases;
 
   // Of the v-th column.
   template <bool kFull>
@@ -29,41 +59,60 @@ struct ThreadRows {
     Transition<A> own = Transition<A>::Identity();
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
+      if (IsMasked(row)) continue;
       A in[Cell::kInputs];
 #pragma unroll
       for (int k = 0; k < Cell::kStepInputs; ++k) in[k] = values[k][row].Get(v);
-      const Transition<A> longer = row == 0 ? Cell::Step(in) : Compose(own, Cell::Step(in));
+      if constexpr (Cell::kGated) biases.AddTo(in, Cell::kStepInputs, v);
+      const bool first = row == 0 && !Cell::kGated;
+      const Transition<A> longer = first ? Cell::Step(in) : Compose(own, Cell::Step(in));
       if (kFull || row < count) own = longer;
     }
     return own;
   }
 
-  // Moves the state past the rows, and writes the outputs: those of the first row to `to`, others
-  // row_bytes on.
+  // Moves the state past the rows, and writes their outputs. `row` and `column` are the first.
   template <bool kFull>
-  __device__ void Scan(T* (&to)[Cell::kOutputs], int64_t row_bytes, A (&state)[kVector]) const {
+  __device__ void Scan(const Windows<Cell, T>& windows, int64_t first_row, int64_t column,
+                       A (&state)[kVector]) const {
+    T* to[Cell::kOutputs];
+    int64_t row_bytes[Cell::kOutputs];
+#pragma unroll
+    for (int k = 0; k < Cell::kOutputs; ++k) {
+      to[k] = windows.Output(k, first_row, column);
+      row_bytes[k] = windows.OutputRowBytes(k);
+    }
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
       if (!kFull && row >= count) break;
       A results[Cell::kOutputs][kVector];
 #pragma unroll
       for (int v = 0; v < kVector; ++v) {
-        A in[Cell::kInputs], out[Cell::kOutputs];
+        A out[Cell::kOutputs];
+        if (IsMasked(row)) {
+          if constexpr (Cell::kGated) Cell::EmitMasked(state[v], out);
+        } else {
+          A in[Cell::kInputs];
 #pragma unroll
-        for (int k = 0; k < Cell::kInputs; ++k) in[k] = values[k][row].Reread().Get(v);
-        const A before = state[v];
-        state[v] = Cell::Step(in).Apply(before);
-        Cell::Emit(in, before, state[v], out);
+          for (int k = 0; k < Cell::kInputs; ++k) in[k] = values[k][row].Reread().Get(v);
+          if constexpr (Cell::kGated) biases.AddTo(in, Cell::kInputs, v);
+          const A before = state[v];
+          state[v] = Cell::Step(in).Apply(before);
+          Cell::Emit(in, before, state[v], out);
+        }
 #pragma unroll
         for (int k = 0; k < Cell::kOutputs; ++k) results[k][v] = out[k];
       }
 #pragma unroll
       for (int k = 0; k < Cell::kOutputs; ++k) {
-        *reinterpret_cast<Pack*>(to[k]) = Pack::Of(results[k]);
-        to[k] = AddBytes(to[k], row_bytes);
+        if (windows.IsWanted(k)) *reinterpret_cast<Pack*>(to[k]) = Pack::Of(results[k]);
+        to[k] = AddBytes(to[k], row_bytes[k]);
       }
     }
   }
+
+ private:
+  __device__ bool IsMasked(int row) const { return Cell::kGated && (masked >> row & 1) != 0; }
 };
 
 }  // namespace gpu

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+// The functions that gates and impulses are made with, and their slopes. Each is written once, for
+// a float on a GPU and for a vector of floats on a CPU; Math says what the two do differently.
+//
+// All keep relative accuracy where their value is near zero, as the activations of TensorFlow do,
+// and have no branches. The polynomials are least-maximum fits of the relative error, which is
+// below 5e-9; what remains is float32's rounding.
+#ifndef TF_PLR_ENGINE_CELLS_ACTIVATIONS_H_
+#define TF_PLR_ENGINE_CELLS_ACTIVATIONS_H_
+
+#include <cmath>
+
+#include "cc/engine/numeric.h"
+
+namespace tf_plr {
+
+// Exp (of at most 88), Divide, Abs, and Where (by lanes). For vectors: cpu/vector_math.h.
+template <typename A>
+struct Math;
+
+template <>
+struct Math<float> {
+  TF_PLR_HOST_DEVICE static float Exp(float x) {
+#if defined(__CUDA_ARCH__)
+    return __expf(x);
+#else
+    return std::exp(x);
+#endif
+  }
+  TF_PLR_HOST_DEVICE static float Divide(float a, float b) {
+#if defined(__CUDA_ARCH__)
+    return __fdividef(a, b);
+#else
+    return a / b;
+#endif
+  }
+  TF_PLR_HOST_DEVICE static float Abs(float x) { return x < 0 ? -x : x; }
+  TF_PLR_HOST_DEVICE static float Where(bool condition, float yes, float no) {
+    return condition ? yes : no;
+  }
+};
+
+// c0 + x (c1 + x (c2 + ...)).
+template <typename A>
+TF_PLR_HOST_DEVICE A Polynomial(A x, float c0, float c1, float c2, float c3, float c4) {
+  return c0 + x * (c1 + x * (c2 + x * (c3 + x * c4)));
+}
+
+// A gate and its complement, each with all its digits: at a pre-activation of 20 the one is 1, and
+// the other still 2e-9.
+template <typename A>
+struct Gate {
+  A open, closed;
+
+  TF_PLR_HOST_DEVICE A Slope() const { return open * closed; }
+};
+
+template <typename A>
+TF_PLR_HOST_DEVICE Gate<A> Sigmoid(A x) {
+  using M = Math<A>;
+  const A e = M::Exp(-M::Abs(x));
+  const A less = M::Divide(e, 1.0f + e), more = 1.0f - less;
+  return {M::Where(x >= 0, more, less), M::Where(x >= 0, less, more)};
+}
+
+template <typename A>
+TF_PLR_HOST_DEVICE A Tanh(A x) {
+  using M = Math<A>;
+  const A square = x * x, magnitude = M::Abs(x);
+  const A small = x + x * square *
+                          Polynomial(square, -0.3333328366f, 0.1333149076f, -0.05374345928f,
+                                     0.02065046318f, -0.005716915242f);
+  const A e = M::Exp(-2.0f * magnitude);
+  const A large = 1.0f - 2.0f * M::Divide(e, 1.0f + e);
+  return M::Where(magnitude < 0.625f, small, M::Where(x < 0, -large, large));
+}
+
+// exp(x) - 1, for x of at most 0.
+template <typename A>
+TF_PLR_HOST_DEVICE A ExpMinus1(A x) {
+  using M = Math<A>;
+  const A small = x + x * x *
+                          Polynomial(x, 0.4999998808f, 0.1666630805f, 0.04163324088f,
+                                     0.008196110837f, 0.001128220116f);
+  return M::Where(x > -0.5f, small, M::Exp(x) - 1.0f);
+}
+
+enum class Activation { kLinear, kTanh, kElu };
+
+// Of(x), and the gradient by x from that by Of(x).
+template <Activation kActivation>
+struct ActivationFunction;
+
+template <>
+struct ActivationFunction<Activation::kLinear> {
+  template <typename A>
+  TF_PLR_HOST_DEVICE static A Of(A x) {
+    return x;
+  }
+  template <typename A>
+  TF_PLR_HOST_DEVICE static A Gradient(A /*x*/, A /*value*/, A gradient) {
+    return gradient;
+  }
+};
+
+template <>
+struct ActivationFunction<Activation::kTanh> {
+  template <typename A>
+  TF_PLR_HOST_DEVICE static A Of(A x) {
+    return Tanh(x);
+  }
+  template <typename A>
+  TF_PLR_HOST_DEVICE static A Gradient(A /*x*/, A value, A gradient) {
+    return gradient * (1.0f - value * value);
+  }
+};
+
+template <>
+struct ActivationFunction<Activation::kElu> {
+  template <typename A>
+  TF_PLR_HOST_DEVICE static A Of(A x) {
+    using M = Math<A>;
+    return M::Where(x > 0, x, ExpMinus1(x));
+  }
+  template <typename A>
+  TF_PLR_HOST_DEVICE static A Gradient(A x, A value, A gradient) {
+    return Math<A>::Where(x > 0, gradient, gradient * (value + 1.0f));
+  }
+};
+
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_CELLS_ACTIVATIONS_H_

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+// The gated cell: one template is the recurrence of every layer, gates and activations included.
+//
+//   f, i, o = sigmoid(blocks of pre-activations);  i = 1 - f if coupled;  z = activation(block)
+//   c_t = f_t c_{t-1} + i_t z_t
+//
+// and, by Output,
+//
+//   kState     h_t = c_t                          GILR, QRNN "f"
+//   kPrevious  h_t = c_{t-1}                      the surrogate of LinearSurrogateLSTM
+//   kGated     h_t = o_t c_t                      LinearSurrogateLSTM, QRNN "fo" and "ifo"
+//   kHighway   h_t = o_t c_t + (1 - o_t) x_t      SRU
+//
+// A block is a window of a matrix product, whose rows hold several of them side by side; the engine
+// adds the bias when it loads one. States are float32 between steps, whatever the arrays are.
+// A *masked* step leaves the state as it was; its gradients are zero, whatever its inputs are.
+#ifndef TF_PLR_ENGINE_CELLS_GATED_H_
+#define TF_PLR_ENGINE_CELLS_GATED_H_
+
+#include "cc/engine/cells/activations.h"
+#include "cc/engine/transition.h"
+
+namespace tf_plr {
+
+enum class InputGate { kCoupled, kOwn };
+enum class Output { kState, kPrevious, kGated, kHighway };
+
+template <Activation kActivation, InputGate kInputGate, Output kOutput>
+struct GatedCell {
+  static constexpr bool kGated = true, kIsGradient = false;
+  static constexpr bool kOwn = kInputGate == InputGate::kOwn;
+  static constexpr bool kHasOutputGate = kOutput == Output::kGated || kOutput == Output::kHighway;
+  static constexpr bool kHasHighway = kOutput == Output::kHighway;
+
+  // Inputs: blocks of the product, and the highway.
+  static constexpr int kForget = 0, kCandidate = 1, kInput = 2, kOutputGate = 2 + kOwn,
+                       kHighway = 3 + kOwn;
+  static constexpr int kInputs = 2 + kOwn + kHasOutputGate + kHasHighway;
+  static constexpr int kStepInputs = 2 + kOwn;
+  static constexpr int kLookahead = -1;
+  TF_PLR_HOST_DEVICE static constexpr bool HasBias(int input) { return !kHasHighway || input != kHighway; }
+
+  // Outputs. Where these are not the states, a gradient needs c_{t-1} beside; null: not wanted.
+  static constexpr int kH = 0, kPreviousStates = 1;
+  static constexpr int kOutputs = kHasOutputGate ? 2 : 1;
+
+  template <typename T>
+  using Column = float;
+
+  template <typename A>
+  TF_PLR_HOST_DEVICE static Transition<A> Step(const A (&in)[kInputs]) {
+    const Gate<A> forget = Sigmoid(in[kForget]);
+    const A candidate = ActivationFunction<kActivation>::Of(in[kCandidate]);
+    if constexpr (kOwn) {
+      return {forget.open, Sigmoid(in[kInput]).open * candidate};
+    } else {
+      return {forget.open, forget.closed * candidate};
+    }
+  }
+
+  template <typename A>
+  TF_PLR_HOST_DEVICE static void Emit(const A (&in)[kInputs], A before, A after,
+                                      A (&out)[kOutputs]) {
+    if constexpr (kHasOutputGate) {
+      const Gate<A> output = Sigmoid(in[kOutputGate]);
+      out[kH] = output.open * after;
+      if constexpr (kHasHighway) out[kH] = out[kH] + output.closed * in[kHighway];
+      out[kPreviousStates] = before;
+    } else {
+      out[kH] = kOutput == Output::kPrevious ? before : after;
+    }
+  }
+
+  template <typename A>
+  TF_PLR_HOST_DEVICE static void EmitMasked(A state, A (&out)[kOutputs]) {
+    out[kH] = kHasOutputGate ? A{} : state;
+    if constexpr (kHasOutputGate) out[kPreviousStates] = state;
+  }
+};
+
+// The reverse pass, processed against its direction. The gates are computed again. With g_t the
+// gradient of c_t from all later steps, the carry is what step t hands to its predecessor:
+//
+//   kPrevious           g_t = k_{t+1},              k_t = f_t g_t + d_h_t
+//   the others          g_t = k_{t+1} + o_t d_h_t,  k_t = f_t g_t              (o_t = 1 in kState)
+//
+// and each block's gradient is that of its gate, times the slope.
+template <Activation kActivation, InputGate kInputGate, Output kOutput>
+struct GatedGradientCell {
+  using Forward = GatedCell<kActivation, kInputGate, kOutput>;
+  static constexpr bool kGated = true, kIsGradient = true;
+  static constexpr bool kOwn = Forward::kOwn;
+  static constexpr bool kHasOutputGate = Forward::kHasOutputGate;
+  static constexpr bool kHasHighway = Forward::kHasHighway;
+
+  // Inputs.
+  static constexpr int kForget = 0, kDH = 1, kOutputGate = 2, kCandidate = 2 + kHasOutputGate,
+                       kPreviousStates = kCandidate + 1, kInput = kCandidate + 2,
+                       kHighway = kCandidate + 2 + kOwn;
+  static constexpr int kInputs = kCandidate + 2 + kOwn + kHasHighway;
+  static constexpr int kStepInputs = 2 + kHasOutputGate;
+  // Where the states themselves are what was kept, c_{t-1} is one step further on.
+  static constexpr int kLookahead = kOutput == Output::kState ? kPreviousStates : -1;
+  TF_PLR_HOST_DEVICE static constexpr bool HasBias(int input) {
+    return input != kDH && input != kPreviousStates && (!kHasHighway || input != kHighway);
+  }
+
+  // Outputs: the gradients of the forward cell's inputs, in its order.
+  static constexpr int kOutputs = Forward::kInputs;
+
+  template <typename T>
+  using Column = float;
+
+  template <typename A>
+  TF_PLR_HOST_DEVICE static Transition<A> Step(const A (&in)[kInputs]) {
+    const A forget = Sigmoid(in[kForget]).open;
+    if constexpr (kOutput == Output::kPrevious) return {forget, in[kDH]};
+    if constexpr (kHasOutputGate) {
+      return {forget, forget * (Sigmoid(in[kOutputGate]).open * in[kDH])};
+    } else {
+      return {forget, forget * in[kDH]};
+    }
+  }
+
+  template <typename A>
+  TF_PLR_HOST_DEVICE static void Emit(const A (&in)[kInputs], A before, A /*after*/,
+                                      A (&out)[kOutputs]) {
+    using F = ActivationFunction<kActivation>;
+    const Gate<A> forget = Sigmoid(in[kForget]);
+    const A previous = in[kPreviousStates], candidate = F::Of(in[kCandidate]);
+    A input = forget.closed, by_input_gate{};
+    if constexpr (kOwn) {
+      const Gate<A> gate = Sigmoid(in[kInput]);
+      input = gate.open;
+      by_input_gate = candidate * gate.Slope();
+    }
+    A gradient = before;
+    if constexpr (kOutput == Output::kState) gradient = before + in[kDH];
+    if constexpr (kHasOutputGate) {
+      const Gate<A> output = Sigmoid(in[kOutputGate]);
+      gradient = before + output.open * in[kDH];
+      A by_output_gate = forget.open * previous + input * candidate;  // The state.
+      if constexpr (kHasHighway) {
+        by_output_gate = by_output_gate - in[kHighway];
+        out[Forward::kHighway] = output.closed * in[kDH];
+      }
+      out[Forward::kOutputGate] = output.Slope() * by_output_gate * in[kDH];
+    }
+    if constexpr (kOwn) {
+      out[Forward::kForget] = forget.Slope() * previous * gradient;
+      out[Forward::kInput] = by_input_gate * gradient;
+    } else {
+      out[Forward::kForget] = forget.Slope() * (previous - candidate) * gradient;
+    }
+    out[Forward::kCandidate] = F::Gradient(in[kCandidate], candidate, input * gradient);
+  }
+
+  template <typename A>
+  TF_PLR_HOST_DEVICE static void EmitMasked(A /*state*/, A (&out)[kOutputs]) {
+    for (A& gradient : out) gradient = A{};
+  }
+};
+
+// The instances that serve the defaults of the layers, by name. M(Name, activation, input gate,
+// output).
+#define TF_PLR_FOR_EACH_GATED_CELL(M)               \
+  M(Gilr, kElu, kCoupled, kState)                   \
+  M(Surrogate, kTanh, kCoupled, kPrevious)          \
+  M(FPooling, kTanh, kCoupled, kState)              \
+  M(FoPooling, kTanh, kCoupled, kGated)             \
+  M(IfoPooling, kTanh, kOwn, kGated)                \
+  M(Highway, kLinear, kCoupled, kHighway)
+
+#define TF_PLR_NAME_GATED_CELL(Name, activation, input, output)                              \
+  using Name##Cell = GatedCell<Activation::activation, InputGate::input, Output::output>;    \
+  using Name##GradientCell =                                                                 \
+      GatedGradientCell<Activation::activation, InputGate::input, Output::output>;
+TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_NAME_GATED_CELL)
+#undef TF_PLR_NAME_GATED_CELL
+
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_CELLS_GATED_H_

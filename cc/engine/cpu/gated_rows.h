@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+// The inner loops of the CPU engine for gated cells: see rows.h for the others'. Their arithmetic
+// dwarfs the loads of carries, so one loop serves every width: vectors of neighbouring columns,
+// carries in memory, and a last vector that is filled up where the row does not fill it.
+#ifndef TF_PLR_ENGINE_CPU_GATED_ROWS_H_
+#define TF_PLR_ENGINE_CPU_GATED_ROWS_H_
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cc/engine/cpu/rows.h"
+#include "cc/engine/cpu/simd.h"
+#include "cc/engine/cpu/vector_math.h"
+#include "cc/engine/problem.h"
+
+namespace tf_plr {
+namespace cpu {
+
+// As Rows; each array has its own stride, and each row may be masked.
+template <typename Cell, typename T>
+struct GatedRows {
+  const T* in[Cell::kInputs];
+  T* out[Cell::kOutputs];
+  int64_t in_strides[Cell::kInputs], out_strides[Cell::kOutputs];  // From row to row.
+  const float* biases[Cell::kInputs];                              // Of the columns; or null.
+  const bool* mask;                                                // Of the first row; or null.
+  int64_t mask_stride;
+  int64_t count, columns;
+  void* vectors;  // Room for the carries of a row, as vectors of any width.
+};
+
+template <typename Cell, typename T, template <typename> class PassOf, int kLanes>
+class GatedRowWalker {
+  using Pass = PassOf<Cell>;
+  using Carry = typename Pass::template Carry<float>;
+  using V = Vector<float, kLanes>;
+  using CarryV = Vector<Carry, kLanes>;
+  using M = Memory<float, T, kLanes>;
+
+ public:
+  // carry: one for each column, updated.
+  TF_PLR_INLINE static void Walk(GatedRows<Cell, T> rows, Carry* carry) {
+    CarryV* const carries = static_cast<CarryV*>(rows.vectors);
+    const int64_t whole = rows.columns / kLanes;
+    const int rest = static_cast<int>(rows.columns % kLanes);
+    for (int64_t v = 0; v < whole; ++v) carries[v] = LoadCarry(carry + v * kLanes, kLanes);
+    if (rest > 0) carries[whole] = LoadCarry(carry + whole * kLanes, rest);
+    for (int64_t row = 0; row < rows.count; ++row) {
+      const bool masked = rows.mask != nullptr && !*rows.mask;
+      for (int64_t v = 0; v < whole; ++v) Step<false>(rows, v * kLanes, kLanes, masked, carries[v]);
+      if (rest > 0) Step<true>(rows, whole * kLanes, rest, masked, carries[whole]);
+      for (int k = 0; k < Pass::kInputs; ++k) rows.in[k] += rows.in_strides[k];
+      for (int k = 0; k < Pass::kOutputs; ++k) {
+        if (rows.out[k] != nullptr) rows.out[k] += rows.out_strides[k];
+      }
+      if (rows.mask != nullptr) rows.mask += rows.mask_stride;
+    }
+    for (int64_t v = 0; v < whole; ++v) StoreCarry(carries[v], carry + v * kLanes, kLanes);
+    if (rest > 0) StoreCarry(carries[whole], carry + whole * kLanes, rest);
+  }
+
+ private:
+  // A vector of columns, of which, if kPart, only the first `width` exist.
+  template <bool kPart>
+  TF_PLR_INLINE static void Step(const GatedRows<Cell, T>& rows, int64_t column, int width,
+                                 bool masked, CarryV& carry) {
+    V in[Cell::kInputs], out[Cell::kOutputs];
+    if (masked) {
+      if constexpr (Pass::kOutputs > 0) Cell::EmitMasked(carry, out);
+    } else {
+      for (int k = 0; k < Pass::kInputs; ++k) {
+        in[k] = Load<T, kPart>(rows.in[k] + column, width);
+        if (Cell::HasBias(k) && rows.biases[k] != nullptr) {
+          in[k] = in[k] + Load<float, kPart>(rows.biases[k] + column, width);
+        }
+      }
+      const CarryV before = carry;
+      carry = Pass::Next(Cell::Step(in), before);
+      if constexpr (Pass::kOutputs > 0) Cell::Emit(in, before, carry, out);
+    }
+    for (int k = 0; k < Pass::kOutputs; ++k) {
+      if (rows.out[k] != nullptr) Store<kPart>(out[k], rows.out[k] + column, width);
+    }
+  }
+
+  TF_PLR_INLINE static CarryV LoadCarry(const Carry* from, int width) {
+    CarryV v;
+    for (int lane = 0; lane < kLanes; ++lane) SetLane(v, lane, lane < width ? from[lane] : Carry{});
+    return v;
+  }
+  TF_PLR_INLINE static void StoreCarry(const CarryV& v, Carry* to, int width) {
+    for (int lane = 0; lane < width; ++lane) GetLane(v, lane, to[lane]);
+  }
+
+  template <typename Element, bool kPart>
+  TF_PLR_INLINE static V Load(const Element* from, int width) {
+    if constexpr (!kPart) return Memory<float, Element, kLanes>::Load(from);
+    Element filled_up[kLanes] = {};
+    std::copy_n(from, width, filled_up);
+    return Memory<float, Element, kLanes>::Load(filled_up);
+  }
+
+  template <bool kPart>
+  TF_PLR_INLINE static void Store(V v, T* to, int width) {
+    if constexpr (!kPart) return M::Store(v, to);
+    T filled_up[kLanes];
+    M::Store(v, filled_up);
+    std::copy_n(filled_up, width, to);
+  }
+};
+
+}  // namespace cpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_CPU_GATED_ROWS_H_

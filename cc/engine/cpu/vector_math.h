@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+// What activations.h needs of a vector of floats.
+#ifndef TF_PLR_ENGINE_CPU_VECTOR_MATH_H_
+#define TF_PLR_ENGINE_CPU_VECTOR_MATH_H_
+
+#include <cstdint>
+#include <cstring>
+
+#include "cc/engine/cells/activations.h"
+#include "cc/engine/cpu/processor.h"
+#include "cc/engine/cpu/simd.h"
+
+namespace tf_plr {
+
+template <typename V>
+struct Math {
+  using Word = cpu::Vector<uint32_t, sizeof(V) / sizeof(uint32_t)>;
+
+  // By lanes; a comparison's result has all bits set where it holds.
+  template <typename Condition>
+  TF_PLR_INLINE static V Where(Condition condition, V yes, V no) {
+    const Word mask = Cast<Word>(condition);
+    return Cast<V>((mask & Cast<Word>(yes)) | (~mask & Cast<Word>(no)));
+  }
+  TF_PLR_INLINE static V Abs(V x) { return Cast<V>(Cast<Word>(x) & 0x7fffffffu); }
+  TF_PLR_INLINE static V Divide(V a, V b) { return a / b; }
+
+  // 2^n times e^r, for the integer n nearest to x / ln 2. Below -87, as at -87.
+  TF_PLR_INLINE static V Exp(V x) {
+    constexpr float kLeast = -87.0f;
+    constexpr float kLog2E = 1.44269504f;
+    constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;  // The first has 10 bits.
+    constexpr float kToInteger = 12582912.0f;  // 1.5 * 2^23: leaves n in the lowest bits.
+    constexpr int kFractionBits = 23;
+    constexpr uint32_t kOne = 0x3f800000;
+    x = Where(x < kLeast, V{} + kLeast, x);
+    const V shifted = x * kLog2E + kToInteger;
+    const V n = shifted - kToInteger;
+    const V r = (x - n * kLn2High) - n * kLn2Low;
+    const V series = 1.0f + (r + r * r *
+                                     Polynomial(r, 0.5f, 0.1666651815f, 0.04166620597f,
+                                                0.008368885145f, 0.001395048224f));
+    return series * Cast<V>((Cast<Word>(shifted) << kFractionBits) + kOne);
+  }
+
+ private:
+  template <typename To, typename From>
+  TF_PLR_INLINE static To Cast(From from) {
+    static_assert(sizeof(To) == sizeof(From));
+    To to;
+    std::memcpy(&to, &from, sizeof(to));
+    return to;
+  }
+};
+
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_CPU_VECTOR_MATH_H_

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// Where the rows of the step arrays lie. Those of a gated cell may be windows of wider rows, each of
+// another width; all others are alike, and the compiler finds that out.
+#ifndef TF_PLR_ENGINE_GPU_KERNELS_WINDOWS_CUH_
+#define TF_PLR_ENGINE_GPU_KERNELS_WINDOWS_CUH_
+
+#include <cstdint>
+
+#include "cc/engine/gpu/warp.cuh"
+#include "cc/engine/problem.h"
+
+namespace tf_plr {
+namespace gpu {
+
+// Rows are counted over outer x steps, columns over inner.
+template <typename Cell, typename T>
+struct Windows {
+  const Problem& problem;
+  const Arrays<Cell, T>& arrays;
+
+  __device__ const T* Input(int k, int64_t row, int64_t column) const {
+    return arrays.inputs[k] + row * InputStride(k) + column;
+  }
+  __device__ T* Output(int k, int64_t row, int64_t column) const {
+    return arrays.outputs[k] + row * OutputStride(k) + column;
+  }
+  __device__ bool IsWanted(int output) const {
+    return !Cell::kGated || arrays.outputs[output] != nullptr;
+  }
+
+  // From row to row, in processing order.
+  __device__ int64_t InputRowBytes(int k) const { return RowBytes(InputStride(k)); }
+  __device__ int64_t OutputRowBytes(int k) const { return RowBytes(OutputStride(k)); }
+
+  // Bit i is set if the i-th row from `row` on, in processing order, is masked. All lanes of the
+  // warp call with the same arguments.
+  __device__ unsigned MaskedRows(int64_t row, int64_t rows, int lane) const {
+    if constexpr (Cell::kGated) {
+      const bool* const mask = arrays.gated.mask;
+      if (mask == nullptr) return 0;
+      const bool masked = lane < rows && !mask[problem.reverse ? row - lane : row + lane];
+      return __ballot_sync(~0u, masked);
+    }
+    return 0;
+  }
+
+ private:
+  __device__ int64_t InputStride(int k) const {
+    if constexpr (Cell::kGated) {
+      return arrays.gated.input_strides[k];
+    } else {
+      return problem.inner;
+    }
+  }
+  __device__ int64_t OutputStride(int k) const {
+    if constexpr (Cell::kGated) {
+      return arrays.gated.output_strides[k];
+    } else {
+      return problem.inner;
+    }
+  }
+  __device__ int64_t RowBytes(int64_t stride) const {
+    return (problem.reverse ? -stride : stride) * static_cast<int64_t>(sizeof(T));
+  }
+};
+
+}  // namespace gpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_GPU_KERNELS_WINDOWS_CUH_
