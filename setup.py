@@ -34,6 +34,7 @@ import tensorflow as tf  # noqa: E402 (the log level must be set before)
 
 TF_MINOR = ".".join(tf.__version__.split(".")[:2])
 OLDEST_CUDA = (12, 3)  # The first whose assembler knows 128-bit words (PTX 8.3).
+COMPRESSING_CUDA = (12, 8)  # The first whose compiler takes --compress-mode.
 
 
 def find_nvcc():
@@ -54,10 +55,14 @@ def version_of(compiler):
     return done.stdout
 
 
+def numbers_of(release):
+    return tuple(map(int, release.split(".")))
+
+
 def cuda_release_of(nvcc):
     """The release of a CUDA compiler; SystemExit if it is too old for the kernels."""
     release = re.search(r"release ([\d.]+)", version_of(nvcc)).group(1)
-    if tuple(map(int, release.split("."))) < OLDEST_CUDA:
+    if numbers_of(release) < OLDEST_CUDA:
         raise SystemExit(
             f"tf_plr: {nvcc} is of CUDA {release}, but the GPU kernels need CUDA "
             f"{'.'.join(map(str, OLDEST_CUDA))} or later. Point CUDA_HOME to a later one, or leave "
@@ -132,7 +137,10 @@ class BuildNative(build_ext):
             architectures = cuda_architectures()
             info["cuda"] = cuda_release_of(nvcc)
             versions = version_of(nvcc) + version_of(CXX)
-            device = Compiler(self._nvcc_command(nvcc, architectures), versions, build_dir)
+            command = self._nvcc_command(nvcc, architectures)
+            if numbers_of(info["cuda"]) >= COMPRESSING_CUDA:
+                command.append("--compress-mode=size")
+            device = Compiler(command, versions, build_dir)
             jobs += [(device, source) for source in sources("cu")]
             info["cuda_architectures"] = architectures
             print(

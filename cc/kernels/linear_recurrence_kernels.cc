@@ -1,16 +1,10 @@
 // SPDX-License-Identifier: MIT
 // OpKernels: check the arguments, allocate the results, call the device's engine.
-#include <functional>
-#include <utility>
 #include <vector>
 
-#include "cc/engine/cpu/run.h"
+#include "cc/kernels/devices.h"
 #include "cc/kernels/native_ops.h"
 #include "tensorflow/core/framework/op_kernel.h"
-#include "tensorflow/core/lib/core/threadpool.h"
-#if defined(TF_PLR_CUDA)
-#include "tensorflow/core/platform/stream_executor.h"
-#endif
 
 namespace tf_plr {
 namespace {
@@ -21,45 +15,6 @@ using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
-
-// A device says how its engine names TensorFlow's T, and runs it.
-struct Cpu {
-  template <typename T>
-  using Element = typename CpuElementOf<T>::type;
-
-  template <typename Cell, typename Element>
-  static Status Run(OpKernelContext* context, const Problem& problem,
-                    const Arrays<Cell, Element>& arrays, Algorithm algorithm) {
-    auto* pool = context->device()->tensorflow_cpu_worker_threads()->workers;
-    const char* error = cpu::Run(problem, arrays, algorithm,
-                                 {pool->NumThreads(), [pool](std::function<void()> work) {
-                                    pool->Schedule(std::move(work));
-                                  }});
-    return error == nullptr ? absl::OkStatus() : absl::ResourceExhaustedError(error);
-  }
-};
-
-#if defined(TF_PLR_CUDA)
-struct Gpu {
-  template <typename T>
-  using Element = typename GpuElementOf<T>::type;
-
-  template <typename Cell, typename Element>
-  static Status Run(OpKernelContext* context, const Problem& problem,
-                    const Arrays<Cell, Element>& arrays, Algorithm algorithm) {
-    const size_t bytes = gpu::WorkspaceBytes(problem, arrays, algorithm);
-    Tensor workspace;
-    if (bytes > 0) {
-      TF_RETURN_IF_ERROR(context->allocate_temp(
-          tensorflow::DT_INT8, TensorShape({static_cast<int64_t>(bytes)}), &workspace));
-    }
-    void* stream = context->op_device_context()->stream()->platform_specific_handle().stream;
-    void* const data = bytes > 0 ? workspace.data() : nullptr;
-    const char* error = gpu::Run(problem, arrays, algorithm, gpu::Workspace{data, bytes}, stream);
-    return error == nullptr ? absl::OkStatus() : absl::InternalError(error);
-  }
-};
-#endif
 
 template <typename Op, typename Device, typename T>
 class RecurrenceKernel : public OpKernel {

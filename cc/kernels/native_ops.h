@@ -65,6 +65,22 @@ struct LinearRecurrenceGrad {
   }
 };
 
+inline absl::Status ReadAlgorithm(tensorflow::OpKernelConstruction* context, Algorithm* algorithm) {
+  std::string name;
+  TF_RETURN_IF_ERROR(context->GetAttr("algorithm", &name));
+  if (name == "auto") {
+    *algorithm = Algorithm::kAuto;
+  } else if (name == "parallel") {
+    *algorithm = Algorithm::kParallel;
+  } else if (name == "serial") {
+    *algorithm = Algorithm::kSerial;
+  } else {
+    return absl::InvalidArgumentError(
+        absl::StrCat("algorithm must be 'auto', 'parallel' or 'serial', but is '", name, "'"));
+  }
+  return absl::OkStatus();
+}
+
 struct Attributes {
   int axis;
   bool reverse;
@@ -73,19 +89,7 @@ struct Attributes {
   static absl::Status Read(tensorflow::OpKernelConstruction* context, Attributes* attributes) {
     TF_RETURN_IF_ERROR(context->GetAttr("axis", &attributes->axis));
     TF_RETURN_IF_ERROR(context->GetAttr("reverse", &attributes->reverse));
-    std::string algorithm;
-    TF_RETURN_IF_ERROR(context->GetAttr("algorithm", &algorithm));
-    if (algorithm == "auto") {
-      attributes->algorithm = Algorithm::kAuto;
-    } else if (algorithm == "parallel") {
-      attributes->algorithm = Algorithm::kParallel;
-    } else if (algorithm == "serial") {
-      attributes->algorithm = Algorithm::kSerial;
-    } else {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "algorithm must be 'auto', 'parallel' or 'serial', but is '", algorithm, "'"));
-    }
-    return absl::OkStatus();
+    return ReadAlgorithm(context, &attributes->algorithm);
   }
 };
 

@@ -10,10 +10,12 @@
 #include "cc/engine/numeric.h"
 
 // M(type, TensorFlow's number for it, XLA's)
+#define TF_PLR_FOR_EACH_GATED_TYPE(M)   \
+  M(Eigen::half, DT_HALF, F16)          \
+  M(Eigen::bfloat16, DT_BFLOAT16, BF16) \
+  M(float, DT_FLOAT, F32)
 #define TF_PLR_FOR_EACH_TYPE(M)             \
-  M(Eigen::half, DT_HALF, F16)              \
-  M(Eigen::bfloat16, DT_BFLOAT16, BF16)     \
-  M(float, DT_FLOAT, F32)                   \
+  TF_PLR_FOR_EACH_GATED_TYPE(M)             \
   M(double, DT_DOUBLE, F64)                 \
   M(std::complex<float>, DT_COMPLEX64, C64) \
   M(std::complex<double>, DT_COMPLEX128, C128)

@@ -20,6 +20,8 @@ struct Math;
 
 template <>
 struct Math<float> {
+  static constexpr bool kIsCoarse = false;
+
   TF_PLR_HOST_DEVICE static float Exp(float x) {
 #if defined(__CUDA_ARCH__)
     return __expf(x);
@@ -40,10 +42,30 @@ struct Math<float> {
   }
 };
 
+// Where what comes in has 8 bits: one instruction for a tanh, right to 11 bits; and near zero,
+// right to float32's roundings at 1. The forget gate is as exact as ever.
+struct CoarseMath : Math<float> {
+  static constexpr bool kIsCoarse = true;
+
+  TF_PLR_HOST_DEVICE static float Tanh(float x) {
+#if defined(__CUDA_ARCH__)
+    float value;
+    asm("tanh.approx.f32 %0, %1;" : "=f"(value) : "f"(x));
+    return value;
+#else
+    return std::tanh(x);
+#endif
+  }
+};
+
 // c0 + x (c1 + x (c2 + ...)).
 template <typename A>
+TF_PLR_HOST_DEVICE A Polynomial(A x, float c0, float c1, float c2, float c3) {
+  return c0 + x * (c1 + x * (c2 + x * c3));
+}
+template <typename A>
 TF_PLR_HOST_DEVICE A Polynomial(A x, float c0, float c1, float c2, float c3, float c4) {
-  return c0 + x * (c1 + x * (c2 + x * (c3 + x * c4)));
+  return c0 + x * Polynomial(x, c1, c2, c3, c4);
 }
 
 // A gate and its complement, each with all its digits: at a pre-activation of 20 the one is 1, and
@@ -55,34 +77,51 @@ struct Gate {
   TF_PLR_HOST_DEVICE A Slope() const { return open * closed; }
 };
 
-template <typename A>
+template <typename M, typename A>
 TF_PLR_HOST_DEVICE Gate<A> Sigmoid(A x) {
-  using M = Math<A>;
   const A e = M::Exp(-M::Abs(x));
   const A less = M::Divide(e, 1.0f + e), more = 1.0f - less;
   return {M::Where(x >= 0, more, less), M::Where(x >= 0, less, more)};
 }
 
-template <typename A>
+// As Sigmoid, where no long memory hangs on the last digits.
+template <typename M, typename A>
+TF_PLR_HOST_DEVICE Gate<A> PlainSigmoid(A x) {
+  if constexpr (M::kIsCoarse) {
+    const A open = 0.5f + 0.5f * M::Tanh(0.5f * x);
+    return {open, 1.0f - open};
+  } else {
+    return Sigmoid<M>(x);
+  }
+}
+
+template <typename M, typename A>
 TF_PLR_HOST_DEVICE A Tanh(A x) {
-  using M = Math<A>;
-  const A square = x * x, magnitude = M::Abs(x);
-  const A small = x + x * square *
-                          Polynomial(square, -0.3333328366f, 0.1333149076f, -0.05374345928f,
-                                     0.02065046318f, -0.005716915242f);
-  const A e = M::Exp(-2.0f * magnitude);
-  const A large = 1.0f - 2.0f * M::Divide(e, 1.0f + e);
-  return M::Where(magnitude < 0.625f, small, M::Where(x < 0, -large, large));
+  if constexpr (M::kIsCoarse) {
+    return M::Tanh(x);
+  } else {
+    const A square = x * x, magnitude = M::Abs(x);
+    const A small = x + x * square *
+                            Polynomial(square, -0.3333328366f, 0.1333149076f, -0.05374345928f,
+                                       0.02065046318f, -0.005716915242f);
+    const A e = M::Exp(-2.0f * magnitude);
+    const A large = 1.0f - 2.0f * M::Divide(e, 1.0f + e);
+    return M::Where(magnitude < 0.625f, small, M::Where(x < 0, -large, large));
+  }
 }
 
 // exp(x) - 1, for x of at most 0.
-template <typename A>
+template <typename M, typename A>
 TF_PLR_HOST_DEVICE A ExpMinus1(A x) {
-  using M = Math<A>;
-  const A small = x + x * x *
-                          Polynomial(x, 0.4999998808f, 0.1666630805f, 0.04163324088f,
-                                     0.008196110837f, 0.001128220116f);
-  return M::Where(x > -0.5f, small, M::Exp(x) - 1.0f);
+  const A large = M::Exp(x) - 1.0f;
+  if constexpr (M::kIsCoarse) {
+    return large;
+  } else {
+    const A small = x + x * x *
+                            Polynomial(x, 0.4999998808f, 0.1666630805f, 0.04163324088f,
+                                       0.008196110837f, 0.001128220116f);
+    return M::Where(x > -0.5f, small, large);
+  }
 }
 
 enum class Activation { kLinear, kTanh, kElu };
@@ -93,11 +132,11 @@ struct ActivationFunction;
 
 template <>
 struct ActivationFunction<Activation::kLinear> {
-  template <typename A>
+  template <typename M, typename A>
   TF_PLR_HOST_DEVICE static A Of(A x) {
     return x;
   }
-  template <typename A>
+  template <typename M, typename A>
   TF_PLR_HOST_DEVICE static A Gradient(A /*x*/, A /*value*/, A gradient) {
     return gradient;
   }
@@ -105,11 +144,11 @@ struct ActivationFunction<Activation::kLinear> {
 
 template <>
 struct ActivationFunction<Activation::kTanh> {
-  template <typename A>
+  template <typename M, typename A>
   TF_PLR_HOST_DEVICE static A Of(A x) {
-    return Tanh(x);
+    return tf_plr::Tanh<M>(x);
   }
-  template <typename A>
+  template <typename M, typename A>
   TF_PLR_HOST_DEVICE static A Gradient(A /*x*/, A value, A gradient) {
     return gradient * (1.0f - value * value);
   }
@@ -117,14 +156,13 @@ struct ActivationFunction<Activation::kTanh> {
 
 template <>
 struct ActivationFunction<Activation::kElu> {
-  template <typename A>
+  template <typename M, typename A>
   TF_PLR_HOST_DEVICE static A Of(A x) {
-    using M = Math<A>;
-    return M::Where(x > 0, x, ExpMinus1(x));
+    return M::Where(x > 0, x, ExpMinus1<M>(x));
   }
-  template <typename A>
+  template <typename M, typename A>
   TF_PLR_HOST_DEVICE static A Gradient(A x, A value, A gradient) {
-    return Math<A>::Where(x > 0, gradient, gradient * (value + 1.0f));
+    return M::Where(x > 0, gradient, gradient * (value + 1.0f));
   }
 };
 

@@ -13,7 +13,9 @@
 //
 // A block is a window of a matrix product, whose rows hold several of them side by side; the engine
 // adds the bias when it loads one. States are float32 between steps, whatever the arrays are.
-// A *masked* step leaves the state as it was; its gradients are zero, whatever its inputs are.
+// M is the arithmetic of the engine's numbers: see activations.h. After Step, Emit needs none of
+// the inputs that Step used, but for gradient cells. A *masked* step leaves the state as it was;
+// its gradients are zero, whatever its inputs are.
 #ifndef TF_PLR_ENGINE_CELLS_GATED_H_
 #define TF_PLR_ENGINE_CELLS_GATED_H_
 
@@ -38,7 +40,9 @@ struct GatedCell {
   static constexpr int kInputs = 2 + kOwn + kHasOutputGate + kHasHighway;
   static constexpr int kStepInputs = 2 + kOwn;
   static constexpr int kLookahead = -1;
-  TF_PLR_HOST_DEVICE static constexpr bool HasBias(int input) { return !kHasHighway || input != kHighway; }
+  TF_PLR_HOST_DEVICE static constexpr bool HasBias(int input) {
+    return !kHasHighway || input != kHighway;
+  }
 
   // Outputs. Where these are not the states, a gradient needs c_{t-1} beside; null: not wanted.
   static constexpr int kH = 0, kPreviousStates = 1;
@@ -47,24 +51,26 @@ struct GatedCell {
   template <typename T>
   using Column = float;
 
-  template <typename A>
+  template <typename M, typename A>
   TF_PLR_HOST_DEVICE static Transition<A> Step(const A (&in)[kInputs]) {
-    const Gate<A> forget = Sigmoid(in[kForget]);
-    const A candidate = ActivationFunction<kActivation>::Of(in[kCandidate]);
+    const Gate<A> forget = Sigmoid<M>(in[kForget]);
+    const A candidate = ActivationFunction<kActivation>::template Of<M>(in[kCandidate]);
     if constexpr (kOwn) {
-      return {forget.open, Sigmoid(in[kInput]).open * candidate};
+      return {forget.open, PlainSigmoid<M>(in[kInput]).open * candidate};
     } else {
       return {forget.open, forget.closed * candidate};
     }
   }
 
-  template <typename A>
+  template <typename M, typename A>
   TF_PLR_HOST_DEVICE static void Emit(const A (&in)[kInputs], A before, A after,
                                       A (&out)[kOutputs]) {
-    if constexpr (kHasOutputGate) {
-      const Gate<A> output = Sigmoid(in[kOutputGate]);
-      out[kH] = output.open * after;
-      if constexpr (kHasHighway) out[kH] = out[kH] + output.closed * in[kHighway];
+    if constexpr (kHasHighway) {
+      const Gate<A> output = PlainSigmoid<M>(in[kOutputGate]);
+      out[kH] = output.open * after + output.closed * in[kHighway];
+      out[kPreviousStates] = before;
+    } else if constexpr (kHasOutputGate) {
+      out[kH] = PlainSigmoid<M>(in[kOutputGate]).open * after;
       out[kPreviousStates] = before;
     } else {
       out[kH] = kOutput == Output::kPrevious ? before : after;
@@ -111,33 +117,33 @@ struct GatedGradientCell {
   template <typename T>
   using Column = float;
 
-  template <typename A>
+  template <typename M, typename A>
   TF_PLR_HOST_DEVICE static Transition<A> Step(const A (&in)[kInputs]) {
-    const A forget = Sigmoid(in[kForget]).open;
+    const A forget = Sigmoid<M>(in[kForget]).open;
     if constexpr (kOutput == Output::kPrevious) return {forget, in[kDH]};
     if constexpr (kHasOutputGate) {
-      return {forget, forget * (Sigmoid(in[kOutputGate]).open * in[kDH])};
+      return {forget, forget * (PlainSigmoid<M>(in[kOutputGate]).open * in[kDH])};
     } else {
       return {forget, forget * in[kDH]};
     }
   }
 
-  template <typename A>
+  template <typename M, typename A>
   TF_PLR_HOST_DEVICE static void Emit(const A (&in)[kInputs], A before, A /*after*/,
                                       A (&out)[kOutputs]) {
     using F = ActivationFunction<kActivation>;
-    const Gate<A> forget = Sigmoid(in[kForget]);
-    const A previous = in[kPreviousStates], candidate = F::Of(in[kCandidate]);
+    const Gate<A> forget = Sigmoid<M>(in[kForget]);
+    const A previous = in[kPreviousStates], candidate = F::template Of<M>(in[kCandidate]);
     A input = forget.closed, by_input_gate{};
     if constexpr (kOwn) {
-      const Gate<A> gate = Sigmoid(in[kInput]);
+      const Gate<A> gate = PlainSigmoid<M>(in[kInput]);
       input = gate.open;
       by_input_gate = candidate * gate.Slope();
     }
     A gradient = before;
     if constexpr (kOutput == Output::kState) gradient = before + in[kDH];
     if constexpr (kHasOutputGate) {
-      const Gate<A> output = Sigmoid(in[kOutputGate]);
+      const Gate<A> output = PlainSigmoid<M>(in[kOutputGate]);
       gradient = before + output.open * in[kDH];
       A by_output_gate = forget.open * previous + input * candidate;  // The state.
       if constexpr (kHasHighway) {
@@ -152,7 +158,7 @@ struct GatedGradientCell {
     } else {
       out[Forward::kForget] = forget.Slope() * (previous - candidate) * gradient;
     }
-    out[Forward::kCandidate] = F::Gradient(in[kCandidate], candidate, input * gradient);
+    out[Forward::kCandidate] = F::template Gradient<M>(in[kCandidate], candidate, input * gradient);
   }
 
   template <typename A>
@@ -163,17 +169,17 @@ struct GatedGradientCell {
 
 // The instances that serve the defaults of the layers, by name. M(Name, activation, input gate,
 // output).
-#define TF_PLR_FOR_EACH_GATED_CELL(M)               \
-  M(Gilr, kElu, kCoupled, kState)                   \
-  M(Surrogate, kTanh, kCoupled, kPrevious)          \
-  M(FPooling, kTanh, kCoupled, kState)              \
-  M(FoPooling, kTanh, kCoupled, kGated)             \
-  M(IfoPooling, kTanh, kOwn, kGated)                \
+#define TF_PLR_FOR_EACH_GATED_CELL(M)      \
+  M(Gilr, kElu, kCoupled, kState)          \
+  M(Surrogate, kTanh, kCoupled, kPrevious) \
+  M(FPooling, kTanh, kCoupled, kState)     \
+  M(FoPooling, kTanh, kCoupled, kGated)    \
+  M(IfoPooling, kTanh, kOwn, kGated)       \
   M(Highway, kLinear, kCoupled, kHighway)
 
-#define TF_PLR_NAME_GATED_CELL(Name, activation, input, output)                              \
-  using Name##Cell = GatedCell<Activation::activation, InputGate::input, Output::output>;    \
-  using Name##GradientCell =                                                                 \
+#define TF_PLR_NAME_GATED_CELL(Name, activation, input, output)                           \
+  using Name##Cell = GatedCell<Activation::activation, InputGate::input, Output::output>; \
+  using Name##GradientCell =                                                              \
       GatedGradientCell<Activation::activation, InputGate::input, Output::output>;
 TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_NAME_GATED_CELL)
 #undef TF_PLR_NAME_GATED_CELL

@@ -29,12 +29,12 @@ struct RecurrenceCell {
   template <typename T>
   using Column = T;
 
-  template <typename A>
+  template <typename M, typename A>
   TF_PLR_HOST_DEVICE static Transition<A> Step(const A (&in)[kInputs]) {
     return {in[kDecays], in[kImpulses]};
   }
 
-  template <typename A>
+  template <typename M, typename A>
   TF_PLR_HOST_DEVICE static void Emit(const A (&)[kInputs], A /*before*/, A after,
                                       A (&out)[kOutputs]) {
     out[kStates] = after;
@@ -56,13 +56,13 @@ struct RecurrenceGradientCell {
   template <typename T>
   using Column = T;
 
-  template <typename A>
+  template <typename M, typename A>
   TF_PLR_HOST_DEVICE static Transition<A> Step(const A (&in)[kInputs]) {
     const A decay = Conjugate(in[kDecays]);
     return {decay, decay * in[kDStates]};
   }
 
-  template <typename A>
+  template <typename M, typename A>
   TF_PLR_HOST_DEVICE static void Emit(const A (&in)[kInputs], A before, A /*after*/,
                                       A (&out)[kOutputs]) {
     const A gradient = before + in[kDStates];

@@ -75,8 +75,8 @@ class GatedRowWalker {
         }
       }
       const CarryV before = carry;
-      carry = Pass::Next(Cell::Step(in), before);
-      if constexpr (Pass::kOutputs > 0) Cell::Emit(in, before, carry, out);
+      carry = Pass::Next(Cell::template Step<Math<V>>(in), before);
+      if constexpr (Pass::kOutputs > 0) Cell::template Emit<Math<V>>(in, before, carry, out);
     }
     for (int k = 0; k < Pass::kOutputs; ++k) {
       if (rows.out[k] != nullptr) Store<kPart>(out[k], rows.out[k] + column, width);

@@ -106,8 +106,8 @@ class RowWalker {
   TF_PLR_INLINE static CarryV VectorStep(const Rows<Cell, T>& rows, const Inputs& in, int64_t at,
                                          CarryV before) {
     V out[Cell::kOutputs];
-    const CarryV after = Pass::Next(Cell::Step(in.values), before);
-    if constexpr (Pass::kOutputs > 0) Cell::Emit(in.values, before, after, out);
+    const CarryV after = Pass::Next(Cell::template Step<void>(in.values), before);
+    if constexpr (Pass::kOutputs > 0) Cell::template Emit<void>(in.values, before, after, out);
     for (int k = 0; k < Pass::kOutputs; ++k) {
       if constexpr (kStreamOut) {
         M::Stream(out[k], rows.out[k] + at);
@@ -248,10 +248,10 @@ class RowWalker {
       const V loaded = M::Load(rows.in[k]);
       in[k] = Shuffle<ProcessingOrder>(loaded, loaded);
     }
-    const CarryV after =
-        Pass::Next(ComposeRows<kColumns>(Cell::Step(in)), Shuffle<LastRow>(before, before));
+    const CarryV after = Pass::Next(ComposeRows<kColumns>(Cell::template Step<void>(in)),
+                                    Shuffle<LastRow>(before, before));
     if constexpr (Pass::kOutputs > 0) {
-      Cell::Emit(in, Shuffle<PreviousRow>(before, after), after, out);
+      Cell::template Emit<void>(in, Shuffle<PreviousRow>(before, after), after, out);
     }
     for (int k = 0; k < Pass::kOutputs; ++k) {
       M::Store(Shuffle<ProcessingOrder>(out[k], out[k]), rows.out[k]);

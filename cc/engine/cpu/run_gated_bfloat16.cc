@@ -4,8 +4,9 @@
 namespace tf_plr {
 namespace cpu {
 
-#define TF_PLR_INSTANTIATE_CELL(Cell)                                                      \
-  template const char* Run(const Problem&, const Arrays<Cell, Eigen::bfloat16>&, Algorithm, const Workers&);
+#define TF_PLR_INSTANTIATE_CELL(Cell)                                                       \
+  template const char* Run(const Problem&, const Arrays<Cell, Eigen::bfloat16>&, Algorithm, \
+                           const Workers&);
 #define TF_PLR_INSTANTIATE(Name, activation, input, output) \
   TF_PLR_INSTANTIATE_CELL(Name##Cell)                       \
   TF_PLR_INSTANTIATE_CELL(Name##GradientCell)

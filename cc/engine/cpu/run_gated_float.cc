@@ -4,7 +4,7 @@
 namespace tf_plr {
 namespace cpu {
 
-#define TF_PLR_INSTANTIATE_CELL(Cell)                                                      \
+#define TF_PLR_INSTANTIATE_CELL(Cell) \
   template const char* Run(const Problem&, const Arrays<Cell, float>&, Algorithm, const Workers&);
 #define TF_PLR_INSTANTIATE(Name, activation, input, output) \
   TF_PLR_INSTANTIATE_CELL(Name##Cell)                       \

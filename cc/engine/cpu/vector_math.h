@@ -14,6 +14,7 @@ namespace tf_plr {
 
 template <typename V>
 struct Math {
+  static constexpr bool kIsCoarse = false;
   using Word = cpu::Vector<uint32_t, sizeof(V) / sizeof(uint32_t)>;
 
   // By lanes; a comparison's result has all bits set where it holds.

@@ -223,18 +223,17 @@ auto WithPlanOf(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
   const auto choose = [&](bool one_shared_tile) {
     return Choose(problem, kCell, register_tiles.cut(), one_shared_tile, algorithm, limits);
   };
-  Path path = Path::kStreams;
-  if constexpr (Cell::kGated) {
-    path = choose(false);
-  } else {
-    const SharedTilePlan<SharedTile<Cell, T, true>> spread(problem, arrays, limits);
-    path = choose(spread.chain_tiles() == 1);
-    if (path == Path::kSpreadSharedTiles) return function(spread);
-    if (path == Path::kSharedTiles) {
-      return function(SharedTilePlan<SharedTile<Cell, T, false>>(problem, arrays, limits));
+  if constexpr (!Cell::kGated) {
+    if (problem.inner < kWarp) {
+      const SharedTilePlan<SharedTile<Cell, T, true>> spread(problem, arrays, limits);
+      const Path path = choose(spread.chain_tiles() == 1);
+      if (path == Path::kSpreadSharedTiles) return function(spread);
+      if (path == Path::kSharedTiles) {
+        return function(SharedTilePlan<SharedTile<Cell, T, false>>(problem, arrays, limits));
+      }
     }
   }
-  if (path == Path::kRegisterTiles) return function(register_tiles);
+  if (choose(false) == Path::kRegisterTiles) return function(register_tiles);
   return function(StreamPlan<Stream<Cell, T, kVector>>(problem, arrays, limits));
 }
 

@@ -5,7 +5,7 @@ namespace tf_plr {
 namespace gpu {
 
 #define TF_PLR_INSTANTIATE_GATED(Name, activation, input, output) \
-  TF_PLR_INSTANTIATE_CELL(Name##Cell, float)                        \
+  TF_PLR_INSTANTIATE_CELL(Name##Cell, float)                      \
   TF_PLR_INSTANTIATE_CELL(Name##GradientCell, float)
 
 TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_INSTANTIATE_GATED)

@@ -69,7 +69,10 @@ class RegisterTile {
   // gradients are better off with one block.
   static constexpr int kWordBytes = kVector * sizeof(T) < 4 ? 4 : kVector * sizeof(T);
   static constexpr bool kManyInputs = Cell::kInputs > 2;
-  static constexpr int kRowsOfGated = Cell::kInputs <= 4 ? 16 : 8;  // As many words of all inputs.
+  // Of a gated cell, as many as find room with all that is kept of them.
+  static constexpr int kGatedWords =
+      sizeof(T) == 2 && !Cell::kIsGradient ? Cell::kInputs - Cell::kStepInputs + 4 : Cell::kInputs;
+  static constexpr int kRowsOfGated = kGatedWords <= 4 ? 16 : 8;
   static constexpr int kRows =
       Cell::kGated ? kRowsOfGated : (kManyInputs && sizeof(T) > 2 ? 64 : 128) / kWordBytes;
   static constexpr int kTileRows = kWarps * kRows;

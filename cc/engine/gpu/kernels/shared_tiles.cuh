@@ -282,7 +282,7 @@ class SharedTile {
       A in[Cell::kInputs];
 #pragma unroll
       for (int k = 0; k < Cell::kStepInputs; ++k) in[k] = A(from[k][row * part.stride]);
-      own = Compose(own, Cell::Step(in));
+      own = Compose(own, Cell::template Step<void>(in));
     }
     return own;
   }
@@ -304,8 +304,8 @@ class SharedTile {
         }
       }
       const A before = state;
-      state = Cell::Step(in).Apply(before);
-      Cell::Emit(in, before, state, out);
+      state = Cell::template Step<void>(in).Apply(before);
+      Cell::template Emit<void>(in, before, state, out);
 #pragma unroll
       for (int k = 0; k < Cell::kOutputs; ++k) at[k][row * part.stride] = T(out[k]);
     }

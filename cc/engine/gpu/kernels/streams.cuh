@@ -315,7 +315,7 @@ class Stream {
   }
 
   template <bool kFull>
-  __device__ void Reduce(const Part& part, const Rows& rows, int turn) const {
+  __device__ void Reduce(const Part& part, Rows& rows, int turn) const {
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
       *OfWarp(turn, warp_, part.column + v) = rows.template Reduce<kFull>(v);

@@ -5,7 +5,9 @@
 #define TF_PLR_ENGINE_GPU_KERNELS_THREAD_ROWS_CUH_
 
 #include <cstdint>
+#include <type_traits>
 
+#include "cc/engine/cells/activations.h"
 #include "cc/engine/gpu/addresses.cuh"
 #include "cc/engine/gpu/kernels/windows.cuh"
 #include "cc/engine/gpu/pack.cuh"
@@ -46,6 +48,7 @@ template <typename Cell, typename T, int kVector, int kRows>
 struct ThreadRows {
   using A = Accumulator<T>;
   using Pack = gpu::Pack<T, kVector>;
+  using M = std::conditional_t<std::is_same_v<T, __nv_bfloat16>, CoarseMath, Math<float>>;
   static_assert(kRows <= kWarp, "a bit and a lane for each row");
 
   Pack values[Cell::kInputs][kRows];
@@ -53,9 +56,17 @@ struct ThreadRows {
   unsigned masked;  // Bit i: row i is.
   std::conditional_t<Cell::kGated, ThreadBiases<Cell, A, kVector>, NoBiases> biases;
 
-  // Of the v-th column.
+  // The steps of a gated cell cost more to compute again than to keep.
+  static constexpr bool kKeepsSteps = Cell::kGated && !Cell::kIsGradient;
+  struct NoSteps {};
+  struct Steps {
+    Transition<A> values[kRows][kVector];
+  };
+  std::conditional_t<kKeepsSteps, Steps, NoSteps> steps;
+
+  // Of the v-th column. Once, and before Scan.
   template <bool kFull>
-  __device__ Transition<A> Reduce(int v) const {
+  __device__ Transition<A> Reduce(int v) {
     Transition<A> own = Transition<A>::Identity();
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
@@ -64,8 +75,10 @@ struct ThreadRows {
 #pragma unroll
       for (int k = 0; k < Cell::kStepInputs; ++k) in[k] = values[k][row].Get(v);
       if constexpr (Cell::kGated) biases.AddTo(in, Cell::kStepInputs, v);
+      const Transition<A> step = Cell::template Step<M>(in);
+      if constexpr (kKeepsSteps) steps.values[row][v] = step;
       const bool first = row == 0 && !Cell::kGated;
-      const Transition<A> longer = first ? Cell::Step(in) : Compose(own, Cell::Step(in));
+      const Transition<A> longer = first ? step : Compose(own, step);
       if (kFull || row < count) own = longer;
     }
     return own;
@@ -97,8 +110,12 @@ struct ThreadRows {
           for (int k = 0; k < Cell::kInputs; ++k) in[k] = values[k][row].Reread().Get(v);
           if constexpr (Cell::kGated) biases.AddTo(in, Cell::kInputs, v);
           const A before = state[v];
-          state[v] = Cell::Step(in).Apply(before);
-          Cell::Emit(in, before, state[v], out);
+          if constexpr (kKeepsSteps) {
+            state[v] = steps.values[row][v].Apply(before);
+          } else {
+            state[v] = Cell::template Step<M>(in).Apply(before);
+          }
+          Cell::template Emit<M>(in, before, state[v], out);
         }
 #pragma unroll
         for (int k = 0; k < Cell::kOutputs; ++k) results[k][v] = out[k];

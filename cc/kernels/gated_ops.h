@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: MIT
+// The two gated ops as the kernels see them, with or without XLA: attributes, shapes, arrays.
+#ifndef TF_PLR_KERNELS_GATED_OPS_H_
+#define TF_PLR_KERNELS_GATED_OPS_H_
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "cc/engine/cells/gated.h"
+#include "cc/engine/copy_rows.h"
+#include "cc/engine/problem.h"
+#include "cc/kernels/native_ops.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/tensor_shape.h"
+
+namespace tf_plr {
+
+// Calls run(Cell(), GradientCell()) with the cells of this number, in the order of cells/gated.h.
+template <typename Run>
+auto ForGatedCell(int cell, const Run& run) {
+  int number = 0;
+#define TF_PLR_RUN(Name, activation, input, output) \
+  if (cell == number++) return run(Name##Cell(), Name##GradientCell());
+  TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_RUN)
+#undef TF_PLR_RUN
+  return run(GilrCell(), GilrGradientCell());  // Not reached: attributes are checked.
+}
+
+// All that there is to know of a call but where its buffers are.
+struct GatedCall {
+  // The blocks of the product, by what they are; -1: there is none.
+  enum Block { kForget, kCandidate, kInput, kOutputGate, kHighway, kBlocks };
+
+  int cell;  // In the order of cells/gated.h.
+  std::array<int64_t, kBlocks> block;
+  bool has_bias, has_beside, has_initial_state, has_mask, keeps_states;
+  Algorithm algorithm;
+  int64_t batch, steps, units;
+  Problem problem;   // The same, or 0 x 0 x 0 if there are no columns.
+  int64_t wide;      // Elements of a row of the product.
+  int64_t features;  // Of a row of `beside`.
+
+  bool IsSurrogate() const { return cell == 1; }
+  int64_t CountBlocks() const {
+    return std::count_if(block.begin(), block.end(), [](int64_t b) { return b >= 0; });
+  }
+  // The surrogate's outputs have these in front: `beside`, filled up with zeros so that what comes
+  // after is aligned to 16 bytes.
+  int64_t InFront(size_t element_bytes) const {
+    if (!IsSurrogate() || !has_beside) return 0;
+    const auto pack = static_cast<int64_t>(16 / element_bytes);
+    return (features + pack - 1) / pack * pack;
+  }
+};
+
+// Of a cell: the blocks that its product has, in the words of the op.
+struct GatedCellName {
+  const char* name;
+  bool own_input, output_gate, highway;
+};
+constexpr GatedCellName kGatedCellNames[] = {
+    {"gilr", false, false, false}, {"surrogate", false, false, false}, {"f", false, false, false},
+    {"fo", false, true, false},    {"ifo", true, true, false},         {"sru", false, true, true},
+};
+
+// Reads what does not depend on shapes.
+inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, GatedCall* call) {
+  std::string cell;
+  std::vector<int> blocks;
+  TF_RETURN_IF_ERROR(context->GetAttr("cell", &cell));
+  TF_RETURN_IF_ERROR(context->GetAttr("blocks", &blocks));
+  TF_RETURN_IF_ERROR(context->GetAttr("reverse", &call->problem.reverse));
+  TF_RETURN_IF_ERROR(ReadAlgorithm(context, &call->algorithm));
+  const auto given = [&](const char* attribute, bool* is_given) -> absl::Status {
+    int count;
+    TF_RETURN_IF_ERROR(context->GetAttr(attribute, &count));
+    *is_given = count > 0;
+    if (count <= 1) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat(attribute, " must be 0 or 1, but is ", count));
+  };
+  TF_RETURN_IF_ERROR(given("num_biases", &call->has_bias));
+  TF_RETURN_IF_ERROR(given("num_beside", &call->has_beside));
+  TF_RETURN_IF_ERROR(given("num_initial_states", &call->has_initial_state));
+  TF_RETURN_IF_ERROR(given("num_masks", &call->has_mask));
+  call->cell = 0;
+  while (cell != kGatedCellNames[call->cell].name) ++call->cell;  // The op has checked it.
+
+  const GatedCellName& has = kGatedCellNames[call->cell];
+  const bool highway_block = has.highway && !call->has_beside;
+  const bool wanted[] = {true, true, has.own_input, has.output_gate, highway_block};
+  const auto expected = static_cast<size_t>(2 + has.own_input + has.output_gate + highway_block);
+  if (blocks.size() != expected) {
+    return absl::InvalidArgumentError(absl::StrCat("blocks of the cell '", cell, "' must be ",
+                                                   expected, " numbers, but are ", blocks.size()));
+  }
+  unsigned seen = 0;
+  size_t next = 0;
+  for (int i = 0; i < GatedCall::kBlocks; ++i) {
+    call->block[i] = wanted[i] ? blocks[next++] : -1;
+    if (!wanted[i]) continue;
+    if (call->block[i] < 0 || call->block[i] >= static_cast<int64_t>(expected) ||
+        (seen >> call->block[i] & 1) != 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("blocks must be the numbers from 0 to ", expected - 1, " in some order"));
+    }
+    seen |= 1u << call->block[i];
+  }
+  if (highway_block && call->block[GatedCall::kHighway] + 1 != static_cast<int64_t>(expected)) {
+    return absl::InvalidArgumentError("the highway, which has no bias, must be the last block");
+  }
+  return absl::OkStatus();
+}
+
+// Checks an input against the shape that it must have.
+inline absl::Status Expect(const char* name, const tensorflow::TensorShape& shape,
+                           const std::vector<int64_t>& expected, const char* said) {
+  bool same = shape.dims() == static_cast<int>(expected.size());
+  for (int i = 0; same && i < shape.dims(); ++i) same = shape.dim_size(i) == expected[i];
+  if (same) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, " must have shape ", said, ", [", absl::StrJoin(expected, ","),
+                   "], but has shape ", shape.DebugString()));
+}
+
+// Appends a shape, which may be larger than a tensor can be.
+inline absl::Status Append(const std::vector<int64_t>& sizes,
+                           std::vector<tensorflow::TensorShape>* shapes) {
+  shapes->emplace_back();
+  return tensorflow::TensorShape::BuildTensorShape(sizes, &shapes->back());
+}
+
+// Checks the shapes of the inputs that both ops begin with, and sets how many these are.
+inline absl::Status ReadCommonShapes(const std::vector<tensorflow::TensorShape>& inputs,
+                                     GatedCall* call, size_t* next) {
+  const tensorflow::TensorShape& product = inputs[0];
+  if (product.dims() != 3) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "product must have shape [batch, steps, blocks * units], but has shape ",
+        product.DebugString()));
+  }
+  const int64_t blocks = call->CountBlocks();
+  const int64_t batch = product.dim_size(0), steps = product.dim_size(1);
+  call->wide = product.dim_size(2);
+  if (call->wide % blocks != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the last axis of product must be ", blocks, " blocks of one size, but has ",
+                     call->wide, " elements"));
+  }
+  const int64_t units = call->wide / blocks;
+  *next = 1;
+  if (call->has_bias) {
+    const int64_t biased = blocks - (call->block[GatedCall::kHighway] >= 0);
+    TF_RETURN_IF_ERROR(Expect("bias", inputs[(*next)++], {biased * units}, "[blocks * units]"));
+  }
+  call->features = 0;
+  if (call->has_beside) {
+    const tensorflow::TensorShape& beside = inputs[(*next)++];
+    call->features = call->IsSurrogate() && beside.dims() == 3 ? beside.dim_size(2) : units;
+    TF_RETURN_IF_ERROR(
+        Expect("beside", beside, {batch, steps, call->features}, "[batch, steps, units]"));
+  }
+  if (call->has_initial_state) {
+    TF_RETURN_IF_ERROR(Expect("initial_state", inputs[(*next)++], {batch, units}, "[batch, units]"));
+  }
+  if (call->has_mask) {
+    TF_RETURN_IF_ERROR(Expect("mask", inputs[(*next)++], {batch, steps}, "[batch, steps]"));
+  }
+  call->batch = batch;
+  call->steps = steps;
+  call->units = units;
+  // Where there are no columns, the other axis may have a size that no integer holds.
+  call->problem = batch == 0 || units == 0 ? Problem{0, 0, 0, call->problem.reverse}
+                                           : Problem{batch, steps, units, call->problem.reverse};
+  return absl::OkStatus();
+}
+
+struct GatedRecurrence {
+  static constexpr const char* kName = "TfPlr>GatedRecurrence";
+  static constexpr bool kIsGradient = false;
+
+  // Inputs: product, bias, beside, initial_state, mask; all but the first if given.
+  // Outputs: outputs, states if kept, last_state (float).
+  static absl::Status ReadShapes(const std::vector<tensorflow::TensorShape>& inputs,
+                                 size_t element_bytes, GatedCall* call,
+                                 std::vector<tensorflow::TensorShape>* outputs) {
+    size_t next;
+    TF_RETURN_IF_ERROR(ReadCommonShapes(inputs, call, &next));
+    const int64_t batch = call->batch, steps = call->steps, units = call->units;
+    outputs->clear();
+    TF_RETURN_IF_ERROR(Append({batch, steps, call->InFront(element_bytes) + units}, outputs));
+    if (call->keeps_states) TF_RETURN_IF_ERROR(Append({batch, steps, units}, outputs));
+    return Append({batch, units}, outputs);
+  }
+
+  static bool IsFloat(const GatedCall& call, size_t output) {
+    return output == (call.keeps_states ? 2 : 1);
+  }
+};
+
+struct GatedRecurrenceGrad {
+  static constexpr const char* kName = "TfPlr>GatedRecurrenceGrad";
+  static constexpr bool kIsGradient = true;
+
+  // Inputs: as of GatedRecurrence, initial_state of type T; then states (or outputs, where these
+  // are the states), d_outputs, d_last_state.
+  // Outputs: d_product, d_beside (of SRU's, if given), d_initial_state (float).
+  static absl::Status ReadShapes(const std::vector<tensorflow::TensorShape>& inputs,
+                                 size_t element_bytes, GatedCall* call,
+                                 std::vector<tensorflow::TensorShape>* outputs) {
+    size_t next;
+    TF_RETURN_IF_ERROR(ReadCommonShapes(inputs, call, &next));
+    const int64_t batch = call->batch, steps = call->steps, units = call->units;
+    const int64_t width = call->InFront(element_bytes) + units;
+    TF_RETURN_IF_ERROR(
+        Expect("states", inputs[next], {batch, steps, width}, "[batch, steps, units]"));
+    TF_RETURN_IF_ERROR(Expect("d_outputs", inputs[next + 1], {batch, steps, width}, "of outputs"));
+    TF_RETURN_IF_ERROR(
+        Expect("d_last_state", inputs[next + 2], {batch, units}, "[batch, units]"));
+    call->problem.reverse = !call->problem.reverse;
+    outputs->assign(1, inputs[0]);
+    if (HasDBeside(*call)) TF_RETURN_IF_ERROR(Append({batch, steps, units}, outputs));
+    return Append({batch, units}, outputs);
+  }
+
+  static bool HasDBeside(const GatedCall& call) { return call.has_beside && !call.IsSurrogate(); }
+
+  static bool IsFloat(const GatedCall& call, size_t output) {
+    return output == (HasDBeside(call) ? 2 : 1);
+  }
+};
+
+// Puts the buffers of a call in the places that its cell knows.
+template <typename Element>
+class GatedBinding {
+ public:
+  // element_bytes: of T, which the engine may know by name only.
+  GatedBinding(const GatedCall& call, size_t element_bytes, const std::vector<void*>& inputs,
+               const std::vector<void*>& outputs)
+      : call_(call), element_bytes_(element_bytes), inputs_(inputs), outputs_(outputs) {
+    size_t next = 1;
+    if (call.has_bias) bias_ = static_cast<float*>(inputs[next++]);
+    if (call.has_beside) beside_ = inputs[next++];
+    if (call.has_initial_state) initial_state_ = inputs[next++];
+    if (call.has_mask) mask_ = static_cast<bool*>(inputs[next++]);
+    rest_ = next;
+  }
+
+  // What the surrogate's outputs have in front.
+  CopyRows InFront() const {
+    const auto bytes = static_cast<int64_t>(element_bytes_);
+    const int64_t in_front = call_.InFront(element_bytes_);
+    return {static_cast<const char*>(beside_), static_cast<char*>(outputs_[0]),
+            call_.problem.outer * call_.problem.steps, call_.features * bytes, in_front * bytes,
+            (in_front + call_.problem.inner) * bytes};
+  }
+
+  template <typename Cell>
+  Arrays<Cell, Element> Forward() const {
+    Arrays<Cell, Element> arrays{};
+    TakeBlock(&arrays, Cell::kForget, GatedCall::kForget);
+    TakeBlock(&arrays, Cell::kCandidate, GatedCall::kCandidate);
+    if constexpr (Cell::kOwn) TakeBlock(&arrays, Cell::kInput, GatedCall::kInput);
+    if constexpr (Cell::kHasOutputGate) {
+      TakeBlock(&arrays, Cell::kOutputGate, GatedCall::kOutputGate);
+      if (call_.keeps_states) {
+        SetOutput(&arrays, Cell::kPreviousStates, outputs_[1], 0, call_.problem.inner);
+      }
+    }
+    if constexpr (Cell::kHasHighway) TakeHighway(&arrays, Cell::kHighway);
+    const int64_t in_front = call_.InFront(element_bytes_);
+    SetOutput(&arrays, Cell::kH, outputs_[0], in_front, in_front + call_.problem.inner);
+    arrays.initial_carry = static_cast<const float*>(initial_state_);
+    arrays.final_carry = static_cast<float*>(outputs_.back());
+    arrays.gated.mask = mask_;
+    return arrays;
+  }
+
+  // The gradient cell numbers its outputs as the forward cell its inputs.
+  template <typename Forward, typename Cell>
+  Arrays<Cell, Element> Gradient() const {
+    Arrays<Cell, Element> arrays{};
+    const int64_t units = call_.problem.inner, in_front = call_.InFront(element_bytes_);
+    const auto take = [&](int input, int output, GatedCall::Block block) {
+      TakeBlock(&arrays, input, block);
+      SetOutput(&arrays, output, outputs_[0], call_.block[block] * units, call_.wide);
+    };
+    take(Cell::kForget, Forward::kForget, GatedCall::kForget);
+    take(Cell::kCandidate, Forward::kCandidate, GatedCall::kCandidate);
+    if constexpr (Cell::kOwn) take(Cell::kInput, Forward::kInput, GatedCall::kInput);
+    if constexpr (Cell::kHasOutputGate) {
+      take(Cell::kOutputGate, Forward::kOutputGate, GatedCall::kOutputGate);
+    }
+    if constexpr (Cell::kHasHighway) {
+      TakeHighway(&arrays, Cell::kHighway);
+      if (call_.has_beside) {
+        SetOutput(&arrays, Forward::kHighway, outputs_[1], 0, units);
+      } else {
+        SetOutput(&arrays, Forward::kHighway, outputs_[0],
+                  call_.block[GatedCall::kHighway] * units, call_.wide);
+      }
+    }
+    SetInput(&arrays, Cell::kPreviousStates, inputs_[rest_], in_front, in_front + units);
+    SetInput(&arrays, Cell::kDH, inputs_[rest_ + 1], in_front, in_front + units);
+    arrays.initial_carry = static_cast<const float*>(inputs_[rest_ + 2]);
+    arrays.final_carry = static_cast<float*>(outputs_.back());
+    arrays.boundary = static_cast<const Element*>(initial_state_);
+    arrays.gated.mask = mask_;
+    return arrays;
+  }
+
+ private:
+  template <typename SomeArrays>
+  void SetInput(SomeArrays* arrays, int input, const void* data, int64_t offset,
+                int64_t stride) const {
+    arrays->inputs[input] = reinterpret_cast<const Element*>(static_cast<const char*>(data) +
+                                                             offset * element_bytes_);
+    arrays->gated.input_strides[input] = stride;
+  }
+  template <typename SomeArrays>
+  void SetOutput(SomeArrays* arrays, int output, void* data, int64_t offset,
+                 int64_t stride) const {
+    arrays->outputs[output] =
+        reinterpret_cast<Element*>(static_cast<char*>(data) + offset * element_bytes_);
+    arrays->gated.output_strides[output] = stride;
+  }
+  template <typename SomeArrays>
+  void TakeBlock(SomeArrays* arrays, int input, GatedCall::Block block) const {
+    const int64_t offset = call_.block[block] * call_.problem.inner;
+    SetInput(arrays, input, inputs_[0], offset, call_.wide);
+    arrays->gated.biases[input] = bias_ == nullptr ? nullptr : bias_ + offset;
+  }
+  // Without bias, wherever it is.
+  template <typename SomeArrays>
+  void TakeHighway(SomeArrays* arrays, int input) const {
+    if (call_.has_beside) {
+      SetInput(arrays, input, beside_, 0, call_.problem.inner);
+    } else {
+      SetInput(arrays, input, inputs_[0], call_.block[GatedCall::kHighway] * call_.problem.inner,
+               call_.wide);
+    }
+  }
+
+  const GatedCall& call_;
+  const size_t element_bytes_;
+  const std::vector<void*>&inputs_, &outputs_;
+  size_t rest_;  // The first input that is the gradient op's only.
+  const float* bias_ = nullptr;
+  const void *beside_ = nullptr, *initial_state_ = nullptr;
+  const bool* mask_ = nullptr;
+};
+
+}  // namespace tf_plr
+
+#endif  // TF_PLR_KERNELS_GATED_OPS_H_

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT
+// The two gated ops: signature, shape function, documentation.
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/shape_inference.h"
+
+namespace tf_plr {
+namespace {
+
+using absl::InvalidArgumentError;
+using absl::Status;
+using absl::StrCat;
+using tensorflow::shape_inference::DimensionHandle;
+using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
+
+struct Shapes {
+  ShapeHandle product;
+  DimensionHandle batch, steps, units, outputs_width;
+  bool d_beside;  // Whether a gradient op has it.
+};
+
+Status Merge(InferenceContext* c, const char* name, ShapeHandle shape, ShapeHandle expected) {
+  ShapeHandle merged;
+  if (c->Merge(shape, expected, &merged).ok()) return absl::OkStatus();
+  return InvalidArgumentError(StrCat(name, " must have shape ", c->DebugString(expected),
+                                     ", but has shape ", c->DebugString(shape)));
+}
+
+// Checks the inputs that both ops have.
+Status Common(InferenceContext* c, Shapes* shapes) {
+  const ShapeHandle product = c->input(0);
+  if (c->RankKnown(product) && c->Rank(product) != 3) {
+    return InvalidArgumentError(
+        StrCat("product must have shape [batch, steps, blocks * units], but has shape ",
+               c->DebugString(product)));
+  }
+  TF_RETURN_IF_ERROR(c->WithRank(product, 3, &shapes->product));
+  shapes->batch = c->Dim(shapes->product, 0);
+  shapes->steps = c->Dim(shapes->product, 1);
+  std::vector<int> blocks;
+  std::string cell;
+  int element_bytes;
+  tensorflow::DataType type;
+  TF_RETURN_IF_ERROR(c->GetAttr("blocks", &blocks));
+  TF_RETURN_IF_ERROR(c->GetAttr("cell", &cell));
+  TF_RETURN_IF_ERROR(c->GetAttr("T", &type));
+  element_bytes = tensorflow::DataTypeSize(type);
+  if (blocks.empty()) return InvalidArgumentError("blocks must not be empty");
+  const DimensionHandle wide = c->Dim(shapes->product, 2);
+  if (!c->Divide(wide, static_cast<int64_t>(blocks.size()), true, &shapes->units).ok()) {
+    return InvalidArgumentError(StrCat("the last axis of product must be ", blocks.size(),
+                                       " blocks of one size, but has ", c->Value(wide),
+                                       " elements"));
+  }
+  shapes->outputs_width = shapes->units;
+  shapes->d_beside = false;
+
+  std::vector<ShapeHandle> given;
+  TF_RETURN_IF_ERROR(c->input("bias", &given));
+  if (!given.empty() && !c->WithRank(given[0], 1, &given[0]).ok()) {
+    return InvalidArgumentError(
+        StrCat("bias must have shape [blocks * units], but has shape ", c->DebugString(given[0])));
+  }
+  TF_RETURN_IF_ERROR(c->input("beside", &given));
+  if (!given.empty()) {
+    const bool surrogate = cell == "surrogate";
+    shapes->d_beside = !surrogate;
+    const DimensionHandle width = surrogate ? c->UnknownDim() : shapes->units;
+    TF_RETURN_IF_ERROR(
+        Merge(c, "beside", given[0], c->MakeShape({shapes->batch, shapes->steps, width})));
+    if (surrogate) {
+      const DimensionHandle features =
+          c->RankKnown(given[0]) ? c->Dim(given[0], 2) : c->UnknownDim();
+      shapes->outputs_width = c->UnknownDim();
+      if (c->ValueKnown(features) && c->ValueKnown(shapes->units)) {
+        const int64_t pack = 16 / element_bytes;
+        const int64_t in_front = (c->Value(features) + pack - 1) / pack * pack;
+        shapes->outputs_width = c->MakeDim(in_front + c->Value(shapes->units));
+      }
+    }
+  }
+  TF_RETURN_IF_ERROR(c->input("initial_state", &given));
+  if (!given.empty()) {
+    TF_RETURN_IF_ERROR(Merge(c, "initial_state", given[0],
+                             c->MakeShape({shapes->batch, shapes->units})));
+  }
+  TF_RETURN_IF_ERROR(c->input("mask", &given));
+  if (!given.empty()) {
+    TF_RETURN_IF_ERROR(Merge(c, "mask", given[0], c->MakeShape({shapes->batch, shapes->steps})));
+  }
+  return absl::OkStatus();
+}
+
+Status GatedShape(InferenceContext* c) {
+  Shapes s;
+  TF_RETURN_IF_ERROR(Common(c, &s));
+  c->set_output(0, c->MakeShape({s.batch, s.steps, s.outputs_width}));
+  for (int i = 1; i + 1 < c->num_outputs(); ++i) {
+    c->set_output(i, c->MakeShape({s.batch, s.steps, s.units}));
+  }
+  c->set_output(c->num_outputs() - 1, c->MakeShape({s.batch, s.units}));
+  return absl::OkStatus();
+}
+
+Status GatedGradShape(InferenceContext* c) {
+  Shapes s;
+  TF_RETURN_IF_ERROR(Common(c, &s));
+  c->set_output(0, s.product);
+  for (int i = 1; i + 1 < c->num_outputs(); ++i) {
+    c->set_output(i, c->MakeShape({s.batch, s.steps, s.units}));
+  }
+  c->set_output(c->num_outputs() - 1, c->MakeShape({s.batch, s.units}));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+REGISTER_OP("TfPlr>GatedRecurrence")
+    .Input("product: T")
+    .Input("bias: num_biases * float")
+    .Input("beside: num_beside * T")
+    .Input("initial_state: num_initial_states * float")
+    .Input("mask: num_masks * bool")
+    .Output("outputs: T")
+    .Output("states: num_states * T")
+    .Output("last_state: float")
+    .Attr("T: {half, bfloat16, float}")
+    .Attr("num_biases: int >= 0")
+    .Attr("num_beside: int >= 0")
+    .Attr("num_initial_states: int >= 0")
+    .Attr("num_masks: int >= 0")
+    .Attr("num_states: int >= 0")
+    .Attr("cell: {'gilr', 'surrogate', 'f', 'fo', 'ifo', 'sru'}")
+    .Attr("blocks: list(int)")
+    .Attr("reverse: bool = false")
+    .Attr("algorithm: {'auto', 'parallel', 'serial'} = 'auto'")
+    .SetShapeFn(GatedShape)
+    .Doc(R"doc(
+The recurrence of a layer, its gates and activations included, from the product of its inputs and
+kernel.
+
+  f, i, o = sigmoid(blocks of product + bias);  i = 1 - f where the cell has none
+  z = activation(block of product + bias)
+  c[t] = f[t] * c[t - 1] + i[t] * z[t],   c[-1] = initial_state
+
+  cell         activation   outputs
+  'gilr'       elu          c[t]
+  'surrogate'  tanh         c[t - 1], after `beside`
+  'f'          tanh         c[t]
+  'fo'         tanh         o[t] * c[t]
+  'ifo'        tanh         o[t] * c[t]
+  'sru'        identity     o[t] * c[t] + (1 - o[t]) * x[t]
+
+Where mask is false, c stays as it is; there, outputs that are not states are 0. Gates, c and the
+recurrence are float, whatever T is. GILR and surrogate: Martin and Cundy, Parallelizing Linear
+Recurrent Neural Nets Over Sequence Length, ICLR 2018, section 3; 'f', 'fo', 'ifo': Bradbury et al.,
+Quasi-Recurrent Neural Networks, ICLR 2017; 'sru': Lei and Zhang, arXiv:1709.02755v1.
+
+product: [batch, steps, blocks * units].
+bias: At most one tensor, [blocks * units]; the block of a highway has none. None: zeros.
+beside: At most one tensor. 'sru': x, [batch, steps, units]; if not given, x is the last block of
+  product. 'surrogate': [batch, steps, features], copied in front of the outputs, and filled up with
+  zeros to a multiple of 16 bytes.
+initial_state: At most one tensor, [batch, units]. None: zeros.
+mask: At most one tensor, [batch, steps], false where a step is masked. None: no step is.
+outputs: [batch, steps, units]; of 'surrogate', with `beside` in front.
+states: At most one tensor, [batch, steps, units]: c[t - 1], which the gradients of 'fo', 'ifo' and
+  'sru' need; not of other cells.
+last_state: [batch, units]: c after the last step.
+blocks: Where in product, counted in blocks, are f, z, then, as far as the cell has them, i, o, x.
+reverse: Start at the last step.
+algorithm: As for LinearRecurrence.
+)doc");
+
+REGISTER_OP("TfPlr>GatedRecurrenceGrad")
+    .Input("product: T")
+    .Input("bias: num_biases * float")
+    .Input("beside: num_beside * T")
+    .Input("initial_state: num_initial_states * T")
+    .Input("mask: num_masks * bool")
+    .Input("states: T")
+    .Input("d_outputs: T")
+    .Input("d_last_state: float")
+    .Output("d_product: T")
+    .Output("d_beside: num_d_beside * T")
+    .Output("d_initial_state: float")
+    .Attr("T: {half, bfloat16, float}")
+    .Attr("num_biases: int >= 0")
+    .Attr("num_beside: int >= 0")
+    .Attr("num_initial_states: int >= 0")
+    .Attr("num_masks: int >= 0")
+    .Attr("num_d_beside: int >= 0")
+    .Attr("cell: {'gilr', 'surrogate', 'f', 'fo', 'ifo', 'sru'}")
+    .Attr("blocks: list(int)")
+    .Attr("reverse: bool = false")
+    .Attr("algorithm: {'auto', 'parallel', 'serial'} = 'auto'")
+    .SetShapeFn(GatedGradShape)
+    .Doc(R"doc(
+The gradients of GatedRecurrence, in one pass against its direction that computes the gates again.
+
+product, bias, beside, mask: As given to GatedRecurrence.
+initial_state: The same, in the type of product.
+states: The output of that name; of cells without it, `outputs`.
+d_outputs: The gradient of the loss by outputs.
+d_last_state: That by last_state.
+d_product: That by product. That by bias is its sum over batch and steps.
+d_beside: That by x of 'sru', if it was given as `beside`.
+d_initial_state: That by initial_state, given or not.
+)doc");
+
+}  // namespace tf_plr

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: MIT
+"""The fused op: the recurrence of a layer with its gates and activations, and its derivatives.
+
+`gated_recurrence` is what the layers' defaults run. `unfused_gated_recurrence` says the same in
+TensorFlow's ops around `linear_recurrence`: the reference, and what further derivatives go through.
+"""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tf_plr import _library
+from tf_plr.recurrence import linear_recurrence
+
+
+class GatedCell(NamedTuple):
+    """The arithmetic of a cell of the native ops, by their documentation."""
+
+    activation: Any
+    own_input: bool
+    output: str  # "state", "previous", "gated" or "highway".
+
+
+CELLS = {
+    "gilr": GatedCell(tf.nn.elu, False, "state"),
+    "surrogate": GatedCell(tf.tanh, False, "previous"),
+    "f": GatedCell(tf.tanh, False, "state"),
+    "fo": GatedCell(tf.tanh, False, "gated"),
+    "ifo": GatedCell(tf.tanh, True, "gated"),
+    "sru": GatedCell(tf.identity, False, "highway"),
+}
+DTYPES = ("float16", "bfloat16", "float32")
+PACK_BYTES = 16
+
+
+def width_in_front(features: int, dtype: Any) -> int:
+    """Columns of the surrogate's outputs before its states: `features`, filled up with zeros."""
+    pack = PACK_BYTES // tf.as_dtype(dtype).size
+    return -(-features // pack) * pack
+
+
+def gated_recurrence(
+    product: Any,
+    bias: Any,
+    beside: Any,
+    initial_state: Any,
+    mask: Any,
+    *,
+    cell: str,
+    blocks: list[int],
+    keep_states: bool,
+    algorithm: str,
+) -> tuple[Any, Any]:
+    """Returns the outputs, and the last state: see the documentation of `TfPlr>GatedRecurrence`.
+
+    Args:
+        product: [batch, steps, blocks * units].
+        bias: [blocks * units], float32; or None.
+        beside: What the op has beside the product; or None.
+        initial_state: [batch, units], float32; or None.
+        mask: [batch, steps], False where a step is masked; or None.
+        cell: A key of `CELLS`.
+        blocks: Where in the product, counted in blocks, are the forget gate, the candidate, then,
+            as far as the cell has them, input gate, output gate, highway.
+        keep_states: Whether to keep the states that a gradient needs. If not, a gradient runs the
+            forward pass once more.
+        algorithm: As for `linear_recurrence`.
+    """
+    gated = CELLS[cell].output in ("gated", "highway")
+    result = _library.load_library().tf_plr_gated_recurrence(
+        product,
+        _given(bias),
+        _given(beside),
+        _given(initial_state),
+        _given(mask),
+        num_states=int(gated and keep_states),
+        cell=cell,
+        blocks=blocks,
+        reverse=False,
+        algorithm=algorithm,
+    )
+    return result.outputs, result.last_state
+
+
+def unfused_gated_recurrence(
+    product: Any,
+    bias: Any,
+    beside: Any,
+    initial_state: Any,
+    mask: Any,
+    *,
+    cell: str,
+    blocks: list[int],
+    reverse: bool = False,
+    algorithm: str,
+) -> tuple[Any, Any]:
+    """The same in TensorFlow's ops; gates and the recurrence in float32 as there."""
+    arithmetic = CELLS[cell]
+    dtype = product.dtype
+    highway_block = arithmetic.output == "highway" and beside is None
+    if bias is not None:
+        padding = [[0, tf.shape(product)[-1] - tf.shape(bias)[0]]]
+        product = tf.cast(product, tf.float32) + tf.pad(bias, padding)
+    parts = tf.split(tf.cast(product, tf.float32), len(blocks), axis=-1)
+    in_order = [parts[block] for block in blocks]
+    forget, candidate = in_order[:2]
+    rest = in_order[2:]
+    gate = tf.sigmoid(rest.pop(0)) if arithmetic.own_input else tf.sigmoid(-forget)
+    decays, impulses = tf.sigmoid(forget), gate * arithmetic.activation(candidate)
+    if mask is not None:
+        steps = tf.expand_dims(mask, -1)
+        decays = tf.where(steps, decays, 1.0)
+        impulses = tf.where(steps, impulses, 0.0)
+    if initial_state is None:
+        initial_state = tf.zeros_like(decays[:, 0])
+    states = linear_recurrence(
+        decays, impulses, initial_state, axis=1, reverse=reverse, algorithm=algorithm
+    )
+    first = tf.expand_dims(initial_state, 1)
+    outputs = states
+    if arithmetic.output == "previous":
+        outputs = (
+            tf.concat([states[:, 1:], first], 1)
+            if reverse
+            else tf.concat([first, states[:, :-1]], 1)
+        )
+    elif arithmetic.output in ("gated", "highway"):
+        gate = rest.pop(0)
+        outputs = tf.sigmoid(gate) * states
+        if arithmetic.output == "highway":
+            x = rest.pop(0) if highway_block else tf.cast(beside, tf.float32)
+            outputs += tf.sigmoid(-gate) * x
+        if mask is not None:
+            outputs = tf.where(tf.expand_dims(mask, -1), outputs, 0.0)
+    outputs = tf.cast(outputs, dtype)
+    if arithmetic.output == "previous" and beside is not None:
+        features = beside.shape[-1]
+        filling = width_in_front(features, dtype) - features
+        outputs = tf.concat([tf.pad(beside, [[0, 0], [0, 0], [0, filling]]), outputs], -1)
+    return outputs, states[:, 0] if reverse else states[:, -1]
+
+
+def _given(tensor: Any) -> list[Any]:
+    return [] if tensor is None else [tensor]
+
+
+class _Inputs:
+    """The inputs that both ops have, of an op in a graph or on a tape."""
+
+    def __init__(self, op: Any) -> None:
+        rest = list(op.inputs)
+
+        def take(attribute: str) -> list[Any]:
+            count = op.get_attr(attribute)
+            taken, rest[:] = rest[:count], rest[count:]
+            return taken
+
+        self.product = rest.pop(0)
+        self.bias = take("num_biases")
+        self.beside = take("num_beside")
+        self.initial_state = take("num_initial_states")
+        self.mask = take("num_masks")
+        self.rest = rest
+        self.attributes = {
+            "cell": tf.compat.as_str(op.get_attr("cell")),
+            "blocks": list(op.get_attr("blocks")),
+            "reverse": op.get_attr("reverse"),
+            "algorithm": tf.compat.as_str(op.get_attr("algorithm")),
+        }
+        self.cell = CELLS[self.attributes["cell"]]
+
+    def unfused(self, product: Any, bias: Any, beside: Any, initial_state: Any) -> Any:
+        arguments = (
+            tensors[0] if tensors else None for tensors in (bias, beside, initial_state, self.mask)
+        )
+        return unfused_gated_recurrence(product, *arguments, **self.attributes)
+
+
+@tf.RegisterGradient("TfPlr>GatedRecurrence")
+def _gated_recurrence_gradient(op: Any, d_outputs: Any, *rest: Any) -> list[Any]:
+    *d_states, d_last_state = rest
+    inputs = _Inputs(op)
+    ops = _library.load_library()
+    gated = inputs.cell.output in ("gated", "highway")
+    if not gated:
+        states = op.outputs[0]
+    elif d_states:
+        states = op.outputs[1]
+    else:  # They were not kept.
+        states = ops.tf_plr_gated_recurrence(
+            inputs.product, inputs.bias, inputs.beside, inputs.initial_state, inputs.mask,
+            num_states=1, **inputs.attributes,
+        ).states[0]  # fmt: skip
+    d_product, d_beside, d_initial_state = ops.tf_plr_gated_recurrence_grad(
+        inputs.product,
+        inputs.bias,
+        inputs.beside,
+        [tf.cast(state, inputs.product.dtype) for state in inputs.initial_state],
+        inputs.mask,
+        states,
+        d_outputs,
+        d_last_state,
+        num_d_beside=int(inputs.cell.output == "highway" and bool(inputs.beside)),
+        **inputs.attributes,
+    )
+    gradients = [d_product]
+    for bias in inputs.bias:
+        total = tf.reduce_sum(tf.cast(d_product, tf.float32), [0, 1])
+        gradients.append(total[: tf.shape(bias)[0]])
+    if inputs.cell.output == "previous":
+        d_beside = [d_outputs[..., : beside.shape[-1]] for beside in inputs.beside]
+    return [*gradients, *d_beside, *([d_initial_state] if inputs.initial_state else []),
+            *[None for _ in inputs.mask]]  # fmt: skip
+
+
+@tf.RegisterGradient("TfPlr>GatedRecurrenceGrad")
+def _gated_recurrence_grad_gradient(op: Any, *u: Any) -> list[Any]:
+    """Through the unfused function, for which any order follows from TensorFlow's own gradients.
+
+    States are a function of the other inputs here, so no gradient is due by them.
+    """
+    inputs = _Inputs(op)
+    _, d_outputs, d_last_state = inputs.rest
+    operands = [inputs.product, *inputs.bias, *inputs.beside]
+    operands += [tf.cast(state, tf.float32) for state in inputs.initial_state]
+    with tf.GradientTape() as outer:
+        outer.watch([*operands, d_outputs, d_last_state])
+        with tf.GradientTape() as inner:
+            inner.watch(operands)
+            rest = list(operands)
+            product = rest.pop(0)
+            bias = [rest.pop(0) for _ in inputs.bias]
+            beside = [rest.pop(0) for _ in inputs.beside]
+            initial_state = [rest.pop(0) for _ in inputs.initial_state]
+            if not initial_state:
+                # Its gradient is an output, given or not.
+                units = product.shape[-1] // len(inputs.attributes["blocks"])
+                initial_state = [tf.zeros([tf.shape(product)[0], units], tf.float32)]
+                inner.watch(initial_state)
+            results = inputs.unfused(product, bias, beside, initial_state)
+        d_beside = beside if inputs.cell.output == "highway" else []
+        gradients = inner.gradient(
+            results,
+            [product, *d_beside, *initial_state],
+            [d_outputs, d_last_state],
+            unconnected_gradients="zero",
+        )
+    by = outer.gradient(
+        gradients,
+        [*operands, d_outputs, d_last_state],
+        output_gradients=list(u),
+        unconnected_gradients="zero",
+    )
+    *of_operands, by_d_outputs, by_d_last_state = by
+    if inputs.initial_state:
+        of_operands[-1] = tf.cast(of_operands[-1], inputs.product.dtype)
+    states = None
+    return [*of_operands, *[None for _ in inputs.mask], states, by_d_outputs, by_d_last_state]
