@@ -18,6 +18,7 @@ from tf_plr.layers import (
     QRNNCell,
     SRUCell,
 )
+from tf_plr.layers.fusion import is_fused, set_fused
 from tf_plr.recurrence import linear_recurrence
 
 try:
@@ -39,7 +40,9 @@ __all__ = [
     "QRNNCell",
     "SRUCell",
     "initializers",
+    "is_fused",
     "layers",
     "linear_recurrence",
     "load_library",
+    "set_fused",
 ]

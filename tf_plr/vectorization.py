@@ -7,6 +7,7 @@ private one. Without it, TensorFlow would run the loop, and warn.
 
 from typing import Any
 
+import tensorflow as tf
 from tensorflow.python.ops.parallel_for.pfor import RegisterPFor, wrap
 
 from tf_plr import _library
@@ -29,6 +30,68 @@ def _linear_recurrence_grad(pfor_input: Any) -> list[Any]:
         decays, states, d_states, initial_state, **attributes
     )
     return [wrap(gradient, True) for gradient in (d_decays, d_impulses, *d_initial_state)]
+
+
+@RegisterPFor("TfPlr>GatedRecurrence")
+def _gated_recurrence(pfor_input: Any) -> list[Any]:
+    op, iterations = pfor_input.op, pfor_input.pfor.loop_len_vector[0]
+    inputs = _GatedInputs(pfor_input, iterations)
+    result = _library.load_library().tf_plr_gated_recurrence(
+        *inputs.common,
+        num_states=op.get_attr("num_states"),
+        **inputs.attributes,
+    )
+    outputs = [result.outputs, *result.states, result.last_state]
+    return [wrap(_unfold(output, iterations), True) for output in outputs]
+
+
+@RegisterPFor("TfPlr>GatedRecurrenceGrad")
+def _gated_recurrence_grad(pfor_input: Any) -> list[Any]:
+    op, iterations = pfor_input.op, pfor_input.pfor.loop_len_vector[0]
+    inputs = _GatedInputs(pfor_input, iterations)
+    result = _library.load_library().tf_plr_gated_recurrence_grad(
+        *inputs.common,
+        *inputs.rest,
+        num_d_beside=op.get_attr("num_d_beside"),
+        **inputs.attributes,
+    )
+    outputs = [result.d_product, *result.d_beside, result.d_initial_state]
+    return [wrap(_unfold(output, iterations), True) for output in outputs]
+
+
+class _GatedInputs:
+    """The inputs of all iterations of a gated op, as one larger batch.
+
+    A bias may differ between iterations, but not within a batch: it is added to the product.
+    """
+
+    def __init__(self, pfor_input: Any, iterations: Any) -> None:
+        op = pfor_input.op
+        counts = [
+            op.get_attr(f"num_{name}") for name in ("biases", "beside", "initial_states", "masks")
+        ]
+        pfor_input.stack_inputs()
+        stacked = [pfor_input.stacked_input(i) for i in range(pfor_input.num_inputs)]
+        product, bias = stacked[0], stacked[1 : 1 + counts[0]]
+        if bias:
+            filling = [[0, 0], [0, product.shape[-1] - bias[0].shape[-1]]]
+            product += tf.cast(tf.pad(bias[0], filling)[:, None, None], product.dtype)
+        folded = [
+            tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], 0))
+            for tensor in (product, *stacked[1 + counts[0] :])
+        ]
+        rest = iter(folded[1:])
+        lists = [[next(rest) for _ in range(count)] for count in counts[1:]]
+        self.common = [folded[0], [], *lists]
+        self.rest = list(rest)
+        self.attributes = {
+            name: op.get_attr(name) for name in ("cell", "blocks", "reverse", "algorithm")
+        }
+
+
+def _unfold(tensor: Any, iterations: Any) -> Any:
+    shape = tf.concat([[iterations, -1], tf.shape(tensor)[1:]], 0)
+    return tf.reshape(tensor, shape)
 
 
 def _stacked(pfor_input: Any) -> tuple[list[Any], dict[str, Any]]:

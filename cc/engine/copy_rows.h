@@ -24,7 +24,7 @@ void Copy(const CopyRows& copy, const Workers& workers);
 namespace gpu {
 // On a cudaStream_t. Returns null, or what went wrong.
 const char* Copy(const CopyRows& copy, void* stream);
-}
+}  // namespace gpu
 
 }  // namespace tf_plr
 

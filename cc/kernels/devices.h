@@ -25,7 +25,7 @@ struct Cpu {
 
   template <typename Cell, typename Element>
   static absl::Status Run(tensorflow::OpKernelContext* context, const Problem& problem,
-                    const Arrays<Cell, Element>& arrays, Algorithm algorithm) {
+                          const Arrays<Cell, Element>& arrays, Algorithm algorithm) {
     const char* error = cpu::Run(problem, arrays, algorithm, WorkersOf(context));
     return error == nullptr ? absl::OkStatus() : absl::ResourceExhaustedError(error);
   }
@@ -49,7 +49,7 @@ struct Gpu {
 
   template <typename Cell, typename Element>
   static absl::Status Run(tensorflow::OpKernelContext* context, const Problem& problem,
-                    const Arrays<Cell, Element>& arrays, Algorithm algorithm) {
+                          const Arrays<Cell, Element>& arrays, Algorithm algorithm) {
     const size_t bytes = gpu::WorkspaceBytes(problem, arrays, algorithm);
     tensorflow::Tensor workspace;
     if (bytes > 0) {
@@ -57,8 +57,8 @@ struct Gpu {
           tensorflow::DT_INT8, tensorflow::TensorShape({static_cast<int64_t>(bytes)}), &workspace));
     }
     void* const data = bytes > 0 ? workspace.data() : nullptr;
-    const char* error = gpu::Run(problem, arrays, algorithm, gpu::Workspace{data, bytes},
-                                 StreamOf(context));
+    const char* error =
+        gpu::Run(problem, arrays, algorithm, gpu::Workspace{data, bytes}, StreamOf(context));
     return error == nullptr ? absl::OkStatus() : absl::InternalError(error);
   }
 

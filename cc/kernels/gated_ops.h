@@ -80,8 +80,7 @@ inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, Ga
     TF_RETURN_IF_ERROR(context->GetAttr(attribute, &count));
     *is_given = count > 0;
     if (count <= 1) return absl::OkStatus();
-    return absl::InvalidArgumentError(
-        absl::StrCat(attribute, " must be 0 or 1, but is ", count));
+    return absl::InvalidArgumentError(absl::StrCat(attribute, " must be 0 or 1, but is ", count));
   };
   TF_RETURN_IF_ERROR(given("num_biases", &call->has_bias));
   TF_RETURN_IF_ERROR(given("num_beside", &call->has_beside));
@@ -122,9 +121,9 @@ inline absl::Status Expect(const char* name, const tensorflow::TensorShape& shap
   bool same = shape.dims() == static_cast<int>(expected.size());
   for (int i = 0; same && i < shape.dims(); ++i) same = shape.dim_size(i) == expected[i];
   if (same) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(name, " must have shape ", said, ", [", absl::StrJoin(expected, ","),
-                   "], but has shape ", shape.DebugString()));
+  return absl::InvalidArgumentError(absl::StrCat(name, " must have shape ", said, ", [",
+                                                 absl::StrJoin(expected, ","), "], but has shape ",
+                                                 shape.DebugString()));
 }
 
 // Appends a shape, which may be larger than a tensor can be.
@@ -139,17 +138,17 @@ inline absl::Status ReadCommonShapes(const std::vector<tensorflow::TensorShape>&
                                      GatedCall* call, size_t* next) {
   const tensorflow::TensorShape& product = inputs[0];
   if (product.dims() != 3) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "product must have shape [batch, steps, blocks * units], but has shape ",
-        product.DebugString()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("product must have shape [batch, steps, blocks * units], but has shape ",
+                     product.DebugString()));
   }
   const int64_t blocks = call->CountBlocks();
   const int64_t batch = product.dim_size(0), steps = product.dim_size(1);
   call->wide = product.dim_size(2);
   if (call->wide % blocks != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the last axis of product must be ", blocks, " blocks of one size, but has ",
-                     call->wide, " elements"));
+    return absl::InvalidArgumentError(absl::StrCat("the last axis of product must be ", blocks,
+                                                   " blocks of one size, but has ", call->wide,
+                                                   " elements"));
   }
   const int64_t units = call->wide / blocks;
   *next = 1;
@@ -165,7 +164,8 @@ inline absl::Status ReadCommonShapes(const std::vector<tensorflow::TensorShape>&
         Expect("beside", beside, {batch, steps, call->features}, "[batch, steps, units]"));
   }
   if (call->has_initial_state) {
-    TF_RETURN_IF_ERROR(Expect("initial_state", inputs[(*next)++], {batch, units}, "[batch, units]"));
+    TF_RETURN_IF_ERROR(
+        Expect("initial_state", inputs[(*next)++], {batch, units}, "[batch, units]"));
   }
   if (call->has_mask) {
     TF_RETURN_IF_ERROR(Expect("mask", inputs[(*next)++], {batch, steps}, "[batch, steps]"));
@@ -219,8 +219,7 @@ struct GatedRecurrenceGrad {
     TF_RETURN_IF_ERROR(
         Expect("states", inputs[next], {batch, steps, width}, "[batch, steps, units]"));
     TF_RETURN_IF_ERROR(Expect("d_outputs", inputs[next + 1], {batch, steps, width}, "of outputs"));
-    TF_RETURN_IF_ERROR(
-        Expect("d_last_state", inputs[next + 2], {batch, units}, "[batch, units]"));
+    TF_RETURN_IF_ERROR(Expect("d_last_state", inputs[next + 2], {batch, units}, "[batch, units]"));
     call->problem.reverse = !call->problem.reverse;
     outputs->assign(1, inputs[0]);
     if (HasDBeside(*call)) TF_RETURN_IF_ERROR(Append({batch, steps, units}, outputs));
@@ -254,8 +253,11 @@ class GatedBinding {
   CopyRows InFront() const {
     const auto bytes = static_cast<int64_t>(element_bytes_);
     const int64_t in_front = call_.InFront(element_bytes_);
-    return {static_cast<const char*>(beside_), static_cast<char*>(outputs_[0]),
-            call_.problem.outer * call_.problem.steps, call_.features * bytes, in_front * bytes,
+    return {static_cast<const char*>(beside_),
+            static_cast<char*>(outputs_[0]),
+            call_.problem.outer * call_.problem.steps,
+            call_.features * bytes,
+            in_front * bytes,
             (in_front + call_.problem.inner) * bytes};
   }
 
@@ -300,8 +302,8 @@ class GatedBinding {
       if (call_.has_beside) {
         SetOutput(&arrays, Forward::kHighway, outputs_[1], 0, units);
       } else {
-        SetOutput(&arrays, Forward::kHighway, outputs_[0],
-                  call_.block[GatedCall::kHighway] * units, call_.wide);
+        SetOutput(&arrays, Forward::kHighway, outputs_[0], call_.block[GatedCall::kHighway] * units,
+                  call_.wide);
       }
     }
     SetInput(&arrays, Cell::kPreviousStates, inputs_[rest_], in_front, in_front + units);
@@ -317,13 +319,12 @@ class GatedBinding {
   template <typename SomeArrays>
   void SetInput(SomeArrays* arrays, int input, const void* data, int64_t offset,
                 int64_t stride) const {
-    arrays->inputs[input] = reinterpret_cast<const Element*>(static_cast<const char*>(data) +
-                                                             offset * element_bytes_);
+    arrays->inputs[input] =
+        reinterpret_cast<const Element*>(static_cast<const char*>(data) + offset * element_bytes_);
     arrays->gated.input_strides[input] = stride;
   }
   template <typename SomeArrays>
-  void SetOutput(SomeArrays* arrays, int output, void* data, int64_t offset,
-                 int64_t stride) const {
+  void SetOutput(SomeArrays* arrays, int output, void* data, int64_t offset, int64_t stride) const {
     arrays->outputs[output] =
         reinterpret_cast<Element*>(static_cast<char*>(data) + offset * element_bytes_);
     arrays->gated.output_strides[output] = stride;

@@ -36,8 +36,8 @@ class GatedKernel : public OpKernel {
     for (int i = 0; i < context->num_outputs(); ++i) {
       Tensor* output;
       if (i == 0 && Op::kIsGradient) {  // Blocks are written where they were read, never before.
-        OP_REQUIRES_OK(context, context->forward_input_or_allocate_output(
-                                    {0}, i, output_shapes[i], &output));
+        OP_REQUIRES_OK(
+            context, context->forward_input_or_allocate_output({0}, i, output_shapes[i], &output));
       } else {
         OP_REQUIRES_OK(context, context->allocate_output(i, output_shapes[i], &output));
       }
@@ -62,19 +62,16 @@ class GatedKernel : public OpKernel {
   }
 
  private:
-  static void* Data(const Tensor& tensor) {
-    return const_cast<char*>(tensor.tensor_data().data());
-  }
+  static void* Data(const Tensor& tensor) { return const_cast<char*>(tensor.tensor_data().data()); }
 
   GatedCall call_;
 };
 
-#define TF_PLR_REGISTER_ON(Device_, DEVICE, T)                                               \
-  REGISTER_KERNEL_BUILDER(Name(GatedRecurrence::kName).Device(DEVICE).TypeConstraint<T>("T"), \
-                          GatedKernel<GatedRecurrence, Device_, T>);                         \
-  REGISTER_KERNEL_BUILDER(                                                                   \
-      Name(GatedRecurrenceGrad::kName).Device(DEVICE).TypeConstraint<T>("T"),                \
-      GatedKernel<GatedRecurrenceGrad, Device_, T>);
+#define TF_PLR_REGISTER_ON(Device_, DEVICE, T)                                                    \
+  REGISTER_KERNEL_BUILDER(Name(GatedRecurrence::kName).Device(DEVICE).TypeConstraint<T>("T"),     \
+                          GatedKernel<GatedRecurrence, Device_, T>);                              \
+  REGISTER_KERNEL_BUILDER(Name(GatedRecurrenceGrad::kName).Device(DEVICE).TypeConstraint<T>("T"), \
+                          GatedKernel<GatedRecurrenceGrad, Device_, T>);
 #define TF_PLR_REGISTER_CPU(T, dtype, xla) TF_PLR_REGISTER_ON(Cpu, tensorflow::DEVICE_CPU, T)
 #define TF_PLR_REGISTER_GPU(T, dtype, xla) TF_PLR_REGISTER_ON(Gpu, tensorflow::DEVICE_GPU, T)
 

@@ -85,8 +85,8 @@ Status Common(InferenceContext* c, Shapes* shapes) {
   }
   TF_RETURN_IF_ERROR(c->input("initial_state", &given));
   if (!given.empty()) {
-    TF_RETURN_IF_ERROR(Merge(c, "initial_state", given[0],
-                             c->MakeShape({shapes->batch, shapes->units})));
+    TF_RETURN_IF_ERROR(
+        Merge(c, "initial_state", given[0], c->MakeShape({shapes->batch, shapes->units})));
   }
   TF_RETURN_IF_ERROR(c->input("mask", &given));
   if (!given.empty()) {

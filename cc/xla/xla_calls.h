@@ -3,8 +3,8 @@
 //
 // One call an op and platform, of the op's name; operands and results are those of the op. On a GPU
 // a last result, bytes, is the engine's workspace, so that the call allocates nothing and can be
-// part of a CUDA graph. Attributes: outer, steps, inner, reverse (int64) and algorithm (int64, of
-// Algorithm).
+// part of a CUDA graph. Attributes, all int64: outer, steps, inner, reverse, algorithm (of
+// Algorithm); those of the gated ops are in gated_handlers.cc.
 #ifndef TF_PLR_XLA_XLA_CALLS_H_
 #define TF_PLR_XLA_XLA_CALLS_H_
 
@@ -14,6 +14,9 @@ namespace tf_plr {
 
 // Registers the handlers with the XLA runtime, once; returns "" or what went wrong.
 const std::string& RegisterXlaHandlers();
+
+// Those of the gated ops, which RegisterXlaHandlers calls; appends to *problems what went wrong.
+void RegisterGatedXlaHandlers(std::string* problems);
 
 }  // namespace tf_plr
 

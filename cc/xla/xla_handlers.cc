@@ -2,37 +2,16 @@
 // The custom calls at run time: from XLA's buffers to the device's engine.
 #include <algorithm>
 #include <cstdint>
-#include <functional>
 #include <iterator>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "Eigen/Core"
-#include "cc/engine/cpu/run.h"
 #include "cc/kernels/native_ops.h"
+#include "cc/xla/platforms.h"
 #include "cc/xla/xla_calls.h"
-#include "xla/ffi/api/ffi.h"
-
-extern "C" const XLA_FFI_Api* XLA_FFI_GetApi();
 
 namespace tf_plr {
 namespace {
-
-namespace ffi = xla::ffi;
-
-// Calls run(T{}) with the TensorFlow type of a data type.
-template <typename Run>
-ffi::Error ForType(ffi::DataType type, const Run& run) {
-  switch (type) {
-#define TF_PLR_RUN_WITH(T, dtype, xla) \
-  case ffi::xla:                       \
-    return run(T());
-    TF_PLR_FOR_EACH_TYPE(TF_PLR_RUN_WITH)
-    default:
-      return ffi::Error::InvalidArgument("decays has a dtype without a kernel");
-  }
-}
 
 // Binds the op's buffers: all arguments, and the results but the last `not_the_ops`. Only a call
 // that somebody wrote by hand can fail.
@@ -74,52 +53,6 @@ ffi::ErrorOr<Arrays<typename Op::Cell, Element>> BindBuffers(const Problem& prob
   return Op::Bind(inputs, outputs);
 }
 
-// A platform is where XLA's buffers lie. Its Context is what a handler gets beside them, and of
-// the results the last kWorkspaces are not the op's.
-struct Host {
-  static constexpr const char* kName = "Host";
-  static constexpr size_t kWorkspaces = 0;
-  static constexpr XLA_FFI_Handler_Traits kTraits = 0;
-  using Context = ffi::ThreadPool;
-  template <typename T>
-  using Element = typename CpuElementOf<T>::type;
-
-  template <typename Cell, typename Element>
-  static ffi::Error Run(ffi::ThreadPool pool, const Problem& problem,
-                        const Arrays<Cell, Element>& arrays, Algorithm algorithm,
-                        ffi::RemainingRets /*rets*/) {
-    const Workers workers = {
-        static_cast<int>(pool.num_threads()),
-        [&pool](std::function<void()> work) { pool.Schedule(std::move(work)); }};
-    const char* error = cpu::Run(problem, arrays, algorithm, workers);
-    return error == nullptr ? ffi::Error::Success()
-                            : ffi::Error(ffi::ErrorCode::kResourceExhausted, error);
-  }
-};
-
-#if defined(TF_PLR_CUDA)
-struct Cuda {
-  static constexpr const char* kName = "CUDA";
-  static constexpr size_t kWorkspaces = 1;
-  static constexpr XLA_FFI_Handler_Traits kTraits =
-      static_cast<XLA_FFI_Handler_Traits>(ffi::Traits::kCmdBufferCompatible);
-  using Context = ffi::PlatformStream<void*>;
-  template <typename T>
-  using Element = typename GpuElementOf<T>::type;
-
-  template <typename Cell, typename Element>
-  static ffi::Error Run(void* stream, const Problem& problem, const Arrays<Cell, Element>& arrays,
-                        Algorithm algorithm, ffi::RemainingRets rets) {
-    auto workspace = rets.get<ffi::AnyBuffer>(rets.size() - 1);
-    if (workspace.has_error()) return workspace.error();
-    const char* error =
-        gpu::Run(problem, arrays, algorithm,
-                 gpu::Workspace{(*workspace)->untyped_data(), (*workspace)->size_bytes()}, stream);
-    return error == nullptr ? ffi::Error::Success() : ffi::Error::Internal(error);
-  }
-};
-#endif
-
 template <typename Op, typename Platform>
 struct Handler {
   template <typename Context>
@@ -160,14 +93,8 @@ struct Handler {
     return handler->Call(call_frame);
   }
 
-  // Appends to *problems what went wrong.
   static void Register(std::string* problems) {
-    const XLA_FFI_Api* api = XLA_FFI_GetApi();
-    XLA_FFI_Error* error =
-        ffi::Ffi::RegisterStaticHandler(api, Op::kName, Platform::kName, &Call, Platform::kTraits);
-    if (error == nullptr) return;
-    *problems += ffi::internal::GetErrorMessage(api, error);
-    ffi::internal::DestroyError(api, error);
+    RegisterHandler(Op::kName, Platform::kName, &Call, Platform::kTraits, problems);
   }
 };
 
@@ -182,6 +109,7 @@ const std::string& RegisterXlaHandlers() {
     Handler<LinearRecurrence, Cuda>::Register(&problems);
     Handler<LinearRecurrenceGrad, Cuda>::Register(&problems);
 #endif
+    RegisterGatedXlaHandlers(&problems);
     return problems;
   }();
   return problems;

@@ -5,11 +5,8 @@
 #include <vector>
 
 #include "cc/kernels/native_ops.h"
+#include "cc/xla/xla_call_builder.h"
 #include "cc/xla/xla_calls.h"
-#include "tensorflow/compiler/tf2xla/shape_util.h"
-#include "tensorflow/compiler/tf2xla/xla_op_kernel.h"
-#include "xla/hlo/builder/xla_builder.h"
-#include "xla/shape_util.h"
 
 namespace tf_plr {
 namespace {
@@ -19,17 +16,6 @@ using tensorflow::OpKernelConstruction;
 using tensorflow::TensorShape;
 using tensorflow::XlaOpKernel;
 using tensorflow::XlaOpKernelContext;
-
-constexpr char kXlaCpu[] = "XLA_CPU_JIT";
-constexpr char kXlaGpu[] = "XLA_GPU_JIT";
-
-// The row-major shape.
-absl::Status ToXlaShape(tensorflow::DataType type, const TensorShape& shape, xla::Shape* result) {
-  TF_RETURN_IF_ERROR(tensorflow::TensorShapeToXLAShape(type, shape, result));
-  *result =
-      xla::ShapeUtil::MakeShapeWithDescendingLayout(result->element_type(), result->dimensions());
-  return absl::OkStatus();
-}
 
 template <typename Op>
 class XlaRecurrenceKernel : public XlaOpKernel {
@@ -44,24 +30,12 @@ class XlaRecurrenceKernel : public XlaOpKernel {
     OP_REQUIRES(context, unregistered.empty(), absl::InternalError(unregistered));
     const tensorflow::DataType type = context->input_type(0);
 
-    std::vector<xla::XlaOp> inputs;
-    std::vector<TensorShape> input_shapes, output_shapes;
-    std::vector<xla::Shape> operands, results;
-    for (int i = 0; i < context->num_inputs(); ++i) {
-      auto shape = context->InputXlaShape(i);
-      OP_REQUIRES_OK(context, shape.status());
-      OP_REQUIRES(context, shape->is_static(),
-                  absl::InvalidArgumentError(
-                      StrCat(Op::kName, " needs static shapes under XLA, but input ", i,
-                             " has shape ", shape->ToString(), ", whose size depends on values")));
-      TensorShape input_shape;
-      OP_REQUIRES_OK(context, tensorflow::XLAShapeToTensorShape(*shape, &input_shape));
-      inputs.push_back(context->Input(i));
-      input_shapes.push_back(input_shape);
-      OP_REQUIRES_OK(context, ToXlaShape(type, input_shape, &operands.emplace_back()));
-    }
+    CallInputs inputs;
+    OP_REQUIRES_OK(context, inputs.Read(Op::kName, context));
+    std::vector<TensorShape> output_shapes;
+    std::vector<xla::Shape> results;
     Problem problem;
-    OP_REQUIRES_OK(context, ReadShapes<Op>(input_shapes, attributes_, &problem, &output_shapes));
+    OP_REQUIRES_OK(context, ReadShapes<Op>(inputs.shapes, attributes_, &problem, &output_shapes));
     for (const TensorShape& shape : output_shapes) {
       OP_REQUIRES_OK(context, ToXlaShape(type, shape, &results.emplace_back()));
     }
@@ -73,14 +47,7 @@ class XlaRecurrenceKernel : public XlaOpKernel {
         StrCat("{outer = ", problem.outer, " : i64, steps = ", problem.steps,
                " : i64, inner = ", problem.inner, " : i64, reverse = ", problem.reverse ? 1 : 0,
                " : i64, algorithm = ", static_cast<int>(attributes_.algorithm), " : i64}");
-    const xla::XlaOp call = xla::CustomCallWithLayout(
-        context->builder(), Op::kName, inputs, xla::ShapeUtil::MakeTupleShape(results), operands,
-        attributes, /*has_side_effect=*/false, /*output_operand_aliasing=*/{},
-        /*literal=*/nullptr, xla::CustomCallSchedule::SCHEDULE_NONE,
-        xla::CustomCallApiVersion::API_VERSION_TYPED_FFI);
-    for (int i = 0; i < context->num_outputs(); ++i) {
-      context->SetOutput(i, xla::GetTupleElement(call, i));
-    }
+    SetToCall(Op::kName, inputs, results, attributes, context);
   }
 
  private:

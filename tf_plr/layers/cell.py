@@ -7,7 +7,7 @@ import keras
 from keras import ops
 from typing_extensions import Unpack
 
-from tf_plr.layers import checks
+from tf_plr.layers import checks, fusion
 from tf_plr.layers.steps import OneStep, Steps
 from tf_plr.layers.types import (
     ActivationLike,
@@ -237,15 +237,114 @@ class LinearRecurrentCell(keras.layers.Layer):
 
     def preactivations(self, product: Tensor, normalization: Any, bias: Any) -> list[Tensor]:
         """Splits a product into blocks of `gate_dtype`, after normalisation and bias."""
-        product = ops.cast(product, self.gate_dtype)
-        if normalization is not None:
-            # Always of two axes, as it was built.
-            shape = ops.shape(product)
-            product = normalization(ops.reshape(product, (-1, shape[-1])))
-            product = ops.reshape(product, shape)
+        product = ops.cast(_normalized(product, normalization), self.gate_dtype)
         if bias is not None:
             product = ops.add(product, bias)
         return list(ops.split(product, product.shape[-1] // self.units, axis=-1))
+
+    def recur_gated(
+        self,
+        steps: Steps,
+        product: Tensor,
+        state: Tensor,
+        blocks: tuple[str, ...],
+        *,
+        bias: Tensor = None,
+        normalization: Any = None,
+        activation: Any = None,
+        state_activation: Any = None,
+        output: str = "state",
+        highway: Tensor = None,
+        in_front: Tensor = None,
+        training: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Computes the recurrence that all layers share, as one fused op where there is one.
+
+        ```
+        c_t = f_t * c_{t-1} + i_t * activation(z_t),    f_t, i_t, o_t = sigmoid(blocks)
+        ```
+
+        There is one for `sigmoid` gates with these: elu or tanh without input and output gate;
+        tanh with an output gate; tanh with both; the identity with an output gate and a highway. In
+        `algorithm="composed"`, in float64, and with an odd number of units in 16 bits, there is
+        none.
+
+        Args:
+            steps: That of `recur`.
+            product: [..., blocks * units], of the compute dtype.
+            state: c before the first step.
+            blocks: What the blocks of `product` are, in their order: "forget", "candidate", and if
+                there are, "input" (else i_t = 1 - f_t), "output", and last "highway", x_t.
+            bias: Of all blocks but the highway's; or None.
+            normalization: Of the same blocks, made by `add_normalization`; or None.
+            activation: That of the candidate. Default: the cell's.
+            state_activation: g, the activation of c_t on its way out. Default: none.
+            output: "state": c_t; "previous": c_{t-1}; "gated": o_t * g(c_t); "highway":
+                o_t * g(c_t) + (1 - o_t) * x_t.
+            highway: x_t, if it is no block of the product.
+            in_front: Of "previous", where it is fused: is put before the output, filled up with
+                zeros to a multiple of 16 bytes.
+            training: Whether a gradient is likely to be asked for.
+
+        Returns:
+            The output, [..., units], and c after the last step.
+        """
+        activation = self.activation if activation is None else activation
+        native = self.native_cell(steps, product, normalization, activation, blocks, output)
+        plain = state_activation in (None, keras.activations.linear)
+        fused = native is not None and plain
+        if "highway" in blocks and (normalization is not None or not fused):
+            product, highway = ops.split(product, [(len(blocks) - 1) * self.units], axis=-1)
+            blocks = blocks[:-1]
+        if fused:
+            product = _normalized(product, normalization)
+            beside = in_front if highway is None else highway
+            order = ("forget", "candidate", "input", "output", "highway")
+            return steps.gated(
+                product,
+                state,
+                bias=None if bias is None else ops.convert_to_tensor(bias),
+                beside=None if beside is None else ops.cast(beside, product.dtype),
+                cell=native,
+                blocks=[blocks.index(name) for name in order if name in blocks],
+                keep_states=bool(training),
+            )
+        parts = self.preactivations(product, normalization, bias)
+        block = dict(zip(blocks, parts, strict=True))
+        forget, input_ = self.gate(block["forget"])
+        if "input" in block:
+            input_ = self.recurrent_activation(block["input"])
+        states, last = steps.recur(forget, input_ * activation(block["candidate"]), state)
+        if output == "previous":
+            return steps.previous(states, state), last
+        if output == "state":
+            return states, last
+        out, closed = self.gate(block["output"])
+        outputs = out * (states if plain else state_activation(states))
+        if output == "highway":
+            outputs += closed * ops.cast(highway, self.gate_dtype)
+        return outputs, last
+
+    def native_cell(
+        self,
+        steps: Steps,
+        product: Tensor,
+        normalization: Any,
+        activation: Any,
+        blocks: tuple[str, ...],
+        output: str,
+    ) -> str | None:
+        """The name of the fused op's cell that `recur_gated` would run, or None."""
+        dtype = product.dtype if normalization is None else self.gate_dtype
+        as_here = (
+            type(self).gate is LinearRecurrentCell.gate
+            and type(self).preactivations is LinearRecurrentCell.preactivations
+            and self.recurrent_activation is keras.activations.sigmoid
+            and self.state_dtype == self.gate_dtype == "float32"
+        )
+        if not (steps.fuses and as_here and fusion.suits(dtype, self.units)):
+            return None
+        return fusion.native_cell(activation, "input" in blocks, output)
 
     def gate(self, preactivation: Tensor) -> tuple[Tensor, Tensor]:
         """A gate, and 1 - gate without the digits that the subtraction would cancel."""
@@ -272,6 +371,15 @@ class LinearRecurrentCell(keras.layers.Layer):
             "seed": self.seed,
         }
         return {**super().get_config(), **config}
+
+
+def _normalized(product: Tensor, normalization: Any) -> Tensor:
+    if normalization is None:
+        return product
+    # Always of two axes, as it was built.
+    shape = ops.shape(product)
+    product = ops.cast(product, normalization.compute_dtype)
+    return ops.reshape(normalization(ops.reshape(product, (-1, shape[-1]))), shape)
 
 
 def _normalizing_bias(forget_bias: Tensor) -> Tensor:

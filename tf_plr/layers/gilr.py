@@ -110,9 +110,15 @@ class GILRCell(LinearRecurrentCell):
     ) -> tuple[Tensor, list[Tensor]]:
         inputs = self.drop_inputs(steps, inputs, training)
         product = self.product(inputs, self.kernel)
-        gate, impulse = self.preactivations(product, self.normalization, self.bias)
-        gate, complement = self.gate(gate)
-        output, state = steps.recur(gate, complement * self.activation(impulse), states[0])
+        output, state = self.recur_gated(
+            steps,
+            product,
+            states[0],
+            ("forget", "candidate"),
+            bias=self.bias,
+            normalization=self.normalization,
+            training=training,
+        )
         return output, [state]
 
 

@@ -155,26 +155,63 @@ class LinearSurrogateLSTMCell(LinearRecurrentCell):
         self, steps: Steps, inputs: Tensor, states: list[Tensor], training: bool
     ) -> tuple[Tensor, list[Tensor]]:
         inputs = self.drop_inputs(steps, inputs, training)
-        of_surrogate, of_gates = self._split(self.product(inputs, self.kernel))
+        kernel = ops.convert_to_tensor(self.kernel)
         surrogate_bias, bias = self._split(self.bias) if self.use_bias else (None, None)
-
-        gate, impulse = self.preactivations(
-            of_surrogate, self.surrogate_normalization, surrogate_bias
+        joined = self._joins(steps, inputs, training)
+        if steps.fuses:  # Windows of a product would be copied.
+            surrogate_kernel, kernel = self._split(kernel)
+            of_surrogate = self.product(inputs, surrogate_kernel)
+            of_gates = None if joined else self.product(inputs, kernel)
+        else:
+            of_surrogate, of_gates = self._split(self.product(inputs, kernel))
+        surrogate, last_surrogate = self.recur_gated(
+            steps,
+            of_surrogate,
+            states[0],
+            ("forget", "candidate"),
+            bias=surrogate_bias,
+            normalization=self.surrogate_normalization,
+            output="previous" if self.shift_surrogate else "state",
+            in_front=inputs if joined else None,
+            training=training,
         )
-        gate, complement = self.gate(gate)
-        surrogate, last_surrogate = steps.recur(
-            gate, complement * self.activation(impulse), states[0]
+        if joined:
+            of_gates = self.product(surrogate, self._joined_kernel(kernel, surrogate))
+        else:
+            if training and self.recurrent_dropout > 0:
+                surrogate = steps.drop(surrogate, self.recurrent_dropout, self.seed_generator)
+            of_gates = ops.add(of_gates, self.product(surrogate, self.recurrent_kernel))
+        output, last_c = self.recur_gated(
+            steps,
+            of_gates,
+            states[1],
+            ("forget", "input", "output", "candidate"),
+            bias=bias,
+            normalization=self.normalization,
+            output="gated",
+            training=training,
         )
-        if self.shift_surrogate:
-            surrogate = steps.previous(surrogate, states[0])
-        if training and self.recurrent_dropout > 0:
-            surrogate = steps.drop(surrogate, self.recurrent_dropout, self.seed_generator)
+        return output, [last_surrogate, last_c]
 
-        of_gates = ops.add(of_gates, self.product(surrogate, self.recurrent_kernel))
-        forget, input_, output, candidate = self.preactivations(of_gates, self.normalization, bias)
-        impulse = self.recurrent_activation(input_) * self.activation(candidate)
-        c, last_c = steps.recur(self.recurrent_activation(forget), impulse, states[1])
-        return self.recurrent_activation(output) * c, [last_surrogate, last_c]
+    def _joins(self, steps: Steps, inputs: Tensor, training: bool) -> bool:
+        """Whether the surrogate writes its states beside the inputs, for one product of both."""
+        few = inputs.shape[-1] <= 4 * self.units  # They are copied.
+        drops = training and self.recurrent_dropout > 0
+        native = self.native_cell(
+            steps,
+            inputs,
+            self.surrogate_normalization,
+            self.activation,
+            ("forget", "candidate"),
+            "previous",
+        )
+        one_dtype = self.surrogate_normalization is None or self.compute_dtype == self.gate_dtype
+        return few and not drops and one_dtype and self.shift_surrogate and native is not None
+
+    def _joined_kernel(self, kernel: Tensor, joined: Tensor) -> Tensor:
+        filling = joined.shape[-1] - self.units - kernel.shape[0]
+        zeros = ops.zeros((filling, 4 * self.units), kernel.dtype)
+        return ops.concatenate([kernel, zeros, self.recurrent_kernel], axis=0)
 
     def _split(self, tensor: Tensor) -> list[Tensor]:
         """What belongs to the surrogate's two blocks, and to the other four."""

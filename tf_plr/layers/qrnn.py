@@ -175,15 +175,17 @@ class QRNNCell(LinearRecurrentCell):
             product, *history = steps.convolve(inputs, kernel, *history)
         else:
             product = self.product(inputs, self.kernel[0])
-        blocks = self.preactivations(product, self.normalization, self.bias)
-        block = dict(zip(self.blocks, blocks, strict=True))
-
-        forget, new = self.gate(block["forget"])
-        if "input" in block:
-            new = self.recurrent_activation(block["input"])
-        c, last_c = steps.recur(forget, new * self.activation(block["candidate"]), c)
-        output = self.recurrent_activation(block["output"]) * c if "output" in block else c
-        return output, [last_c, *history]
+        output, c = self.recur_gated(
+            steps,
+            product,
+            c,
+            self.blocks,
+            bias=self.bias,
+            normalization=self.normalization,
+            output="gated" if "output" in self.blocks else "state",
+            training=training,
+        )
+        return output, [c, *history]
 
     def get_config(self) -> dict[str, Any]:
         config = {

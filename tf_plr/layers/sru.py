@@ -4,7 +4,6 @@
 from typing import Any
 
 import keras
-from keras import ops
 from typing_extensions import Unpack
 
 from tf_plr.layers.cell import LinearRecurrentCell
@@ -111,16 +110,22 @@ class SRUCell(LinearRecurrentCell):
     def recur(
         self, steps: Steps, inputs: Tensor, states: list[Tensor], training: bool
     ) -> tuple[Tensor, list[Tensor]]:
-        highway = inputs
         product = self.product(self.drop_inputs(steps, inputs, training), self.kernel)
-        if self.needs_projection:
-            product, highway = ops.split(product, [3 * self.units], axis=-1)
-        impulse, forget, reset = self.preactivations(product, self.normalization, self.bias)
-        forget, new = self.gate(forget)
-        reset, carry = self.gate(reset)
-        c, last_c = steps.recur(forget, new * impulse, states[0])
-        highway = ops.cast(highway, self.gate_dtype)
-        return reset * self.activation(c) + carry * highway, [last_c]
+        blocks = ("candidate", "forget", "output")
+        output, c = self.recur_gated(
+            steps,
+            product,
+            states[0],
+            (*blocks, "highway") if self.needs_projection else blocks,
+            bias=self.bias,
+            normalization=self.normalization,
+            activation=keras.activations.linear,
+            state_activation=self.activation,
+            output="highway",
+            highway=None if self.needs_projection else inputs,
+            training=training,
+        )
+        return output, [c]
 
 
 @keras.saving.register_keras_serializable(package="tf_plr")

@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 from keras import ops, random
 
+from tf_plr.gated_recurrence import gated_recurrence
 from tf_plr.layers.types import Tensor
 from tf_plr.recurrence import linear_recurrence
 
@@ -34,6 +35,15 @@ class Steps(ABC):
         Raises:
             ValueError: decays that do not broadcast so.
         """
+
+    @property
+    def fuses(self) -> bool:
+        """Whether `gated` can be called."""
+        return False
+
+    def gated(self, product: Tensor, state: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+        """The fused op, in the shapes of all steps: see `tf_plr.gated_recurrence`."""
+        raise NotImplementedError
 
     @abstractmethod
     def previous(self, states: Tensor, state: Tensor) -> Tensor:
@@ -80,6 +90,7 @@ class AllSteps(Steps):
 
     def __init__(self, algorithm: str, mask: Tensor = None):
         self._algorithm = algorithm
+        self._step_mask = mask
         self._mask = None if mask is None else ops.expand_dims(mask, -1)
         self._last_valid: Tensor = None
 
@@ -92,6 +103,19 @@ class AllSteps(Steps):
             impulses = ops.where(self._mask, impulses, 0)
         states = linear_recurrence(decays, impulses, state, axis=1, algorithm=self._algorithm)
         return states, states[:, -1]
+
+    @property
+    def fuses(self) -> bool:
+        return self._algorithm != "composed"
+
+    def gated(self, product: Tensor, state: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+        return gated_recurrence(
+            product,
+            initial_state=state,
+            mask=self._step_mask,
+            algorithm=self._algorithm,
+            **options,
+        )
 
     def hold(self, inputs: Tensor, state: Tensor) -> Tensor:
         """The last valid input at each step, [batch, time, n]; `state` before the first."""

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include "cc/engine/copy_rows.h"
-
 #include <algorithm>
 #include <cstdint>
 
+#include "cc/engine/copy_rows.h"
 #include "cc/engine/gpu/addresses.cuh"
 #include "cc/engine/gpu/launch.cuh"
 
@@ -38,9 +37,10 @@ const char* Copy(const CopyRows& copy, void* stream) {
   const auto cuda_stream = static_cast<cudaStream_t>(stream);
   const auto bits = static_cast<uintptr_t>(copy.width | copy.filled | copy.stride) |
                     reinterpret_cast<uintptr_t>(copy.from) | reinterpret_cast<uintptr_t>(copy.to);
-  const cudaError_t error = bits % sizeof(uint4) == 0      ? LaunchCopy<uint4>(copy, cuda_stream)
-                            : bits % sizeof(uint32_t) == 0 ? LaunchCopy<uint32_t>(copy, cuda_stream)
-                                                           : LaunchCopy<uint16_t>(copy, cuda_stream);
+  const cudaError_t error = bits % sizeof(uint4) == 0 ? LaunchCopy<uint4>(copy, cuda_stream)
+                            : bits % sizeof(uint32_t) == 0
+                                ? LaunchCopy<uint32_t>(copy, cuda_stream)
+                                : LaunchCopy<uint16_t>(copy, cuda_stream);
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 

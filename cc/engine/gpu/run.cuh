@@ -74,7 +74,8 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
     if (error != cudaSuccess) return Explain(error);
     if (Cell::kGated && sizeof(typename StorageOf<T>::type) == 2 &&
         !SuitsPairs(problem, Stored(arrays))) {
-      return "a gated recurrence of 16-bit types needs an even number of units on a GPU, and arrays "
+      return "a gated recurrence of 16-bit types needs an even number of units on a GPU, and "
+             "arrays "
              "that are aligned to 4 bytes";
     }
     size_t needed = 0;

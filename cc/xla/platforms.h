@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+// The engines as a handler of XLA's custom calls calls them.
+#ifndef TF_PLR_XLA_PLATFORMS_H_
+#define TF_PLR_XLA_PLATFORMS_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+
+#include "Eigen/Core"
+#include "cc/engine/copy_rows.h"
+#include "cc/engine/cpu/run.h"
+#include "cc/engine/gpu/run.h"
+#include "cc/kernels/types.h"
+#include "xla/ffi/api/ffi.h"
+
+extern "C" const XLA_FFI_Api* XLA_FFI_GetApi();
+
+namespace tf_plr {
+
+namespace ffi = xla::ffi;
+
+// Calls run(T{}) with the TensorFlow type of a data type; one function for the types of each list.
+#define TF_PLR_RUN_WITH(T, dtype, xla) \
+  case ffi::xla:                       \
+    return run(T());
+#define TF_PLR_DEFINE_FOR_TYPE(ForType, FOR_EACH)                                              \
+  template <typename Run>                                                                      \
+  ffi::Error ForType(ffi::DataType type, const Run& run) {                                     \
+    switch (type) {                                                                            \
+      FOR_EACH(TF_PLR_RUN_WITH)                                                                \
+      default:                                                                                 \
+        return ffi::Error::InvalidArgument("the first operand has a dtype without a kernel");  \
+    }                                                                                          \
+  }
+TF_PLR_DEFINE_FOR_TYPE(ForType, TF_PLR_FOR_EACH_TYPE)
+TF_PLR_DEFINE_FOR_TYPE(ForGatedType, TF_PLR_FOR_EACH_GATED_TYPE)
+#undef TF_PLR_DEFINE_FOR_TYPE
+#undef TF_PLR_RUN_WITH
+
+// A platform is where XLA's buffers lie. Its Context is what a handler gets beside them, and of
+// the results the last kWorkspaces are not the op's.
+struct Host {
+  static constexpr const char* kName = "Host";
+  static constexpr size_t kWorkspaces = 0;
+  static constexpr XLA_FFI_Handler_Traits kTraits = 0;
+  using Context = ffi::ThreadPool;
+  template <typename T>
+  using Element = typename CpuElementOf<T>::type;
+
+  template <typename Cell, typename Element>
+  static ffi::Error Run(ffi::ThreadPool pool, const Problem& problem,
+                        const Arrays<Cell, Element>& arrays, Algorithm algorithm,
+                        ffi::RemainingRets /*rets*/) {
+    const char* error = cpu::Run(problem, arrays, algorithm, WorkersOf(pool));
+    return error == nullptr ? ffi::Error::Success()
+                            : ffi::Error(ffi::ErrorCode::kResourceExhausted, error);
+  }
+
+  static ffi::Error CopyInFront(ffi::ThreadPool pool, const CopyRows& copy) {
+    cpu::Copy(copy, WorkersOf(pool));
+    return ffi::Error::Success();
+  }
+
+  static Workers WorkersOf(ffi::ThreadPool& pool) {
+    return {static_cast<int>(pool.num_threads()),
+            [&pool](std::function<void()> work) { pool.Schedule(std::move(work)); }};
+  }
+};
+
+#if defined(TF_PLR_CUDA)
+struct Cuda {
+  static constexpr const char* kName = "CUDA";
+  static constexpr size_t kWorkspaces = 1;
+  static constexpr XLA_FFI_Handler_Traits kTraits =
+      static_cast<XLA_FFI_Handler_Traits>(ffi::Traits::kCmdBufferCompatible);
+  using Context = ffi::PlatformStream<void*>;
+  template <typename T>
+  using Element = typename GpuElementOf<T>::type;
+
+  template <typename Cell, typename Element>
+  static ffi::Error Run(void* stream, const Problem& problem, const Arrays<Cell, Element>& arrays,
+                        Algorithm algorithm, ffi::RemainingRets rets) {
+    auto workspace = rets.get<ffi::AnyBuffer>(rets.size() - 1);
+    if (workspace.has_error()) return workspace.error();
+    const char* error =
+        gpu::Run(problem, arrays, algorithm,
+                 gpu::Workspace{(*workspace)->untyped_data(), (*workspace)->size_bytes()}, stream);
+    return error == nullptr ? ffi::Error::Success() : ffi::Error::Internal(error);
+  }
+
+  static ffi::Error CopyInFront(void* stream, const CopyRows& copy) {
+    const char* error = gpu::Copy(copy, stream);
+    return error == nullptr ? ffi::Error::Success() : ffi::Error::Internal(error);
+  }
+};
+#endif
+
+// Registers a handler under a name; appends to *problems what went wrong.
+inline void RegisterHandler(const char* name, const char* platform, XLA_FFI_Handler* call,
+                            XLA_FFI_Handler_Traits traits, std::string* problems) {
+  const XLA_FFI_Api* api = XLA_FFI_GetApi();
+  XLA_FFI_Error* error = ffi::Ffi::RegisterStaticHandler(api, name, platform, call, traits);
+  if (error == nullptr) return;
+  *problems += ffi::internal::GetErrorMessage(api, error);
+  ffi::internal::DestroyError(api, error);
+}
+
+}  // namespace tf_plr
+
+#endif  // TF_PLR_XLA_PLATFORMS_H_
