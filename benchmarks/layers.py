@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Training steps of every layer, through `fit` too, with and without XLA, and the cost of a mask.
+"""Two layers of each kind: training steps against their floor, and against keras' LSTM and GRU.
 
-    python benchmarks/layers.py [--shape BATCH STEPS INPUTS UNITS] [--output FILE]
+    python benchmarks/layers.py [--units 256] [--shapes BATCHxSTEPS ...] [--output FILE]
 
-The model is one layer and a Dense, in float32 (on a GPU, with TensorFloat-32 in the products). A
+The model is two layers, the first of which returns sequences, and a Dense of 2, on 32 inputs. A
 *step* is forward, gradient and Adam in one tf.function, on a batch that is already on the device:
-the median over repeated runs of several steps. *fit* is what an epoch of model.fit takes for each
-of its batches, of which there are so many that its start hardly counts. keras.layers.LSTM, with its
-cuDNN kernel on a GPU, is timed beside, in the same process.
+the median over repeated runs of several steps. The *floor* of a step is the layers' matrix products
+alone, in the same dtype (float32 ones with TensorFloat-32, where the GPU has it), and the least that
+gates and recurrences must move, at the rate of an add of two arrays; both are timed in this
+process. *fit* is what an epoch of model.fit takes for each of its batches, of which there are so
+many that its start hardly counts. Then inference, one step of decoding, and a masked step.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 import keras
 import numpy as np
@@ -25,58 +28,153 @@ from environment import environment
 
 import tf_plr
 
+INPUTS, OUTPUTS, RUNS = 32, 2, 5
+
+
+def qrnn10(units, **options):
+    return tf_plr.QRNN(units, kernel_size=10, **options)
+
+
 LAYERS = {
     "GILR": tf_plr.GILR,
     "LinearSurrogateLSTM": tf_plr.LinearSurrogateLSTM,
     "SRU": tf_plr.SRU,
-    "QRNN": tf_plr.QRNN,
-    "keras.layers.LSTM": keras.layers.LSTM,
+    "QRNN(2)": tf_plr.QRNN,
+    "QRNN(10)": qrnn10,
+    "keras LSTM": keras.layers.LSTM,
+    "keras GRU": keras.layers.GRU,
 }
-RUNS = 5
+OURS = [name for name in LAYERS if not name.startswith("keras")]
+ON_GPU = bool(tf.config.list_physical_devices("GPU"))
 
 
-def model_of(layer, shape):
-    _, steps, inputs, units = shape
-    return keras.Sequential([keras.Input((steps, inputs)), layer(units), keras.layers.Dense(1)])
+def model_of(layer, shape, units):
+    return keras.Sequential(
+        [
+            keras.Input((shape[1], INPUTS)),
+            layer(units, return_sequences=True),
+            layer(units),
+            keras.layers.Dense(OUTPUTS, dtype="float32"),
+        ]
+    )
 
 
 def batch_of(shape):
-    return tf.random.normal(shape[:3]), tf.random.normal([shape[0], 1])
+    return tf.random.normal([*shape, INPUTS]), tf.random.normal([shape[0], OUTPUTS])
+
+
+def wait_for(result):
+    return [tensor.numpy() for tensor in tf.nest.flatten(result)][0]
 
 
 def median_ms(run, seconds):
     """The median time of run(), of RUNS times as many calls as take a share of `seconds`."""
-    run().numpy()
+    wait_for(run())
     start = time.perf_counter()
-    run().numpy()
+    wait_for(run())
     calls = max(1, int(seconds / RUNS / (time.perf_counter() - start)))
     times = []
     for _ in range(RUNS):
         start = time.perf_counter()
         for _ in range(calls):
             result = run()
-        result.numpy()
+        wait_for(result)
         times.append((time.perf_counter() - start) / calls * 1e3)
     return float(np.median(times))
 
 
-def step_ms(layer, shape, jit_compile, seconds):
-    model, optimizer = model_of(layer, shape), keras.optimizers.Adam()
+def step_of(layer, shape, units, jit_compile):
+    """A function that runs a step, and how well it learned."""
+    model, optimizer = model_of(layer, shape, units), keras.optimizers.Adam()
     optimizer.build(model.trainable_variables)
     x, y = batch_of(shape)
 
     @tf.function(jit_compile=jit_compile)
-    def step():
+    def step(x, y):
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean((model(x, training=True) - y) ** 2)
         variables = model.trainable_variables
         optimizer.apply(tape.gradient(loss, variables), variables)
         return loss
 
+    return lambda: step(x, y)
+
+
+def step_ms(layer, shape, units, jit_compile, seconds):
+    step = step_of(layer, shape, units, jit_compile)
     first = float(step())
     result = median_ms(step, seconds)
-    assert float(step()) < first, "the steps do not learn"
+    last = float(step())
+    if not last < first:  # Short timings make few steps.
+        last = min(float(step()) for _ in range(20))
+    assert last < first, "the steps do not learn"
     return result
+
+
+# ---- The floor ----
+
+
+def products_of(name, units):
+    """(rows, columns) of the products of the two layers: of each step's inputs and a kernel."""
+    found = []
+    for features in (INPUTS, units):
+        if name == "GILR":
+            found += [(features, 2 * units)]
+        elif name == "LinearSurrogateLSTM":
+            found += [(features, 2 * units), (features + units, 4 * units)]
+        elif name == "SRU":
+            found += [(features, (3 if features == units else 4) * units)]
+        else:
+            found += [((10 if "10" in name else 2) * features, 3 * units)]
+    return found
+
+
+# Arrays of batch x steps x units elements that gates and recurrences of one layer must move.
+LEAST_ARRAYS = {"GILR": 9, "LinearSurrogateLSTM": 25, "SRU": 16, "QRNN(2)": 13, "QRNN(10)": 13}
+
+
+def products_ms(name, shape, units, dtype, seconds):
+    """Forward and both gradients of the products; the first layer's inputs need none."""
+    rows = shape[0] * shape[1]
+    operands = []
+    for i, (inner, columns) in enumerate(products_of(name, units)):
+        x = tf.random.normal([rows, inner], dtype=tf.float32)
+        kernel = tf.random.normal([inner, columns], dtype=tf.float32)
+        y = tf.random.normal([rows, columns], dtype=tf.float32)
+        wants_dx = i > 0 or (name == "LinearSurrogateLSTM" and i == 1)
+        operands.append((*(tf.cast(a, dtype) for a in (x, kernel, y)), wants_dx))
+
+    @tf.function(jit_compile=ON_GPU)
+    def run(operands):
+        results = []
+        for (x, kernel, y), wants_dx in zip(operands, wants, strict=True):
+            results += [tf.matmul(x, kernel), tf.matmul(x, y, transpose_a=True)]
+            if wants_dx:
+                results.append(tf.matmul(y, kernel, transpose_b=True))
+        return results
+
+    wants = [o[3] for o in operands]
+    tensors = [o[:3] for o in operands]
+    # The last result comes back last; waiting for a small one is enough.
+    return median_ms(lambda: run(tensors)[1][0, 0], seconds)
+
+
+def add_rate(seconds):
+    """GB/s of an add of two arrays into a third."""
+    size = 1 << (28 if ON_GPU else 24)
+    a, b = tf.random.normal([size]), tf.random.normal([size])
+    add = tf.function(lambda a, b: a + b, jit_compile=ON_GPU)
+    ms = median_ms(lambda: add(a, b)[0], seconds)
+    return 3 * 4 * size / ms / 1e6
+
+
+def floor_of(name, shape, units, dtype, gb_per_s, seconds):
+    products = products_ms(name, shape, units, dtype, seconds)
+    moved = 2 * LEAST_ARRAYS[name] * shape[0] * shape[1] * units * tf.as_dtype(dtype).size
+    return {"products": products, "traffic": moved / gb_per_s / 1e6}
+
+
+# ---- What people call ----
 
 
 class EpochTimes(keras.callbacks.Callback):
@@ -90,85 +188,221 @@ class EpochTimes(keras.callbacks.Callback):
         self.seconds.append(time.perf_counter() - self.started)
 
 
-def fit_ms(layer, shape, jit_compile, step, seconds):
-    """(ms for each step, whether Keras compiled the step)."""
+def fit_ms(layer, shape, units, step, seconds):
+    """(ms for each step of fit as it comes, whether Keras compiled the step)."""
     steps = max(10, int(seconds * 1e3 / step))
     dataset = tf.data.Dataset.from_tensors(batch_of(shape)).repeat(steps)
-    if tf.config.list_physical_devices("GPU"):
+    if ON_GPU:
         dataset = dataset.apply(tf.data.experimental.prefetch_to_device("/GPU:0"))
-    model = model_of(layer, shape)
-    model.compile("adam", "mse", jit_compile=jit_compile)
+    model = model_of(layer, shape, units)
+    model.compile("adam", "mse")
     times = EpochTimes()
     model.fit(dataset, epochs=2, verbose=0, callbacks=[times])
     return times.seconds[1] / steps * 1e3, bool(model.jit_compile)
 
 
-def mask_ms(layer, shape, seconds):
-    """(ms of an unmasked call that returns all outputs, ms of a masked one)."""
-    batch, steps, inputs, units = shape
-    x = tf.random.normal([batch, steps, inputs])
-    mask = tf.sequence_mask(tf.random.uniform([batch], 1, steps, tf.int32), steps)
+def inference_ms(layer, shape, units, seconds):
+    model, (x, _) = model_of(layer, shape, units), batch_of(shape)
+    call = tf.function(lambda x: model(x, training=False))
+    return median_ms(lambda: call(x), seconds)
+
+
+def masked_ms(layer, shape, units, seconds):
+    """(ms of a step's forward and gradient that returns all outputs, of a masked one)."""
+    x, _ = batch_of(shape)
+    lengths = tf.random.uniform([shape[0]], shape[1] // 2, shape[1] + 1, tf.int32)
+    mask = tf.sequence_mask(lengths, shape[1])
     instance = layer(units, return_sequences=True)
-    call = tf.function(lambda mask: tf.reduce_sum(instance(x, mask=mask)[:, -1]))
-    return tuple(median_ms(lambda m=m: call(m), seconds) for m in (None, mask))
+
+    @tf.function
+    def run(x, mask):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(instance(x, mask=mask, training=True)[:, -1])
+        return [g[..., 0] for g in tape.gradient(loss, instance.trainable_variables)]
+
+    return tuple(median_ms(lambda m=m: run(x, m), seconds) for m in (None, mask))
 
 
-def lengths_ms(lengths, shape, seconds):
-    """Steps without XLA of single sequences, against their length."""
-    rows = []
-    print("\none sequence, ms a step:")
-    for steps in lengths:
-        of_one = (1, steps, *shape[2:])
-        for name in ("LinearSurrogateLSTM", "keras.layers.LSTM"):
-            row = {"layer": name, "steps": steps}
-            try:
-                row["step"] = step_ms(LAYERS[name], of_one, False, seconds)
-                print(f"{name:>20} {steps:>9,} {row['step']:10.2f}", flush=True)
-            except tf.errors.OpError as error:  # cuDNN's LSTM takes less than 65,536 steps.
-                row["error"] = type(error).__name__
-                print(f"{name:>20} {steps:>9,} {row['error']:>10}", flush=True)
+def decoding_us(layer, units, seconds):
+    """One step of a batch of one, in a loop in a tf.function, as text is written."""
+    instance = layer(units)
+    instance.build((1, 1, units))
+    cell = instance.cell
+    steps = 1000
+
+    @tf.function
+    def decode(x):
+        states = cell.get_initial_state(batch_size=1)
+        for _ in tf.range(steps):
+            x, states = cell(x, states)
+        return x
+
+    return median_ms(lambda: decode(tf.zeros([1, units])), seconds)
+
+
+def peak_mib(layer, shape, units):
+    """Of a step without XLA."""
+    if not ON_GPU:
+        return None
+    step = step_of(layer, shape, units, False)
+    step()
+    before = tf.config.experimental.get_memory_info("GPU:0")["current"]
+    tf.config.experimental.reset_memory_stats("GPU:0")
+    wait_for(step())
+    peak = tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    return (peak - before) / 2**20
+
+
+def attempt(run):
+    """What run returns, or the name of TensorFlow's error: cuDNN's LSTM has limits."""
+    try:
+        return run()
+    except tf.errors.OpError as error:
+        return type(error).__name__
+
+
+# ---- Tables ----
+
+
+def steps_table(arguments, dtype, gb_per_s):
+    rows, seconds, units = [], arguments.seconds, arguments.units
+    print(f"\n{dtype}; ms; (F): times the floor; add {gb_per_s:,.0f} GB/s")
+    print(f"{'':>20} {'shape':>12} {'floor':>8} {'XLA':>16} {'no XLA':>16}")
+    for name in arguments.layers:
+        layer = LAYERS[name]
+        for shape in arguments.shapes:
+            row = {"layer": name, "batch": shape[0], "steps": shape[1], "units": units}
+            row["dtype"] = dtype
+            if name in OURS:
+                row["floor"] = floor_of(
+                    name, shape, units, "bfloat16" if "bf" in dtype else dtype, gb_per_s, seconds
+                )
+            if name in OURS or not ON_GPU:
+                row["xla"] = attempt(lambda s=shape, n=layer: step_ms(n, s, units, True, seconds))
+            row["no_xla"] = attempt(lambda s=shape, n=layer: step_ms(n, s, units, False, seconds))
+            floor = sum(row["floor"].values()) if "floor" in row else None
             rows.append(row)
+
+            def text(value, floor=floor):
+                if not isinstance(value, float):
+                    return f"{value or '':>16}"
+                return f"{value:8.2f} " + (f"({value / floor:4.2f} F)" if floor else " " * 8)
+
+            print(
+                f"{name:>20} {'{}x{}'.format(*shape):>12} {floor or 0:8.2f} "
+                f"{text(row.get('xla'))} {text(row['no_xla'])}",
+                flush=True,
+            )
     return rows
 
 
-def main():
-    on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--shape", type=int, nargs=4, default=(32, 2048, 64, 256) if on_gpu else (16, 784, 16, 64)
+def calls_table(arguments):
+    rows, shape = [], arguments.call_shape
+    seconds, units = arguments.seconds, arguments.units
+    print("\nbatch {} x {} steps; ms; decoding: us a step; peak: MiB".format(*shape))
+    print(
+        f"{'':>20} {'fit':>9} {'inference':>9} {'unmasked':>9} {'masked':>9} {'decoding':>9} "
+        f"{'peak':>9}"
     )
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each number")
-    parser.add_argument("--lengths", type=int, nargs="*", help="of sequences, for a second table")
+    for name in arguments.layers:
+        layer = LAYERS[name]
+        step = step_ms(layer, shape, units, False, seconds)
+        fit, compiled = fit_ms(layer, shape, units, step, seconds)
+        plain, masked = masked_ms(layer, shape, units, seconds)
+        row = {
+            "layer": name, "batch": shape[0], "steps": shape[1], "units": units, "step": step,
+            "fit": fit, "fit_compiled": compiled,
+            "inference": inference_ms(layer, shape, units, seconds),
+            "unmasked": plain, "masked": masked,
+            "decoding_us": decoding_us(layer, units, seconds),
+            "peak_mib": peak_mib(layer, shape, units),
+        }  # fmt: skip
+        rows.append(row)
+        numbers = ("fit", "inference", "unmasked", "masked", "decoding_us", "peak_mib")
+        print(f"{name:>20}", *(f"{row[n] or 0:9.2f}" for n in numbers), flush=True)
+    return rows
+
+
+def heat_map(arguments):
+    """Thousand steps a second of every batch and length, without XLA and, on a GPU, with it."""
+    rows, units = [], arguments.units
+    print("\nthousand steps/s, a training step, over keras LSTM's")
+    for batch in arguments.batches:
+        for steps in arguments.lengths:
+            shape = (batch, steps)
+            if batch * steps > arguments.most:
+                continue
+            lstm_shape = (batch, min(steps, arguments.most_lstm_steps))
+            lstm = attempt(
+                lambda s=lstm_shape: step_ms(keras.layers.LSTM, s, units, False, arguments.seconds)
+            )
+            if isinstance(lstm, float):
+                lstm = batch * lstm_shape[1] / lstm
+            row = {"batch": batch, "steps": steps, "units": units, "keras LSTM": lstm}
+            row["lstm_steps"] = lstm_shape[1]
+            for name in arguments.layers:
+                if name not in OURS:
+                    continue
+                ms = attempt(
+                    lambda s=shape, n=LAYERS[name]: step_ms(n, s, units, ON_GPU, arguments.seconds)
+                )
+                row[name] = batch * steps / ms if isinstance(ms, float) else ms
+            rows.append(row)
+            ratios = {
+                n: f"{row[n] / lstm:.1f}x"
+                for n in arguments.layers
+                if n in OURS and isinstance(row[n], float) and isinstance(lstm, float)
+            }
+            print(f"{batch:>4} x {steps:>8,}: LSTM {lstm:,.1f}", ratios, flush=True)
+    return rows
+
+
+def shape_of(text):
+    batch, steps = text.split("x")
+    return int(batch), int(steps)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    shapes = "1x1024 1x65536 16x8192 256x1024" if ON_GPU else "1x784 16x784 128x64"
+    parser.add_argument("--units", type=int, default=256 if ON_GPU else 64)
+    parser.add_argument("--shapes", type=shape_of, nargs="*", default=list(map(shape_of, shapes.split())))
+    parser.add_argument("--layers", nargs="+", choices=LAYERS, default=list(LAYERS))
+    parser.add_argument("--dtypes", nargs="*", default=["float32", "mixed_bfloat16"])
+    parser.add_argument("--call-shape", type=shape_of, default=(16, 8192) if ON_GPU else (16, 784))
+    parser.add_argument("--no-calls", action="store_true")
+    parser.add_argument("--heat-map", action="store_true", help="instead of the tables")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16, 64, 256])
+    parser.add_argument(
+        "--lengths", type=int, nargs="+", default=[256, 1024, 4096, 16384, 65536, 131072]
+    )
+    parser.add_argument("--most", type=int, default=1 << 20, help="steps of a batch in all")
+    parser.add_argument("--most-lstm-steps", type=int, default=1024, help="its rate is then the same")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each number")
     parser.add_argument("--output", type=Path, help="JSON")
     parser.add_argument("--commit", default="")
     arguments = parser.parse_args()
-    shape, seconds = arguments.shape, arguments.seconds
-    result = {
-        "environment": environment(arguments.commit),
-        "shape": {"batch": shape[0], "steps": shape[1], "inputs": shape[2], "units": shape[3]},
-        "dtype": "float32",
-        "rows": [],
-    }
+    result = {"environment": environment(arguments.commit)}
     print(json.dumps(result["environment"]))
-    print("batch {} x {} steps, {} inputs, {} units; ms".format(*shape))
-    print(f"{'':>20} {'step':>9} {'XLA':>9} {'fit':>9} {'call':>9} {'masked':>9}")
-    for name, layer in LAYERS.items():
-        row = {"layer": name, "step": step_ms(layer, shape, False, seconds)}
-        try:
-            row["step_xla"] = step_ms(layer, shape, True, seconds)
-        except tf.errors.OpError as error:  # cuDNN's LSTM.
-            row["step_xla_error"] = type(error).__name__
-        row["fit"], row["fit_xla"] = fit_ms(layer, shape, "auto", row["step"], seconds)
-        row["call"], row["masked_call"] = mask_ms(layer, shape, seconds)
-        result["rows"].append(row)
-        numbers = [row.get(k) for k in ("step", "step_xla", "fit", "call", "masked_call")]
-        print(
-            f"{name:>20}", *(f"{'-':>9}" if n is None else f"{n:9.2f}" for n in numbers), flush=True
-        )
-    if arguments.lengths:
-        result["lengths"] = lengths_ms(arguments.lengths, shape, seconds)
-    if arguments.output:
-        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+
+    def save():
+        if arguments.output:
+            arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+
+    if arguments.heat_map:
+        result["heat_map"] = heat_map(arguments)
+        save()
+        return
+    result["add_gb_per_s"] = gb_per_s = add_rate(arguments.seconds)
+    result["steps"] = []
+    for dtype in arguments.dtypes:
+        keras.config.set_dtype_policy(dtype)
+        result["steps"] += steps_table(arguments, dtype, gb_per_s)
+        keras.config.set_dtype_policy("float32")
+        save()
+    if not arguments.no_calls:
+        result["calls"] = calls_table(arguments)
+    save()
 
 
 if __name__ == "__main__":

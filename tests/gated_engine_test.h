@@ -113,9 +113,12 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
 
     double carried = d_last[column];
     for (int64_t t = p.steps - 1; t >= 0; --t) {
-      if (!mask[row_of(t)]) continue;
       const int64_t at = row_of(t) * p.inner + inner, wide_at = row_of(t) * wide + inner;
       const double d = R::Widen(d_h[at]);
+      if (!mask[row_of(t)]) {
+        if (!c.gated) carried += d;
+        continue;
+      }
       double before = initial[column];
       if (c.gated || c.previous) {
         before = R::Widen(rounded[at]);

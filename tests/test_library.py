@@ -2,6 +2,7 @@
 """What happens when the native library is not there, or not the right one."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -66,7 +67,7 @@ for _ in range(2):
 with pytest.raises(ImportError, match="native library is not built"):
     tf_plr.load_library()
 """,
-        PYTHONPATH=str(tmp_path),
+        PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
     )
 
 

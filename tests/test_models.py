@@ -50,14 +50,15 @@ def test_fit_learns(layer, builder, data):
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_fit_with_an_unknown_number_of_steps(layer):
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_fit_with_an_unknown_number_of_steps(layer, jit_compile):
     def batches():
         for steps in (5, 9, 3):
             yield np.ones((2, steps, 3), "float32"), np.ones((2, 1), "float32")
 
     signature = (tf.TensorSpec([None, None, 3]), tf.TensorSpec([None, 1]))
     model = sequential(layer)
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", jit_compile=jit_compile)
     model.fit(tf.data.Dataset.from_generator(batches, output_signature=signature), verbose=0)
 
 

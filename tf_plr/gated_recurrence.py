@@ -33,12 +33,6 @@ DTYPES = ("float16", "bfloat16", "float32")
 PACK_BYTES = 16
 
 
-def width_in_front(features: int, dtype: Any) -> int:
-    """Columns of the surrogate's outputs before its states: `features`, filled up with zeros."""
-    pack = PACK_BYTES // tf.as_dtype(dtype).size
-    return -(-features // pack) * pack
-
-
 def gated_recurrence(
     product: Any,
     bias: Any,
@@ -94,14 +88,15 @@ def unfused_gated_recurrence(
     reverse: bool = False,
     algorithm: str,
 ) -> tuple[Any, Any]:
-    """The same in TensorFlow's ops; gates and the recurrence in float32 as there."""
+    """The same in TensorFlow's ops; gates and the recurrence in float32 as there, or in float64."""
     arithmetic = CELLS[cell]
     dtype = product.dtype
+    wide = tf.float64 if dtype == tf.float64 else tf.float32
     highway_block = arithmetic.output == "highway" and beside is None
     if bias is not None:
         padding = [[0, tf.shape(product)[-1] - tf.shape(bias)[0]]]
-        product = tf.cast(product, tf.float32) + tf.pad(bias, padding)
-    parts = tf.split(tf.cast(product, tf.float32), len(blocks), axis=-1)
+        product = tf.cast(product, wide) + tf.pad(bias, padding)
+    parts = tf.split(tf.cast(product, wide), len(blocks), axis=-1)
     in_order = [parts[block] for block in blocks]
     forget, candidate = in_order[:2]
     rest = in_order[2:]
@@ -109,8 +104,8 @@ def unfused_gated_recurrence(
     decays, impulses = tf.sigmoid(forget), gate * arithmetic.activation(candidate)
     if mask is not None:
         steps = tf.expand_dims(mask, -1)
-        decays = tf.where(steps, decays, 1.0)
-        impulses = tf.where(steps, impulses, 0.0)
+        decays = tf.where(steps, decays, tf.ones_like(decays))
+        impulses = tf.where(steps, impulses, tf.zeros_like(impulses))
     if initial_state is None:
         initial_state = tf.zeros_like(decays[:, 0])
     states = linear_recurrence(
@@ -128,14 +123,13 @@ def unfused_gated_recurrence(
         gate = rest.pop(0)
         outputs = tf.sigmoid(gate) * states
         if arithmetic.output == "highway":
-            x = rest.pop(0) if highway_block else tf.cast(beside, tf.float32)
+            x = rest.pop(0) if highway_block else tf.cast(beside, wide)
             outputs += tf.sigmoid(-gate) * x
         if mask is not None:
-            outputs = tf.where(tf.expand_dims(mask, -1), outputs, 0.0)
+            outputs = tf.where(tf.expand_dims(mask, -1), outputs, tf.zeros_like(outputs))
     outputs = tf.cast(outputs, dtype)
     if arithmetic.output == "previous" and beside is not None:
-        features = beside.shape[-1]
-        filling = width_in_front(features, dtype) - features
+        filling = -tf.shape(beside)[-1] % (PACK_BYTES // dtype.size)
         outputs = tf.concat([tf.pad(beside, [[0, 0], [0, 0], [0, filling]]), outputs], -1)
     return outputs, states[:, 0] if reverse else states[:, -1]
 
@@ -208,7 +202,7 @@ def _gated_recurrence_gradient(op: Any, d_outputs: Any, *rest: Any) -> list[Any]
         total = tf.reduce_sum(tf.cast(d_product, tf.float32), [0, 1])
         gradients.append(total[: tf.shape(bias)[0]])
     if inputs.cell.output == "previous":
-        d_beside = [d_outputs[..., : beside.shape[-1]] for beside in inputs.beside]
+        d_beside = [d_outputs[..., : tf.shape(beside)[-1]] for beside in inputs.beside]
     return [*gradients, *d_beside, *([d_initial_state] if inputs.initial_state else []),
             *[None for _ in inputs.mask]]  # fmt: skip
 
@@ -234,7 +228,7 @@ def _gated_recurrence_grad_gradient(op: Any, *u: Any) -> list[Any]:
             initial_state = [rest.pop(0) for _ in inputs.initial_state]
             if not initial_state:
                 # Its gradient is an output, given or not.
-                units = product.shape[-1] // len(inputs.attributes["blocks"])
+                units = tf.shape(product)[-1] // len(inputs.attributes["blocks"])
                 initial_state = [tf.zeros([tf.shape(product)[0], units], tf.float32)]
                 inner.watch(initial_state)
             results = inputs.unfused(product, bias, beside, initial_state)

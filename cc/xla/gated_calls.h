@@ -13,9 +13,9 @@ namespace tf_plr {
 
 struct GatedAttributes {
   // In the order of `given`, from its lowest bit on.
-  static constexpr bool GatedCall::*kGiven[] = {&GatedCall::has_bias, &GatedCall::has_beside,
-                                                &GatedCall::has_initial_state,
-                                                &GatedCall::has_mask, &GatedCall::keeps_states};
+  static constexpr bool GatedCall::* kGiven[] = {&GatedCall::has_bias, &GatedCall::has_beside,
+                                                 &GatedCall::has_initial_state,
+                                                 &GatedCall::has_mask, &GatedCall::keeps_states};
   // `blocks` has one digit of this base for each block, 0 for none, from the lowest on.
   static constexpr int64_t kBase = 8;
 
@@ -24,19 +24,17 @@ struct GatedAttributes {
     for (size_t i = 0; i < std::size(kGiven); ++i) given |= int64_t{call.*kGiven[i]} << i;
     for (size_t i = call.block.size(); i-- > 0;) blocks = blocks * kBase + call.block[i] + 1;
     const Problem& problem = call.problem;
-    return absl::StrCat("{outer = ", problem.outer, " : i64, steps = ", problem.steps,
-                        " : i64, inner = ", problem.inner,
-                        " : i64, reverse = ", problem.reverse ? 1 : 0,
-                        " : i64, algorithm = ", static_cast<int>(call.algorithm),
-                        " : i64, cell = ", call.cell, " : i64, given = ", given,
-                        " : i64, blocks = ", blocks, " : i64, features = ", call.features,
-                        " : i64}");
+    return absl::StrCat(
+        "{outer = ", problem.outer, " : i64, steps = ", problem.steps,
+        " : i64, inner = ", problem.inner, " : i64, reverse = ", problem.reverse ? 1 : 0,
+        " : i64, algorithm = ", static_cast<int>(call.algorithm), " : i64, cell = ", call.cell,
+        " : i64, given = ", given, " : i64, blocks = ", blocks,
+        " : i64, features = ", call.features, " : i64}");
   }
 
   // Returns whether they are those of a call that can be.
   static bool Read(int64_t outer, int64_t steps, int64_t inner, int64_t reverse, int64_t algorithm,
-                   int64_t cell, int64_t given, int64_t blocks, int64_t features,
-                   GatedCall* call) {
+                   int64_t cell, int64_t given, int64_t blocks, int64_t features, GatedCall* call) {
     if (cell < 0 || cell >= static_cast<int64_t>(std::size(kGatedCellNames)) || algorithm < 0 ||
         algorithm > static_cast<int64_t>(Algorithm::kSerial) || features < 0 || blocks < 0) {
       return false;

@@ -44,8 +44,7 @@ template <typename Op>
 std::vector<Expected> ExpectedOutputs(const GatedCall& call, ffi::DataType type, int64_t width) {
   const int64_t rows = call.problem.outer * call.problem.steps;
   std::vector<Expected> outputs = {{rows * (Op::kIsGradient ? call.wide : width), type}};
-  const bool second =
-      Op::kIsGradient ? GatedRecurrenceGrad::HasDBeside(call) : call.keeps_states;
+  const bool second = Op::kIsGradient ? GatedRecurrenceGrad::HasDBeside(call) : call.keeps_states;
   if (second) outputs.push_back({call.problem.size(), type});
   outputs.push_back({call.problem.columns(), ffi::F32});
   return outputs;

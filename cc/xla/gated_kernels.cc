@@ -56,8 +56,8 @@ class XlaGatedKernel : public XlaOpKernel {
     return ForGatedCell(call.cell, [&](auto cell, auto gradient_cell) -> int64_t {
       using Cell = std::conditional_t<Op::kIsGradient, decltype(gradient_cell), decltype(cell)>;
       switch (type) {
-#define TF_PLR_BYTES_OF(T, dtype, xla)                                        \
-  case tensorflow::dtype:                                                     \
+#define TF_PLR_BYTES_OF(T, dtype, xla)                                                 \
+  case tensorflow::dtype:                                                              \
     return gpu::MostWorkspaceBytes<Cell, typename GpuElementOf<T>::type>(call.problem, \
                                                                          call.algorithm);
         TF_PLR_FOR_EACH_GATED_TYPE(TF_PLR_BYTES_OF)
@@ -75,8 +75,8 @@ class XlaGatedKernel : public XlaOpKernel {
 };
 
 #define TF_PLR_TYPE(T, dtype, xla) tensorflow::dtype,
-#define TF_PLR_REGISTER_XLA(Op, DEVICE)                                      \
-  REGISTER_KERNEL_BUILDER(Name(Op::kName).Device(DEVICE).TypeConstraint(     \
+#define TF_PLR_REGISTER_XLA(Op, DEVICE)                                        \
+  REGISTER_KERNEL_BUILDER(Name(Op::kName).Device(DEVICE).TypeConstraint(       \
                               "T", {TF_PLR_FOR_EACH_GATED_TYPE(TF_PLR_TYPE)}), \
                           XlaGatedKernel<Op>);
 

@@ -25,14 +25,14 @@ namespace ffi = xla::ffi;
 #define TF_PLR_RUN_WITH(T, dtype, xla) \
   case ffi::xla:                       \
     return run(T());
-#define TF_PLR_DEFINE_FOR_TYPE(ForType, FOR_EACH)                                              \
-  template <typename Run>                                                                      \
-  ffi::Error ForType(ffi::DataType type, const Run& run) {                                     \
-    switch (type) {                                                                            \
-      FOR_EACH(TF_PLR_RUN_WITH)                                                                \
-      default:                                                                                 \
-        return ffi::Error::InvalidArgument("the first operand has a dtype without a kernel");  \
-    }                                                                                          \
+#define TF_PLR_DEFINE_FOR_TYPE(ForType, FOR_EACH)                                             \
+  template <typename Run>                                                                     \
+  ffi::Error ForType(ffi::DataType type, const Run& run) {                                    \
+    switch (type) {                                                                           \
+      FOR_EACH(TF_PLR_RUN_WITH)                                                               \
+      default:                                                                                \
+        return ffi::Error::InvalidArgument("the first operand has a dtype without a kernel"); \
+    }                                                                                         \
   }
 TF_PLR_DEFINE_FOR_TYPE(ForType, TF_PLR_FOR_EACH_TYPE)
 TF_PLR_DEFINE_FOR_TYPE(ForGatedType, TF_PLR_FOR_EACH_GATED_TYPE)

@@ -18,7 +18,8 @@ constexpr char kXlaCpu[] = "XLA_CPU_JIT";
 constexpr char kXlaGpu[] = "XLA_GPU_JIT";
 
 // The row-major shape.
-inline absl::Status ToXlaShape(tensorflow::DataType type, const tensorflow::TensorShape& shape, xla::Shape* result) {
+inline absl::Status ToXlaShape(tensorflow::DataType type, const tensorflow::TensorShape& shape,
+                               xla::Shape* result) {
   TF_RETURN_IF_ERROR(tensorflow::TensorShapeToXLAShape(type, shape, result));
   *result =
       xla::ShapeUtil::MakeShapeWithDescendingLayout(result->element_type(), result->dimensions());

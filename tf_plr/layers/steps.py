@@ -146,7 +146,9 @@ class AllSteps(Steps):
         history = ops.reshape(history, (-1, size - 1, input_dim))
         padded = ops.concatenate([history, inputs], axis=1)
         last = ops.reshape(padded[:, 1 - size :], (-1, (size - 1) * input_dim))
-        return _convolve(padded, kernel), ops.cast(last, state_dtype)
+        steps = ops.shape(inputs)[1]
+        window = [padded[:, k : k + steps] for k in range(size)]
+        return _matmul_window(window, kernel), ops.cast(last, state_dtype)
 
     def drop(self, inputs: Tensor, rate: float, seed: Any) -> Tensor:
         return random.dropout(inputs, rate, noise_shape=(None, 1, None), seed=seed)
@@ -212,23 +214,6 @@ def _operands(decays: Tensor, impulses: Tensor, dtype: Any) -> tuple[Tensor, Ten
     if not decays.shape.is_compatible_with(impulses.shape) or 1 in tuple(decays.shape):
         decays = ops.broadcast_to(decays, ops.shape(impulses))
     return decays, impulses
-
-
-def _convolve(padded: Tensor, kernel: Tensor) -> Tensor:
-    size, _, filters = kernel.shape
-    batch, steps = padded.shape[0], ops.shape(padded)[1] - (size - 1)
-
-    def convolution() -> Tensor:
-        return ops.conv(padded, kernel, data_format="channels_last")
-
-    # oneDNN's convolution of an empty batch has a wrong shape.
-    if batch == 0:
-        return _matmul_window([padded[:, k : k + steps] for k in range(size)], kernel)
-    if batch is not None:
-        return convolution()
-    size_of_batch = tf.shape(padded)[0]
-    none = tf.zeros([size_of_batch, steps, filters], padded.dtype)
-    return tf.cond(size_of_batch > 0, convolution, lambda: none)
 
 
 def _matmul_window(window: list[Tensor], kernel: Tensor) -> Tensor:

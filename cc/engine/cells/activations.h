@@ -14,7 +14,7 @@
 
 namespace tf_plr {
 
-// Exp (of at most 88), Divide, Abs, and Where (by lanes). For vectors: cpu/vector_math.h.
+// Exp (of at most 88), Divide (by 1 to 2), Abs, and Where (by lanes). For vectors: cpu/vector_math.h.
 template <typename A>
 struct Math;
 
@@ -24,14 +24,19 @@ struct Math<float> {
 
   TF_PLR_HOST_DEVICE static float Exp(float x) {
 #if defined(__CUDA_ARCH__)
-    return __expf(x);
+    constexpr float kLog2E = 1.44269504f;
+    float value;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(value) : "f"(x * kLog2E));
+    return value;
 #else
     return std::exp(x);
 #endif
   }
   TF_PLR_HOST_DEVICE static float Divide(float a, float b) {
 #if defined(__CUDA_ARCH__)
-    return __fdividef(a, b);
+    float reciprocal;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(b));
+    return a * reciprocal;
 #else
     return a / b;
 #endif

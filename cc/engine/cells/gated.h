@@ -14,8 +14,10 @@
 // A block is a window of a matrix product, whose rows hold several of them side by side; the engine
 // adds the bias when it loads one. States are float32 between steps, whatever the arrays are.
 // M is the arithmetic of the engine's numbers: see activations.h. After Step, Emit needs none of
-// the inputs that Step used, but for gradient cells. A *masked* step leaves the state as it was;
-// its gradients are zero, whatever its inputs are.
+// the inputs that Step used, but for gradient cells.
+//
+// A *masked* step leaves the state as it was, whatever its inputs are, and so the outputs that are
+// states; others are zero.
 #ifndef TF_PLR_ENGINE_CELLS_GATED_H_
 #define TF_PLR_ENGINE_CELLS_GATED_H_
 
@@ -76,6 +78,9 @@ struct GatedCell {
       out[kH] = kOutput == Output::kPrevious ? before : after;
     }
   }
+
+  // What a masked step does to the state: nothing.
+  static constexpr bool kStepsWhereMasked = false;
 
   template <typename A>
   TF_PLR_HOST_DEVICE static void EmitMasked(A state, A (&out)[kOutputs]) {
@@ -159,6 +164,13 @@ struct GatedGradientCell {
       out[Forward::kForget] = forget.Slope() * (previous - candidate) * gradient;
     }
     out[Forward::kCandidate] = F::template Gradient<M>(in[kCandidate], candidate, input * gradient);
+  }
+
+  // Where outputs are states, those of masked steps have gradients too.
+  static constexpr bool kStepsWhereMasked = !kHasOutputGate;
+  template <typename A>
+  TF_PLR_HOST_DEVICE static Transition<A> StepMasked(A d_h) {
+    return {A{} + 1.0f, d_h};
   }
 
   template <typename A>

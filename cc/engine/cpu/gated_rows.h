@@ -66,6 +66,10 @@ class GatedRowWalker {
                                  bool masked, CarryV& carry) {
     V in[Cell::kInputs], out[Cell::kOutputs];
     if (masked) {
+      if constexpr (Cell::kStepsWhereMasked) {
+        const V d_h = Load<T, kPart>(rows.in[Cell::kDH] + column, width);
+        carry = Pass::Next(Cell::StepMasked(d_h), carry);
+      }
       if constexpr (Pass::kOutputs > 0) Cell::EmitMasked(carry, out);
     } else {
       for (int k = 0; k < Pass::kInputs; ++k) {

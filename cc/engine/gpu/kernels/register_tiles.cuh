@@ -72,7 +72,7 @@ class RegisterTile {
   // Of a gated cell, as many as find room with all that is kept of them.
   static constexpr int kGatedWords =
       sizeof(T) == 2 && !Cell::kIsGradient ? Cell::kInputs - Cell::kStepInputs + 4 : Cell::kInputs;
-  static constexpr int kRowsOfGated = kGatedWords <= 4 ? 16 : 8;
+  static constexpr int kRowsOfGated = kGatedWords <= 2 ? 32 : kGatedWords <= 4 ? 16 : 8;
   static constexpr int kRows =
       Cell::kGated ? kRowsOfGated : (kManyInputs && sizeof(T) > 2 ? 64 : 128) / kWordBytes;
   static constexpr int kTileRows = kWarps * kRows;

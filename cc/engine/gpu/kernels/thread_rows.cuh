@@ -70,7 +70,12 @@ struct ThreadRows {
     Transition<A> own = Transition<A>::Identity();
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
-      if (IsMasked(row)) continue;
+      if (IsMasked(row)) {
+        if constexpr (kStepsWhereMasked) {
+          if (kFull || row < count) own = Compose(own, StepMasked(row, v));
+        }
+        continue;
+      }
       A in[Cell::kInputs];
 #pragma unroll
       for (int k = 0; k < Cell::kStepInputs; ++k) in[k] = values[k][row].Get(v);
@@ -103,6 +108,7 @@ struct ThreadRows {
       for (int v = 0; v < kVector; ++v) {
         A out[Cell::kOutputs];
         if (IsMasked(row)) {
+          if constexpr (kStepsWhereMasked) state[v] = StepMasked(row, v).Apply(state[v]);
           if constexpr (Cell::kGated) Cell::EmitMasked(state[v], out);
         } else {
           A in[Cell::kInputs];
@@ -129,6 +135,15 @@ struct ThreadRows {
   }
 
  private:
+  static constexpr bool StepsWhereMasked() {
+    if constexpr (Cell::kGated) return Cell::kStepsWhereMasked;
+    return false;
+  }
+  static constexpr bool kStepsWhereMasked = StepsWhereMasked();
+
+  __device__ Transition<A> StepMasked(int row, int v) const {
+    return Cell::StepMasked(values[Cell::kDH][row].Get(v));
+  }
   __device__ bool IsMasked(int row) const { return Cell::kGated && (masked >> row & 1) != 0; }
 };
 
