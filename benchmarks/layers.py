@@ -6,8 +6,8 @@
 The model is two layers, the first of which returns sequences, and a Dense of 2, on 32 inputs. A
 *step* is forward, gradient and Adam in one tf.function, on a batch that is already on the device:
 the median over repeated runs of several steps. The *floor* of a step is the layers' matrix products
-alone, in the same dtype (float32 ones with TensorFloat-32, where the GPU has it), and the least that
-gates and recurrences must move, at the rate of an add of two arrays; both are timed in this
+alone, in the same dtype (float32 ones with TensorFloat-32, where the GPU has it), and the least
+that gates and recurrences must move, at the rate of an add of two arrays; both are timed in this
 process. *fit* is what an epoch of model.fit takes for each of its batches, of which there are so
 many that its start hardly counts. Then inference, one step of decoding, and a masked step.
 """
@@ -64,7 +64,7 @@ def batch_of(shape):
 
 
 def wait_for(result):
-    return [tensor.numpy() for tensor in tf.nest.flatten(result)][0]
+    return tf.nest.flatten(result)[0].numpy()
 
 
 def median_ms(run, seconds):
@@ -365,8 +365,9 @@ def shape_of(text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     shapes = "1x1024 1x65536 16x8192 256x1024" if ON_GPU else "1x784 16x784 128x64"
+    shapes = [shape_of(text) for text in shapes.split()]
     parser.add_argument("--units", type=int, default=256 if ON_GPU else 64)
-    parser.add_argument("--shapes", type=shape_of, nargs="*", default=list(map(shape_of, shapes.split())))
+    parser.add_argument("--shapes", type=shape_of, nargs="*", default=shapes)
     parser.add_argument("--layers", nargs="+", choices=LAYERS, default=list(LAYERS))
     parser.add_argument("--dtypes", nargs="*", default=["float32", "mixed_bfloat16"])
     parser.add_argument("--call-shape", type=shape_of, default=(16, 8192) if ON_GPU else (16, 784))
@@ -377,7 +378,7 @@ def main():
         "--lengths", type=int, nargs="+", default=[256, 1024, 4096, 16384, 65536, 131072]
     )
     parser.add_argument("--most", type=int, default=1 << 20, help="steps of a batch in all")
-    parser.add_argument("--most-lstm-steps", type=int, default=1024, help="its rate is then the same")
+    parser.add_argument("--most-lstm-steps", type=int, default=1024, help="longer: as fast")
     parser.add_argument("--seconds", type=float, default=1.0, help="for each number")
     parser.add_argument("--output", type=Path, help="JSON")
     parser.add_argument("--commit", default="")

@@ -108,24 +108,72 @@ def draw_memory(result):
     return figure
 
 
-def draw_lengths(result):
-    """The time of a training step against the number of steps."""
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    rows = result["lengths"]
-    for name, style in (("keras.layers.LSTM", "s--"), ("LinearSurrogateLSTM", "o-")):
-        points = [(r["steps"], r["step"]) for r in rows if r["layer"] == name and "step" in r]
-        axes.loglog(*zip(*points, strict=True), style, label=name)
-    shape = result["shape"]
-    axes.set_title(f"One sequence, {shape['inputs']} inputs, {shape['units']} units")
-    axes.set_xlabel("steps of the sequence")
-    axes.set_ylabel("ms, forward + gradient + Adam")
-    axes.grid(alpha=0.3)
-    axes.legend()
+def draw_steps(result):
+    """Training steps over their floor, with XLA and without."""
+    rows = [row for row in result["steps"] if "floor" in row]
+    dtypes = list(dict.fromkeys(row["dtype"] for row in rows))
+    shapes = list(dict.fromkeys((row["batch"], row["steps"]) for row in rows))
+    names = list(dict.fromkeys(row["layer"] for row in rows))
+    figure, grid = plt.subplots(
+        len(dtypes), len(shapes), figsize=(3.2 * len(shapes), 2.6 * len(dtypes)),
+        sharey=True, sharex=True, squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for i, dtype in enumerate(dtypes):
+        for j, shape in enumerate(shapes):
+            axes = grid[i, j]
+            for k, (of, label_) in enumerate((("xla", "XLA"), ("no_xla", "without"))):
+                chosen = {
+                    row["layer"]: row[of] / sum(row["floor"].values())
+                    for row in rows
+                    if (row["dtype"], row["batch"], row["steps"]) == (dtype, *shape)
+                }
+                places = [names.index(name) + 0.4 * k for name in chosen]
+                axes.barh(places, list(chosen.values()), 0.4, label=label_, color=f"C{k}")
+            axes.axvline(1, color="black", linewidth=1)
+            axes.set_yticks([n + 0.2 for n in range(len(names))], names)
+            axes.set_title(f"{shape[0]} x {shape[1]:,}, {dtype}", fontsize="small")
+            axes.grid(axis="x", alpha=0.3)
+            axes.set_axisbelow(True)
+    grid[0, 0].invert_yaxis()
+    grid[0, 0].legend(fontsize="small")
+    figure.supxlabel("a training step over its floor: products alone, and the least traffic")
+    return figure
+
+
+def draw_heat_map(result):
+    """How often the LSTM's rate of steps a layer reaches, by batch and length."""
+    rows = result["heat_map"]
+    known = ("batch", "steps", "units", "lstm_steps", "keras LSTM")
+    names = [name for name in rows[0] if name not in known]
+    batches = sorted({row["batch"] for row in rows})
+    lengths = sorted({row["steps"] for row in rows})
+    figure, grid = plt.subplots(
+        1, len(names), figsize=(1 + 0.9 * len(lengths) * len(names), 1.5 + 0.5 * len(batches)),
+        sharey=True, squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for axes, name in zip(grid[0], names, strict=True):
+        ratios = np.full((len(batches), len(lengths)), np.nan)
+        for row in rows:
+            rates = row[name], row["keras LSTM"]
+            if all(isinstance(rate, float) for rate in rates):
+                at = batches.index(row["batch"]), lengths.index(row["steps"])
+                ratios[at] = rates[0] / rates[1]
+        axes.imshow(np.log10(ratios), cmap="viridis", aspect="auto", vmin=0, vmax=3)
+        for (i, j), ratio in np.ndenumerate(ratios):
+            if np.isfinite(ratio):
+                text = f"{ratio:.1f}" if ratio < 10 else f"{ratio:,.0f}"
+                colour = "white" if ratio < 30 else "black"
+                axes.text(j, i, text, ha="center", va="center", color=colour, fontsize="small")
+        axes.set_xticks(range(len(lengths)), [f"{n:,}" for n in lengths], fontsize="small")
+        axes.set_yticks(range(len(batches)), batches)
+        axes.set_title(f"{name} over keras.layers.LSTM", fontsize="medium")
+        axes.set_xlabel("steps of a sequence")
+    grid[0, 0].set_ylabel("batch")
     return figure
 
 
 def draw(result, picture):
-    drawers = {"runs": draw_memory, "lengths": draw_lengths}
+    drawers = {"runs": draw_memory, "steps": draw_steps, "heat_map": draw_heat_map}
     figure = next((drawers[k] for k in drawers if k in result), draw_op)(result)
     environment = result["environment"]
     known = ("gpu", "cpu", "threads", "driver", "cuda", "tensorflow", "commit", "date")

@@ -82,9 +82,7 @@ def test_values_and_gradients(rng, cell, dtype):
         roundings = 16 * UNIT_ROUNDOFF[dtype] + 8 * shape[1] * UNIT_ROUNDOFF["float32"]
         for algorithm, keep_states in (("parallel", True), ("serial", False), ("auto", True)):
             keywords["algorithm"] = algorithm
-            actual = results(
-                gated_recurrence, tensors, keep_states=keep_states, **keywords
-            )
+            actual = results(gated_recurrence, tensors, keep_states=keep_states, **keywords)
             for a, e in zip(actual, expected, strict=True):
                 scale = np.abs(e).max()
                 terms = np.sqrt(shape[0] * shape[1]) if e.ndim == 1 else 1.0
@@ -171,7 +169,9 @@ def test_vectorized_map_and_jacobian(rng, cell, monkeypatch):
 
     products = tf.stack([tensors["product"], -tensors["product"]])
     biases = tf.stack([tensors["bias"], 2 * tensors["bias"]])
-    mapped = tf.vectorized_map(lambda pair: run(*pair), (products, biases), fallback_to_while_loop=False)
+    mapped = tf.vectorized_map(
+        lambda pair: run(*pair), (products, biases), fallback_to_while_loop=False
+    )
     for i in range(2):
         for actual, expected in zip(mapped, run(products[i], biases[i]), strict=True):
             np.testing.assert_allclose(actual[i], expected, atol=1e-5)

@@ -124,6 +124,11 @@ class LinearRecurrentCell(keras.layers.Layer):
         return [self.units]
 
     @property
+    def outputs_are_states(self) -> bool:
+        """Whether the output of each step is the first state, and nothing else."""
+        return False
+
+    @property
     def gate_dtype(self) -> str:
         """The dtype of gates and impulses: float32 under a 16-bit policy."""
         narrow = self.compute_dtype in ("float16", "bfloat16")

@@ -218,6 +218,9 @@ class LinearRecurrentLayer(keras.layers.RNN):
         if mask is not None and self.zero_output_for_mask:
             outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
             output = outputs if self.return_sequences else outputs[:, -1]
+        elif self.cell.outputs_are_states and initial_state is None and not self.stateful:
+            # Masked steps hold them anyway, and before the first they are the zeros that are due.
+            output = outputs if self.return_sequences else outputs[:, -1]
         else:
             hold = steps.hold if self.return_sequences else steps.hold_last
             output = hold(outputs, ops.zeros_like(outputs[:, 0]))

@@ -14,7 +14,8 @@
 
 namespace tf_plr {
 
-// Exp (of at most 88), Divide (by 1 to 2), Abs, and Where (by lanes). For vectors: cpu/vector_math.h.
+// Exp (of at most 88), Divide (by 1 to 2), Abs, and Where (by lanes). For vectors:
+// cpu/vector_math.h.
 template <typename A>
 struct Math;
 
