@@ -213,9 +213,12 @@ class LinearRecurrentLayer(keras.layers.RNN):
 
         steps = AllSteps(self.algorithm, mask)
         outputs, states = self.cell.recur(steps, sequences, states, training)
+        zeroed = steps.is_zeroed(outputs)
         if mask is not None:  # The gradient of a hold adds up those of all steps that it fills.
             outputs = ops.cast(outputs, self.cell.gate_dtype)
-        if mask is not None and self.zero_output_for_mask:
+        if zeroed and self.zero_output_for_mask:
+            output = outputs if self.return_sequences else outputs[:, -1]
+        elif mask is not None and self.zero_output_for_mask:
             outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
             output = outputs if self.return_sequences else outputs[:, -1]
         elif self.cell.outputs_are_states and initial_state is None and not self.stateful:
@@ -223,7 +226,7 @@ class LinearRecurrentLayer(keras.layers.RNN):
             output = outputs if self.return_sequences else outputs[:, -1]
         else:
             hold = steps.hold if self.return_sequences else steps.hold_last
-            output = hold(outputs, ops.zeros_like(outputs[:, 0]))
+            output = hold(outputs, None if zeroed else ops.zeros_like(outputs[:, 0]))
         output = ops.cast(output, self.compute_dtype)
         if self.stateful:
             for kept, state in zip(self._kept.states, states, strict=True):

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 from keras import ops, random
 
-from tf_plr.gated_recurrence import gated_recurrence
+from tf_plr.gated_recurrence import CELLS, gated_recurrence
 from tf_plr.layers.types import Tensor
 from tf_plr.recurrence import linear_recurrence
 
@@ -93,6 +93,7 @@ class AllSteps(Steps):
         self._step_mask = mask
         self._mask = None if mask is None else ops.expand_dims(mask, -1)
         self._last_valid: Tensor = None
+        self._zeroed: Tensor = None
 
     def recur(self, decays: Tensor, impulses: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         if decays.ndim == 2:
@@ -109,16 +110,26 @@ class AllSteps(Steps):
         return self._algorithm != "composed"
 
     def gated(self, product: Tensor, state: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-        return gated_recurrence(
+        outputs, last = gated_recurrence(
             product,
             initial_state=state,
             mask=self._step_mask,
             algorithm=self._algorithm,
             **options,
         )
+        if CELLS[options["cell"]].output in ("gated", "highway"):
+            self._zeroed = outputs
+        return outputs, last
+
+    def is_zeroed(self, outputs: Tensor) -> bool:
+        """Whether outputs are known to be zeros where steps are masked."""
+        return outputs is self._zeroed
 
     def hold(self, inputs: Tensor, state: Tensor) -> Tensor:
-        """The last valid input at each step, [batch, time, n]; `state` before the first."""
+        """The last valid input at each step, [batch, time, n]; `state` before the first.
+
+        If `state` is None, what the masked steps before the first have.
+        """
         if self._mask is None:
             return inputs
         return self._hold(inputs, state, self._index_of_last_valid())
@@ -146,8 +157,8 @@ class AllSteps(Steps):
         history = ops.reshape(history, (-1, size - 1, input_dim))
         padded = ops.concatenate([history, inputs], axis=1)
         last = ops.reshape(padded[:, 1 - size :], (-1, (size - 1) * input_dim))
-        steps = ops.shape(inputs)[1]
-        window = [padded[:, k : k + steps] for k in range(size)]
+        # On a CPU, split has a much faster gradient than a slice.
+        window = [tf.split(padded, [k, -1, size - 1 - k], axis=1)[1] for k in range(size)]
         return _matmul_window(window, kernel), ops.cast(last, state_dtype)
 
     def drop(self, inputs: Tensor, rate: float, seed: Any) -> Tensor:
@@ -190,6 +201,8 @@ class AllSteps(Steps):
     @staticmethod
     def _hold(inputs: Tensor, state: Tensor, index: Tensor) -> Tensor:
         held = tf.gather(inputs, ops.maximum(index, 0), batch_dims=1)
+        if state is None:  # Where the index is below 0, step 0 is masked.
+            return held
         return ops.where(ops.expand_dims(index, -1) < 0, ops.expand_dims(state, 1), held)
 
 
