@@ -185,7 +185,7 @@ def _gated_recurrence_gradient(op: Any, d_outputs: Any, *rest: Any) -> list[Any]
             inputs.product, inputs.bias, inputs.beside, inputs.initial_state, inputs.mask,
             num_states=1, **inputs.attributes,
         ).states[0]  # fmt: skip
-    d_product, d_beside, d_initial_state = ops.tf_plr_gated_recurrence_grad(
+    d_product, d_bias, d_beside, d_initial_state = ops.tf_plr_gated_recurrence_grad(
         inputs.product,
         inputs.bias,
         inputs.beside,
@@ -197,10 +197,7 @@ def _gated_recurrence_gradient(op: Any, d_outputs: Any, *rest: Any) -> list[Any]
         num_d_beside=int(inputs.cell.output == "highway" and bool(inputs.beside)),
         **inputs.attributes,
     )
-    gradients = [d_product]
-    for bias in inputs.bias:
-        total = tf.reduce_sum(tf.cast(d_product, tf.float32), [0, 1])
-        gradients.append(total[: tf.shape(bias)[0]])
+    gradients = [d_product, *d_bias]
     if inputs.cell.output == "previous":
         d_beside = [d_outputs[..., : tf.shape(beside)[-1]] for beside in inputs.beside]
     return [*gradients, *d_beside, *([d_initial_state] if inputs.initial_state else []),
@@ -235,7 +232,7 @@ def _gated_recurrence_grad_gradient(op: Any, *u: Any) -> list[Any]:
         d_beside = beside if inputs.cell.output == "highway" else []
         gradients = inner.gradient(
             results,
-            [product, *d_beside, *initial_state],
+            [product, *bias, *d_beside, *initial_state],
             [d_outputs, d_last_state],
             unconnected_gradients="zero",
         )

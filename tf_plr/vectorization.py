@@ -55,8 +55,14 @@ def _gated_recurrence_grad(pfor_input: Any) -> list[Any]:
         num_d_beside=op.get_attr("num_d_beside"),
         **inputs.attributes,
     )
-    outputs = [result.d_product, *result.d_beside, result.d_initial_state]
-    return [wrap(_unfold(output, iterations), True) for output in outputs]
+    d_product = _unfold(result.d_product, iterations)
+    d_bias = [
+        tf.reduce_sum(tf.cast(d_product, tf.float32), [1, 2])[:, : tf.shape(bias)[-1]]
+        for bias in inputs.bias
+    ]
+    others = [*result.d_beside, result.d_initial_state]
+    outputs = [d_product, *d_bias, *(_unfold(output, iterations) for output in others)]
+    return [wrap(output, True) for output in outputs]
 
 
 class _GatedInputs:
@@ -73,6 +79,7 @@ class _GatedInputs:
         pfor_input.stack_inputs()
         stacked = [pfor_input.stacked_input(i) for i in range(pfor_input.num_inputs)]
         product, bias = stacked[0], stacked[1 : 1 + counts[0]]
+        self.bias = bias
         if bias:
             filling = [[0, 0], [0, product.shape[-1] - bias[0].shape[-1]]]
             product += tf.cast(tf.pad(bias[0], filling)[:, None, None], product.dtype)

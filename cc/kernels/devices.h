@@ -6,6 +6,7 @@
 #include <functional>
 #include <utility>
 
+#include "cc/engine/column_sums.h"
 #include "cc/engine/copy_rows.h"
 #include "cc/engine/cpu/run.h"
 #include "cc/engine/gpu/run.h"
@@ -33,6 +34,12 @@ struct Cpu {
   static absl::Status CopyInFront(tensorflow::OpKernelContext* context, const CopyRows& copy) {
     cpu::Copy(copy, WorkersOf(context));
     return absl::OkStatus();
+  }
+
+  template <typename Element>
+  static absl::Status Sum(tensorflow::OpKernelContext* context, const ColumnSums<Element>& sums) {
+    const char* error = cpu::Sum(sums, WorkersOf(context));
+    return error == nullptr ? absl::OkStatus() : absl::ResourceExhaustedError(error);
   }
 
   static Workers WorkersOf(tensorflow::OpKernelContext* context) {
@@ -64,6 +71,16 @@ struct Gpu {
 
   static absl::Status CopyInFront(tensorflow::OpKernelContext* context, const CopyRows& copy) {
     const char* error = gpu::Copy(copy, StreamOf(context));
+    return error == nullptr ? absl::OkStatus() : absl::InternalError(error);
+  }
+
+  template <typename Element>
+  static absl::Status Sum(tensorflow::OpKernelContext* context, const ColumnSums<Element>& sums) {
+    tensorflow::Tensor workspace;
+    TF_RETURN_IF_ERROR(context->allocate_temp(
+        tensorflow::DT_INT8,
+        tensorflow::TensorShape({static_cast<int64_t>(sums.workspace_bytes())}), &workspace));
+    const char* error = gpu::Sum(sums, workspace.data(), StreamOf(context));
     return error == nullptr ? absl::OkStatus() : absl::InternalError(error);
   }
 

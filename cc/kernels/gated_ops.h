@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "cc/engine/cells/gated.h"
+#include "cc/engine/column_sums.h"
 #include "cc/engine/copy_rows.h"
 #include "cc/engine/problem.h"
 #include "cc/kernels/native_ops.h"
@@ -45,6 +46,7 @@ struct GatedCall {
   int64_t features;  // Of a row of `beside`.
 
   bool IsSurrogate() const { return cell == 1; }
+  int64_t BiasWidth() const { return (CountBlocks() - (block[kHighway] >= 0)) * units; }
   int64_t CountBlocks() const {
     return std::count_if(block.begin(), block.end(), [](int64_t b) { return b >= 0; });
   }
@@ -151,10 +153,12 @@ inline absl::Status ReadCommonShapes(const std::vector<tensorflow::TensorShape>&
                                                    " elements"));
   }
   const int64_t units = call->wide / blocks;
+  call->batch = batch;
+  call->steps = steps;
+  call->units = units;
   *next = 1;
   if (call->has_bias) {
-    const int64_t biased = blocks - (call->block[GatedCall::kHighway] >= 0);
-    TF_RETURN_IF_ERROR(Expect("bias", inputs[(*next)++], {biased * units}, "[blocks * units]"));
+    TF_RETURN_IF_ERROR(Expect("bias", inputs[(*next)++], {call->BiasWidth()}, "[blocks * units]"));
   }
   call->features = 0;
   if (call->has_beside) {
@@ -170,9 +174,6 @@ inline absl::Status ReadCommonShapes(const std::vector<tensorflow::TensorShape>&
   if (call->has_mask) {
     TF_RETURN_IF_ERROR(Expect("mask", inputs[(*next)++], {batch, steps}, "[batch, steps]"));
   }
-  call->batch = batch;
-  call->steps = steps;
-  call->units = units;
   // Where there are no columns, the other axis may have a size that no integer holds.
   call->problem = batch == 0 || units == 0 ? Problem{0, 0, 0, call->problem.reverse}
                                            : Problem{batch, steps, units, call->problem.reverse};
@@ -208,7 +209,8 @@ struct GatedRecurrenceGrad {
 
   // Inputs: as of GatedRecurrence, initial_state of type T; then states (or outputs, where these
   // are the states), d_outputs, d_last_state.
-  // Outputs: d_product, d_beside (of SRU's, if given), d_initial_state (float).
+  // Outputs: d_product, d_bias (float, if bias is given), d_beside (of SRU's, if given),
+  // d_initial_state (float).
   static absl::Status ReadShapes(const std::vector<tensorflow::TensorShape>& inputs,
                                  size_t element_bytes, GatedCall* call,
                                  std::vector<tensorflow::TensorShape>* outputs) {
@@ -222,6 +224,7 @@ struct GatedRecurrenceGrad {
     TF_RETURN_IF_ERROR(Expect("d_last_state", inputs[next + 2], {batch, units}, "[batch, units]"));
     call->problem.reverse = !call->problem.reverse;
     outputs->assign(1, inputs[0]);
+    if (call->has_bias) TF_RETURN_IF_ERROR(Append({call->BiasWidth()}, outputs));
     if (HasDBeside(*call)) TF_RETURN_IF_ERROR(Append({batch, steps, units}, outputs));
     return Append({batch, units}, outputs);
   }
@@ -229,7 +232,8 @@ struct GatedRecurrenceGrad {
   static bool HasDBeside(const GatedCall& call) { return call.has_beside && !call.IsSurrogate(); }
 
   static bool IsFloat(const GatedCall& call, size_t output) {
-    return output == (HasDBeside(call) ? 2 : 1);
+    const bool is_d_bias = call.has_bias && output == 1;
+    return is_d_bias || output == size_t{1} + call.has_bias + HasDBeside(call);
   }
 };
 
@@ -259,6 +263,12 @@ class GatedBinding {
             call_.features * bytes,
             in_front * bytes,
             (in_front + call_.problem.inner) * bytes};
+  }
+
+  // The gradient by the bias, from that by the product.
+  ColumnSums<Element> BiasGradient() const {
+    return {static_cast<const Element*>(outputs_[0]), call_.problem.outer * call_.problem.steps,
+            call_.BiasWidth(), call_.wide, static_cast<float*>(outputs_[1])};
   }
 
   template <typename Cell>
@@ -300,7 +310,7 @@ class GatedBinding {
     if constexpr (Cell::kHasHighway) {
       TakeHighway(&arrays, Cell::kHighway);
       if (call_.has_beside) {
-        SetOutput(&arrays, Forward::kHighway, outputs_[1], 0, units);
+        SetOutput(&arrays, Forward::kHighway, outputs_[1 + call_.has_bias], 0, units);
       } else {
         SetOutput(&arrays, Forward::kHighway, outputs_[0], call_.block[GatedCall::kHighway] * units,
                   call_.wide);

@@ -59,6 +59,9 @@ class GatedKernel : public OpKernel {
                                           call.algorithm);
                      }
                    }));
+    if constexpr (Op::kIsGradient) {
+      if (call.has_bias) OP_REQUIRES_OK(context, Device::Sum(context, binding.BiasGradient()));
+    }
   }
 
  private:

@@ -110,8 +110,12 @@ Status GatedGradShape(InferenceContext* c) {
   Shapes s;
   TF_RETURN_IF_ERROR(Common(c, &s));
   c->set_output(0, s.product);
-  for (int i = 1; i + 1 < c->num_outputs(); ++i) {
-    c->set_output(i, c->MakeShape({s.batch, s.steps, s.units}));
+  int next = 1;
+  std::vector<ShapeHandle> bias;
+  TF_RETURN_IF_ERROR(c->input("bias", &bias));
+  if (!bias.empty()) c->set_output(next++, bias[0]);
+  for (; next + 1 < c->num_outputs(); ++next) {
+    c->set_output(next, c->MakeShape({s.batch, s.steps, s.units}));
   }
   c->set_output(c->num_outputs() - 1, c->MakeShape({s.batch, s.units}));
   return absl::OkStatus();
@@ -186,6 +190,7 @@ REGISTER_OP("TfPlr>GatedRecurrenceGrad")
     .Input("d_outputs: T")
     .Input("d_last_state: float")
     .Output("d_product: T")
+    .Output("d_bias: num_biases * float")
     .Output("d_beside: num_d_beside * T")
     .Output("d_initial_state: float")
     .Attr("T: {half, bfloat16, float}")
@@ -207,7 +212,8 @@ initial_state: The same, in the type of product.
 states: The output of that name; of cells without it, `outputs`.
 d_outputs: The gradient of the loss by outputs.
 d_last_state: That by last_state.
-d_product: That by product. That by bias is its sum over batch and steps.
+d_product: That by product.
+d_bias: That by bias, if it was given: the sum of d_product over batch and steps.
 d_beside: That by x of 'sru', if it was given as `beside`.
 d_initial_state: That by initial_state, given or not.
 )doc");

@@ -60,6 +60,9 @@ struct GatedAttributes {
     call->cell = static_cast<int>(cell);
     call->algorithm = static_cast<Algorithm>(algorithm);
     call->problem = {outer, steps, inner, reverse != 0};
+    call->batch = outer;
+    call->steps = steps;
+    call->units = inner;
     call->wide = count * inner;
     call->features = features;
     return true;

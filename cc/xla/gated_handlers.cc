@@ -23,9 +23,8 @@ std::vector<Expected> ExpectedInputs(const GatedCall& call, ffi::DataType type, 
   const int64_t rows = call.problem.outer * call.problem.steps;
   const int64_t columns = call.problem.columns();
   std::vector<Expected> inputs = {{rows * call.wide, type}};
-  const bool highway_block = call.block[GatedCall::kHighway] >= 0;
   if (call.has_bias) {
-    inputs.push_back({call.wide - (highway_block ? call.problem.inner : 0), ffi::F32});
+    inputs.push_back({call.BiasWidth(), ffi::F32});
   }
   if (call.has_beside) {
     inputs.push_back({rows * (call.IsSurrogate() ? call.features : call.problem.inner), type});
@@ -44,6 +43,7 @@ template <typename Op>
 std::vector<Expected> ExpectedOutputs(const GatedCall& call, ffi::DataType type, int64_t width) {
   const int64_t rows = call.problem.outer * call.problem.steps;
   std::vector<Expected> outputs = {{rows * (Op::kIsGradient ? call.wide : width), type}};
+  if (Op::kIsGradient && call.has_bias) outputs.push_back({call.BiasWidth(), ffi::F32});
   const bool second = Op::kIsGradient ? GatedRecurrenceGrad::HasDBeside(call) : call.keeps_states;
   if (second) outputs.push_back({call.problem.size(), type});
   outputs.push_back({call.problem.columns(), ffi::F32});
@@ -104,7 +104,7 @@ struct GatedHandler {
         ffi::Error error = Platform::CopyInFront(context, binding.InFront());
         if (error.failure()) return error;
       }
-      return ForGatedCell(call.cell, [&](auto cell, auto gradient_cell) {
+      ffi::Error error = ForGatedCell(call.cell, [&](auto cell, auto gradient_cell) {
         using Cell = decltype(cell);
         if constexpr (Op::kIsGradient) {
           return Platform::Run(context, call.problem,
@@ -115,6 +115,12 @@ struct GatedHandler {
                                call.algorithm, rets);
         }
       });
+      if constexpr (Op::kIsGradient) {
+        if (call.has_bias && error.success()) {
+          return Platform::Sum(context, binding.BiasGradient(), rets);
+        }
+      }
+      return error;
     });
   }
 

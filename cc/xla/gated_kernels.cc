@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The gated ops under XLA: each compiles to one custom call that runs the device's engine.
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -53,18 +54,23 @@ class XlaGatedKernel : public XlaOpKernel {
   static int64_t WorkspaceBytes([[maybe_unused]] tensorflow::DataType type,
                                 [[maybe_unused]] const GatedCall& call) {
 #if defined(TF_PLR_CUDA)
-    return ForGatedCell(call.cell, [&](auto cell, auto gradient_cell) -> int64_t {
-      using Cell = std::conditional_t<Op::kIsGradient, decltype(gradient_cell), decltype(cell)>;
-      switch (type) {
+    const int64_t of_engine =
+        ForGatedCell(call.cell, [&](auto cell, auto gradient_cell) -> int64_t {
+          using Cell = std::conditional_t<Op::kIsGradient, decltype(gradient_cell), decltype(cell)>;
+          switch (type) {
 #define TF_PLR_BYTES_OF(T, dtype, xla)                                                 \
   case tensorflow::dtype:                                                              \
     return gpu::MostWorkspaceBytes<Cell, typename GpuElementOf<T>::type>(call.problem, \
                                                                          call.algorithm);
-        TF_PLR_FOR_EACH_GATED_TYPE(TF_PLR_BYTES_OF)
-        default:
-          return 0;  // Not registered.
-      }
-    });
+            TF_PLR_FOR_EACH_GATED_TYPE(TF_PLR_BYTES_OF)
+            default:
+              return 0;  // Not registered.
+          }
+        });
+    if (!Op::kIsGradient || !call.has_bias) return of_engine;
+    const ColumnSums<float> sums{nullptr, call.problem.outer * call.problem.steps, call.BiasWidth(),
+                                 call.wide, nullptr};
+    return std::max(of_engine, static_cast<int64_t>(sums.workspace_bytes()));
 #else
     return 0;
 #endif

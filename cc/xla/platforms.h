@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "Eigen/Core"
+#include "cc/engine/column_sums.h"
 #include "cc/engine/copy_rows.h"
 #include "cc/engine/cpu/run.h"
 #include "cc/engine/gpu/run.h"
@@ -63,6 +64,14 @@ struct Host {
     return ffi::Error::Success();
   }
 
+  template <typename Element>
+  static ffi::Error Sum(ffi::ThreadPool pool, const ColumnSums<Element>& sums,
+                        ffi::RemainingRets /*rets*/) {
+    const char* error = cpu::Sum(sums, WorkersOf(pool));
+    return error == nullptr ? ffi::Error::Success()
+                            : ffi::Error(ffi::ErrorCode::kResourceExhausted, error);
+  }
+
   static Workers WorkersOf(ffi::ThreadPool& pool) {
     return {static_cast<int>(pool.num_threads()),
             [&pool](std::function<void()> work) { pool.Schedule(std::move(work)); }};
@@ -87,6 +96,18 @@ struct Cuda {
     const char* error =
         gpu::Run(problem, arrays, algorithm,
                  gpu::Workspace{(*workspace)->untyped_data(), (*workspace)->size_bytes()}, stream);
+    return error == nullptr ? ffi::Error::Success() : ffi::Error::Internal(error);
+  }
+
+  // In the same workspace: what has run before on the stream needs it no more.
+  template <typename Element>
+  static ffi::Error Sum(void* stream, const ColumnSums<Element>& sums, ffi::RemainingRets rets) {
+    auto workspace = rets.get<ffi::AnyBuffer>(rets.size() - 1);
+    if (workspace.has_error()) return workspace.error();
+    if ((*workspace)->size_bytes() < sums.workspace_bytes()) {
+      return ffi::Error::InvalidArgument("the workspace is too small");
+    }
+    const char* error = gpu::Sum(sums, (*workspace)->untyped_data(), stream);
     return error == nullptr ? ffi::Error::Success() : ffi::Error::Internal(error);
   }
 

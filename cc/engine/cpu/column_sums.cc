@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+#include "cc/engine/column_sums.h"
+
+#include <algorithm>
+#include <memory>
+#include <new>
+
+#include "cc/engine/cpu/half_precision.h"
+#include "cc/engine/cpu/processor.h"
+#include "cc/engine/cpu/simd.h"
+
+namespace tf_plr {
+namespace cpu {
+namespace {
+
+// Adds a row to sums of its columns.
+template <typename T, int kLanes>
+TF_PLR_INLINE void AddRow(const T* row, int64_t width, float* sums) {
+  using V = Vector<float, kLanes>;
+  int64_t column = 0;
+  for (; column + kLanes <= width; column += kLanes) {
+    const V sum = Memory<float, float, kLanes>::Load(sums + column) +
+                  Memory<float, T, kLanes>::Load(row + column);
+    Memory<float, float, kLanes>::Store(sum, sums + column);
+  }
+  for (; column < width; ++column) sums[column] += static_cast<float>(row[column]);
+}
+
+}  // namespace
+
+template <typename T>
+const char* Sum(const ColumnSums<T>& sums, const Workers& workers) {
+  const int64_t width = sums.width, chunks = sums.chunks();
+  const std::unique_ptr<float[]> partial(new (std::nothrow) float[chunks * width]());
+  if (partial == nullptr) return "the CPU engine could not allocate the sums of its chunks";
+  RunTasks(workers, chunks, [&](int64_t chunk, int) noexcept {
+    const int64_t begin = chunk * sums.chunk_rows();
+    const int64_t end = std::min(begin + sums.chunk_rows(), sums.rows);
+    ForThisProcessor([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
+      for (int64_t row = begin; row < end; ++row) {
+        AddRow<T, LanesOf<float>(register_bytes)>(sums.matrix + row * sums.stride, width,
+                                                  partial.get() + chunk * width);
+      }
+    });
+  });
+  std::fill_n(sums.sums, width, 0.0f);
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    for (int64_t i = 0; i < width; ++i) sums.sums[i] += partial[chunk * width + i];
+  }
+  return nullptr;
+}
+
+template const char* Sum(const ColumnSums<Eigen::half>&, const Workers&);
+template const char* Sum(const ColumnSums<Eigen::bfloat16>&, const Workers&);
+template const char* Sum(const ColumnSums<float>&, const Workers&);
+
+}  // namespace cpu
+}  // namespace tf_plr
