@@ -125,7 +125,7 @@ def draw_steps(result):
                 chosen = {
                     row["layer"]: row[of] / sum(row["floor"].values())
                     for row in rows
-                    if (row["dtype"], row["batch"], row["steps"]) == (dtype, *shape)
+                    if (row["dtype"], row["batch"], row["steps"]) == (dtype, *shape) and of in row
                 }
                 places = [names.index(name) + 0.4 * k for name in chosen]
                 axes.barh(places, list(chosen.values()), 0.4, label=label_, color=f"C{k}")

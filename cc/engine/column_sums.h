@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Sums of the columns of a matrix: a bias' gradient. In an order that is fixed by the shape: rows in
-// chunks, and then the chunks.
+// Sums of the columns of a matrix: a bias' gradient. In an order that is fixed by the shape: rows
+// in chunks, and then the chunks.
 #ifndef TF_PLR_ENGINE_COLUMN_SUMS_H_
 #define TF_PLR_ENGINE_COLUMN_SUMS_H_
 

@@ -46,6 +46,12 @@ struct GatedCall {
   int64_t features;  // Of a row of `beside`.
 
   bool IsSurrogate() const { return cell == 1; }
+  // From batch, steps and units. Where there are no columns, the other axis may have a size that no
+  // integer holds.
+  void SetProblem(bool reverse) {
+    const bool no_columns = batch == 0 || units == 0;
+    problem = no_columns ? Problem{0, 0, 0, reverse} : Problem{batch, steps, units, reverse};
+  }
   int64_t BiasWidth() const { return (CountBlocks() - (block[kHighway] >= 0)) * units; }
   int64_t CountBlocks() const {
     return std::count_if(block.begin(), block.end(), [](int64_t b) { return b >= 0; });
@@ -174,9 +180,7 @@ inline absl::Status ReadCommonShapes(const std::vector<tensorflow::TensorShape>&
   if (call->has_mask) {
     TF_RETURN_IF_ERROR(Expect("mask", inputs[(*next)++], {batch, steps}, "[batch, steps]"));
   }
-  // Where there are no columns, the other axis may have a size that no integer holds.
-  call->problem = batch == 0 || units == 0 ? Problem{0, 0, 0, call->problem.reverse}
-                                           : Problem{batch, steps, units, call->problem.reverse};
+  call->SetProblem(call->problem.reverse);
   return absl::OkStatus();
 }
 

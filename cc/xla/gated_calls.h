@@ -23,10 +23,9 @@ struct GatedAttributes {
     int64_t given = 0, blocks = 0;
     for (size_t i = 0; i < std::size(kGiven); ++i) given |= int64_t{call.*kGiven[i]} << i;
     for (size_t i = call.block.size(); i-- > 0;) blocks = blocks * kBase + call.block[i] + 1;
-    const Problem& problem = call.problem;
     return absl::StrCat(
-        "{outer = ", problem.outer, " : i64, steps = ", problem.steps,
-        " : i64, inner = ", problem.inner, " : i64, reverse = ", problem.reverse ? 1 : 0,
+        "{outer = ", call.batch, " : i64, steps = ", call.steps, " : i64, inner = ", call.units,
+        " : i64, reverse = ", call.problem.reverse ? 1 : 0,
         " : i64, algorithm = ", static_cast<int>(call.algorithm), " : i64, cell = ", call.cell,
         " : i64, given = ", given, " : i64, blocks = ", blocks,
         " : i64, features = ", call.features, " : i64}");
@@ -59,10 +58,10 @@ struct GatedAttributes {
     }
     call->cell = static_cast<int>(cell);
     call->algorithm = static_cast<Algorithm>(algorithm);
-    call->problem = {outer, steps, inner, reverse != 0};
     call->batch = outer;
     call->steps = steps;
     call->units = inner;
+    call->SetProblem(reverse != 0);
     call->wide = count * inner;
     call->features = features;
     return true;

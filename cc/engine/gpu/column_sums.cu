@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include "cc/engine/column_sums.h"
-
 #include <cstring>
 
+#include "cc/engine/column_sums.h"
 #include "cc/engine/gpu/launch.cuh"
 #include "cc/engine/gpu/pack.cuh"
 #include "cc/engine/gpu/run.cuh"
@@ -24,8 +23,7 @@ struct Params {
 // A block has one chunk of the rows of as many columns as a warp has lanes; its warps take rows by
 // turns.
 template <typename T>
-__global__ void __launch_bounds__(kWarps* kWarp)
-    SumChunks(const __grid_constant__ Params<T> p) {
+__global__ void __launch_bounds__(kWarps* kWarp) SumChunks(const __grid_constant__ Params<T> p) {
   __shared__ float of_warp[kWarps][kWarp];
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const int64_t column = int64_t{blockIdx.x} * kWarp + lane, chunk = blockIdx.y;
