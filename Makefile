@@ -78,7 +78,7 @@ cpu-engine-test: $(VENV)/installed
 ENGINE := $(wildcard cc/engine/gpu/run_*.cu)
 NVCC_FLAGS := -std=c++17 -O3 -DNDEBUG -lineinfo -I. -arch=native --threads 0
 
-.PHONY: gpu-sanitize gpu-benchmark
+.PHONY: gpu-sanitize gpu-benchmark gated-benchmark
 
 build/gpu_engine_test: tests/gpu_engine_test.cu tests/engine_test.h $(SOURCES)
 	mkdir -p build
@@ -96,3 +96,6 @@ build/libtf_plr_kernels.so: benchmarks/kernel_api.cu $(SOURCES)
 
 gpu-benchmark: build/libtf_plr_kernels.so
 	python3 benchmarks/gpu_kernel.py $(BENCHMARK_ARGS)
+
+gated-benchmark: build/libtf_plr_kernels.so
+	python3 benchmarks/gated_kernel.py $(BENCHMARK_ARGS)

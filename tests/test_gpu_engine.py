@@ -13,8 +13,8 @@ HEADERS = tf.sysconfig.get_include()
 
 
 def build_and_run(source, program, *flags):
-    compiler = [os.environ.get("CXX", "g++"), "-std=c++17", "-I."]
-    subprocess.run([*compiler, *flags, "-o", program, source], cwd=ROOT, check=True)
+    compiler = [os.environ.get("CXX", "g++"), "-std=c++17", *flags, "-I."]
+    subprocess.run([*compiler, "-o", program, source], cwd=ROOT, check=True)
     subprocess.run([program], check=True, timeout=600)
 
 

@@ -96,3 +96,8 @@ def test_only_public_interfaces_are_imported():
         # TensorFlow has no public interface for what vectorization.py does.
         assert "tensorflow.python" not in text or source.name == "vectorization.py"
         assert "keras.src" not in text
+
+
+def test_the_library_is_small():
+    """With code for all GPU architectures of a release; PyPI's limit is not far."""
+    assert _library.PATH.stat().st_size < 20e6
