@@ -337,11 +337,12 @@ import sys
 import numpy as np
 import tensorflow as tf
 import tf_plr
+tf.config.experimental.enable_tensor_float_32_execution(False)  # As in conftest.py.
 model = tf.saved_model.load(sys.argv[1])
 np.save(sys.argv[2], model.serve(np.ones([2, 7, 3], "float32")))
 """
     run_python(program, tmp_path / "model", tmp_path / "served.npy")
-    np.testing.assert_array_equal(np.load(tmp_path / "served.npy"), model(x))
+    np.testing.assert_allclose(np.load(tmp_path / "served.npy"), model(x), rtol=1e-6, atol=1e-6)
 
 
 # ---- Bad input ----
