@@ -30,7 +30,7 @@ CELLS = {
     "sru": GatedCell(tf.identity, False, "highway"),
 }
 DTYPES = ("float16", "bfloat16", "float32")
-PACK_BYTES = 16
+IN_FRONT_OF = 8  # What is in front of the surrogate's outputs is filled up to a multiple.
 
 
 def gated_recurrence(
@@ -93,6 +93,11 @@ def unfused_gated_recurrence(
     dtype = product.dtype
     wide = tf.float64 if dtype == tf.float64 else tf.float32
     highway_block = arithmetic.output == "highway" and beside is None
+    if mask is not None:  # What is masked may be anything, NaN included.
+        steps = tf.expand_dims(mask, -1)
+        product = tf.where(steps, product, tf.zeros_like(product))
+        if arithmetic.output == "highway" and beside is not None:
+            beside = tf.where(steps, beside, tf.zeros_like(beside))
     if bias is not None:
         padding = [[0, tf.shape(product)[-1] - tf.shape(bias)[0]]]
         product = tf.cast(product, wide) + tf.pad(bias, padding)
@@ -103,11 +108,10 @@ def unfused_gated_recurrence(
     gate = tf.sigmoid(rest.pop(0)) if arithmetic.own_input else tf.sigmoid(-forget)
     decays, impulses = tf.sigmoid(forget), gate * arithmetic.activation(candidate)
     if mask is not None:
-        steps = tf.expand_dims(mask, -1)
         decays = tf.where(steps, decays, tf.ones_like(decays))
         impulses = tf.where(steps, impulses, tf.zeros_like(impulses))
     if initial_state is None:
-        initial_state = tf.zeros_like(decays[:, 0])
+        initial_state = tf.zeros_like(tf.reduce_sum(decays, 1))
     states = linear_recurrence(
         decays, impulses, initial_state, axis=1, reverse=reverse, algorithm=algorithm
     )
@@ -126,12 +130,13 @@ def unfused_gated_recurrence(
             x = rest.pop(0) if highway_block else tf.cast(beside, wide)
             outputs += tf.sigmoid(-gate) * x
         if mask is not None:
-            outputs = tf.where(tf.expand_dims(mask, -1), outputs, tf.zeros_like(outputs))
+            outputs = tf.where(steps, outputs, tf.zeros_like(outputs))
     outputs = tf.cast(outputs, dtype)
     if arithmetic.output == "previous" and beside is not None:
-        filling = -tf.shape(beside)[-1] % (PACK_BYTES // dtype.size)
+        filling = -tf.shape(beside)[-1] % IN_FRONT_OF
         outputs = tf.concat([tf.pad(beside, [[0, 0], [0, 0], [0, filling]]), outputs], -1)
-    return outputs, states[:, 0] if reverse else states[:, -1]
+    from_first = tf.concat([states, first] if reverse else [first, states], 1)
+    return outputs, from_first[:, 0] if reverse else from_first[:, -1]
 
 
 def _given(tensor: Any) -> list[Any]:

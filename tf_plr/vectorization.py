@@ -34,71 +34,78 @@ def _linear_recurrence_grad(pfor_input: Any) -> list[Any]:
 
 @RegisterPFor("TfPlr>GatedRecurrence")
 def _gated_recurrence(pfor_input: Any) -> list[Any]:
-    op, iterations = pfor_input.op, pfor_input.pfor.loop_len_vector[0]
-    inputs = _GatedInputs(pfor_input, iterations)
+    inputs = _GatedInputs(pfor_input)
     result = _library.load_library().tf_plr_gated_recurrence(
-        *inputs.common,
-        num_states=op.get_attr("num_states"),
-        **inputs.attributes,
+        *inputs.common, num_states=pfor_input.op.get_attr("num_states"), **inputs.attributes
     )
-    outputs = [result.outputs, *result.states, result.last_state]
-    return [wrap(_unfold(output, iterations), True) for output in outputs]
+    narrow = [inputs.unfold(output) for output in (result.outputs, *result.states)]
+    outputs = [*(tf.cast(output, inputs.dtype) for output in narrow),
+               inputs.unfold(result.last_state)]  # fmt: skip
+    return [wrap(output, True) for output in outputs]
 
 
 @RegisterPFor("TfPlr>GatedRecurrenceGrad")
 def _gated_recurrence_grad(pfor_input: Any) -> list[Any]:
-    op, iterations = pfor_input.op, pfor_input.pfor.loop_len_vector[0]
-    inputs = _GatedInputs(pfor_input, iterations)
+    inputs = _GatedInputs(pfor_input)
     result = _library.load_library().tf_plr_gated_recurrence_grad(
         *inputs.common,
         *inputs.rest,
-        num_d_beside=op.get_attr("num_d_beside"),
+        num_d_beside=pfor_input.op.get_attr("num_d_beside"),
         **inputs.attributes,
     )
-    d_product = _unfold(result.d_product, iterations)
-    d_bias = [
-        tf.reduce_sum(tf.cast(d_product, tf.float32), [1, 2])[:, : tf.shape(bias)[-1]]
-        for bias in inputs.bias
-    ]
-    others = [*result.d_beside, result.d_initial_state]
-    outputs = [d_product, *d_bias, *(_unfold(output, iterations) for output in others)]
-    return [wrap(output, True) for output in outputs]
+    d_product = inputs.unfold(result.d_product)
+    sums = tf.reduce_sum(tf.cast(d_product, tf.float32), [1, 2])
+    d_bias = [sums[:, : tf.shape(bias)[-1]] for bias in inputs.bias]
+    narrow = [d_product, *d_bias, *(inputs.unfold(output) for output in result.d_beside)]
+    outputs = [tf.cast(output, inputs.dtype) for output in narrow]
+    outputs[1 : 1 + len(d_bias)] = d_bias
+    return [wrap(output, True) for output in (*outputs, inputs.unfold(result.d_initial_state))]
 
 
 class _GatedInputs:
     """The inputs of all iterations of a gated op, as one larger batch.
 
-    A bias may differ between iterations, but not within a batch: it is added to the product.
+    A bias that differs between iterations is added to the product, in float32; then so is all that
+    has the product's dtype.
     """
 
-    def __init__(self, pfor_input: Any, iterations: Any) -> None:
+    def __init__(self, pfor_input: Any) -> None:
         op = pfor_input.op
+        self.dtype = op.inputs[0].dtype
         counts = [
             op.get_attr(f"num_{name}") for name in ("biases", "beside", "initial_states", "masks")
         ]
-        pfor_input.stack_inputs()
-        stacked = [pfor_input.stacked_input(i) for i in range(pfor_input.num_inputs)]
-        product, bias = stacked[0], stacked[1 : 1 + counts[0]]
-        self.bias = bias
-        if bias:
-            filling = [[0, 0], [0, product.shape[-1] - bias[0].shape[-1]]]
-            product += tf.cast(tf.pad(bias[0], filling)[:, None, None], product.dtype)
-        folded = [
-            tf.reshape(tensor, tf.concat([[-1], tf.shape(tensor)[2:]], 0))
-            for tensor in (product, *stacked[1 + counts[0] :])
-        ]
-        rest = iter(folded[1:])
-        lists = [[next(rest) for _ in range(count)] for count in counts[1:]]
-        self.common = [folded[0], [], *lists]
-        self.rest = list(rest)
+        bias_inputs = range(1, 1 + counts[0])
+        of_one = [not pfor_input.input(i)[1] for i in bias_inputs]
+        pfor_input.stack_inputs([i for i in range(pfor_input.num_inputs) if i not in bias_inputs])
+        product = pfor_input.stacked_input(0)
+        self._iterations = tf.shape(product)[0]
+        self.bias = [pfor_input.input(i)[0] for i in bias_inputs]
+        others = [pfor_input.stacked_input(i) for i in range(1 + counts[0], pfor_input.num_inputs)]
+        biases = self.bias
+        if self.bias and not all(of_one):
+            biases = []
+            filling = [[0, 0], [0, tf.shape(product)[-1] - tf.shape(self.bias[0])[-1]]]
+            product = tf.cast(product, tf.float32)
+            product += tf.pad(self.bias[0], filling)[:, None, None]
+            others = [tf.cast(t, tf.float32) if t.dtype == self.dtype else t for t in others]
+        folded = iter([self._fold(tensor) for tensor in others])
+        lists = [[next(folded) for _ in range(count)] for count in counts[1:]]
+        self.common = [self._fold(product), biases, *lists]
+        self.rest = list(folded)
         self.attributes = {
             name: op.get_attr(name) for name in ("cell", "blocks", "reverse", "algorithm")
         }
 
+    @staticmethod
+    def _fold(tensor: Any) -> Any:
+        shape = tf.shape(tensor)
+        return tf.reshape(tensor, tf.concat([[shape[0] * shape[1]], shape[2:]], 0))
 
-def _unfold(tensor: Any, iterations: Any) -> Any:
-    shape = tf.concat([[iterations, -1], tf.shape(tensor)[1:]], 0)
-    return tf.reshape(tensor, shape)
+    def unfold(self, tensor: Any) -> Any:
+        shape = tf.shape(tensor)
+        batch = shape[0] // tf.maximum(self._iterations, 1)
+        return tf.reshape(tensor, tf.concat([[self._iterations, batch], shape[1:]], 0))
 
 
 def _stacked(pfor_input: Any) -> tuple[list[Any], dict[str, Any]]:

@@ -56,13 +56,9 @@ struct GatedCall {
   int64_t CountBlocks() const {
     return std::count_if(block.begin(), block.end(), [](int64_t b) { return b >= 0; });
   }
-  // The surrogate's outputs have these in front: `beside`, filled up with zeros so that what comes
-  // after is aligned to 16 bytes.
-  int64_t InFront(size_t element_bytes) const {
-    if (!IsSurrogate() || !has_beside) return 0;
-    const auto pack = static_cast<int64_t>(16 / element_bytes);
-    return (features + pack - 1) / pack * pack;
-  }
+  // The surrogate's outputs have these in front: `beside`, filled up with zeros to a multiple of 8,
+  // so that what comes after is aligned to 16 bytes.
+  int64_t InFront() const { return IsSurrogate() && has_beside ? (features + 7) / 8 * 8 : 0; }
 };
 
 // Of a cell: the blocks that its product has, in the words of the op.
@@ -116,6 +112,22 @@ inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, Ga
           absl::StrCat("blocks must be the numbers from 0 to ", expected - 1, " in some order"));
     }
     seen |= 1u << call->block[i];
+  }
+  // Outputs and inputs that this cell does not have.
+  const auto expect = [&](const char* attribute, bool right) {
+    if (right) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat(attribute, " is not one that the cell '", cell, "' can have here"));
+  };
+  TF_RETURN_IF_ERROR(expect("num_beside", !call->has_beside || call->IsSurrogate() || has.highway));
+  int count = 0;
+  if (context->HasAttr("num_states")) {
+    TF_RETURN_IF_ERROR(context->GetAttr("num_states", &count));
+    TF_RETURN_IF_ERROR(expect("num_states", count == 0 || (count == 1 && has.output_gate)));
+  }
+  if (context->HasAttr("num_d_beside")) {
+    TF_RETURN_IF_ERROR(context->GetAttr("num_d_beside", &count));
+    TF_RETURN_IF_ERROR(expect("num_d_beside", count == (has.highway && call->has_beside)));
   }
   if (highway_block && call->block[GatedCall::kHighway] + 1 != static_cast<int64_t>(expected)) {
     return absl::InvalidArgumentError("the highway, which has no bias, must be the last block");
@@ -191,13 +203,12 @@ struct GatedRecurrence {
   // Inputs: product, bias, beside, initial_state, mask; all but the first if given.
   // Outputs: outputs, states if kept, last_state (float).
   static absl::Status ReadShapes(const std::vector<tensorflow::TensorShape>& inputs,
-                                 size_t element_bytes, GatedCall* call,
-                                 std::vector<tensorflow::TensorShape>* outputs) {
+                                 GatedCall* call, std::vector<tensorflow::TensorShape>* outputs) {
     size_t next;
     TF_RETURN_IF_ERROR(ReadCommonShapes(inputs, call, &next));
     const int64_t batch = call->batch, steps = call->steps, units = call->units;
     outputs->clear();
-    TF_RETURN_IF_ERROR(Append({batch, steps, call->InFront(element_bytes) + units}, outputs));
+    TF_RETURN_IF_ERROR(Append({batch, steps, call->InFront() + units}, outputs));
     if (call->keeps_states) TF_RETURN_IF_ERROR(Append({batch, steps, units}, outputs));
     return Append({batch, units}, outputs);
   }
@@ -216,12 +227,11 @@ struct GatedRecurrenceGrad {
   // Outputs: d_product, d_bias (float, if bias is given), d_beside (of SRU's, if given),
   // d_initial_state (float).
   static absl::Status ReadShapes(const std::vector<tensorflow::TensorShape>& inputs,
-                                 size_t element_bytes, GatedCall* call,
-                                 std::vector<tensorflow::TensorShape>* outputs) {
+                                 GatedCall* call, std::vector<tensorflow::TensorShape>* outputs) {
     size_t next;
     TF_RETURN_IF_ERROR(ReadCommonShapes(inputs, call, &next));
     const int64_t batch = call->batch, steps = call->steps, units = call->units;
-    const int64_t width = call->InFront(element_bytes) + units;
+    const int64_t width = call->InFront() + units;
     TF_RETURN_IF_ERROR(
         Expect("states", inputs[next], {batch, steps, width}, "[batch, steps, units]"));
     TF_RETURN_IF_ERROR(Expect("d_outputs", inputs[next + 1], {batch, steps, width}, "of outputs"));
@@ -260,13 +270,13 @@ class GatedBinding {
   // What the surrogate's outputs have in front.
   CopyRows InFront() const {
     const auto bytes = static_cast<int64_t>(element_bytes_);
-    const int64_t in_front = call_.InFront(element_bytes_);
+    const int64_t in_front = call_.InFront();
     return {static_cast<const char*>(beside_),
             static_cast<char*>(outputs_[0]),
-            call_.problem.outer * call_.problem.steps,
+            call_.batch * call_.steps,
             call_.features * bytes,
             in_front * bytes,
-            (in_front + call_.problem.inner) * bytes};
+            (in_front + call_.units) * bytes};
   }
 
   // The gradient by the bias, from that by the product.
@@ -288,7 +298,7 @@ class GatedBinding {
       }
     }
     if constexpr (Cell::kHasHighway) TakeHighway(&arrays, Cell::kHighway);
-    const int64_t in_front = call_.InFront(element_bytes_);
+    const int64_t in_front = call_.InFront();
     SetOutput(&arrays, Cell::kH, outputs_[0], in_front, in_front + call_.problem.inner);
     arrays.initial_carry = static_cast<const float*>(initial_state_);
     arrays.final_carry = static_cast<float*>(outputs_.back());
@@ -300,7 +310,7 @@ class GatedBinding {
   template <typename Forward, typename Cell>
   Arrays<Cell, Element> Gradient() const {
     Arrays<Cell, Element> arrays{};
-    const int64_t units = call_.problem.inner, in_front = call_.InFront(element_bytes_);
+    const int64_t units = call_.problem.inner, in_front = call_.InFront();
     const auto take = [&](int input, int output, GatedCall::Block block) {
       TakeBlock(&arrays, input, block);
       SetOutput(&arrays, output, outputs_[0], call_.block[block] * units, call_.wide);

@@ -32,7 +32,7 @@ class GatedKernel : public OpKernel {
       input_shapes.push_back(context->input(i).shape());
       inputs.push_back(Data(context->input(i)));
     }
-    OP_REQUIRES_OK(context, Op::ReadShapes(input_shapes, sizeof(T), &call, &output_shapes));
+    OP_REQUIRES_OK(context, Op::ReadShapes(input_shapes, &call, &output_shapes));
     for (int i = 0; i < context->num_outputs(); ++i) {
       Tensor* output;
       if (i == 0 && Op::kIsGradient) {  // Blocks are written where they were read, never before.
@@ -44,7 +44,7 @@ class GatedKernel : public OpKernel {
       outputs.push_back(Data(*output));
     }
     const GatedBinding<Element> binding(call, sizeof(T), inputs, outputs);
-    if (!Op::kIsGradient && call.InFront(sizeof(T)) > 0) {
+    if (!Op::kIsGradient && call.InFront() > 0) {
       OP_REQUIRES_OK(context, Device::CopyInFront(context, binding.InFront()));
     }
     OP_REQUIRES_OK(context, ForGatedCell(call.cell, [&](auto cell, auto gradient_cell) {

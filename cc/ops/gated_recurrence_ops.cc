@@ -43,12 +43,8 @@ Status Common(InferenceContext* c, Shapes* shapes) {
   shapes->steps = c->Dim(shapes->product, 1);
   std::vector<int> blocks;
   std::string cell;
-  int element_bytes;
-  tensorflow::DataType type;
   TF_RETURN_IF_ERROR(c->GetAttr("blocks", &blocks));
   TF_RETURN_IF_ERROR(c->GetAttr("cell", &cell));
-  TF_RETURN_IF_ERROR(c->GetAttr("T", &type));
-  element_bytes = tensorflow::DataTypeSize(type);
   if (blocks.empty()) return InvalidArgumentError("blocks must not be empty");
   const DimensionHandle wide = c->Dim(shapes->product, 2);
   if (!c->Divide(wide, static_cast<int64_t>(blocks.size()), true, &shapes->units).ok()) {
@@ -77,8 +73,7 @@ Status Common(InferenceContext* c, Shapes* shapes) {
           c->RankKnown(given[0]) ? c->Dim(given[0], 2) : c->UnknownDim();
       shapes->outputs_width = c->UnknownDim();
       if (c->ValueKnown(features) && c->ValueKnown(shapes->units)) {
-        const int64_t pack = 16 / element_bytes;
-        const int64_t in_front = (c->Value(features) + pack - 1) / pack * pack;
+        const int64_t in_front = (c->Value(features) + 7) / 8 * 8;
         shapes->outputs_width = c->MakeDim(in_front + c->Value(shapes->units));
       }
     }
@@ -168,7 +163,7 @@ product: [batch, steps, blocks * units].
 bias: At most one tensor, [blocks * units]; the block of a highway has none. None: zeros.
 beside: At most one tensor. 'sru': x, [batch, steps, units]; if not given, x is the last block of
   product. 'surrogate': [batch, steps, features], copied in front of the outputs, and filled up with
-  zeros to a multiple of 16 bytes.
+  zeros to a multiple of 8.
 initial_state: At most one tensor, [batch, units]. None: zeros.
 mask: At most one tensor, [batch, steps], false where a step is masked. None: no step is.
 outputs: [batch, steps, units]; of 'surrogate', with `beside` in front.

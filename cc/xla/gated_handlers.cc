@@ -92,7 +92,7 @@ struct GatedHandler {
     return ForGatedType(type, [&](auto tag) {
       using T = decltype(tag);
       using Element = typename Platform::template Element<T>;
-      const int64_t width = call.InFront(sizeof(T)) + call.problem.inner;
+      const int64_t width = call.InFront() + call.problem.inner;
       std::vector<void*> inputs, outputs;
       if (!Take(args, ExpectedInputs<Op>(call, type, width), 0, &inputs) ||
           !Take(rets, ExpectedOutputs<Op>(call, type, width), Platform::kWorkspaces, &outputs)) {
@@ -100,7 +100,7 @@ struct GatedHandler {
             "operands or results are too many, too few or too small, or of another dtype");
       }
       const GatedBinding<Element> binding(call, sizeof(T), inputs, outputs);
-      if (!Op::kIsGradient && call.InFront(sizeof(T)) > 0) {
+      if (!Op::kIsGradient && call.InFront() > 0) {
         ffi::Error error = Platform::CopyInFront(context, binding.InFront());
         if (error.failure()) return error;
       }

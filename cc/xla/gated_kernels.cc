@@ -35,8 +35,7 @@ class XlaGatedKernel : public XlaOpKernel {
     CallInputs inputs;
     OP_REQUIRES_OK(context, inputs.Read(Op::kName, context));
     std::vector<TensorShape> output_shapes;
-    OP_REQUIRES_OK(context, Op::ReadShapes(inputs.shapes, tensorflow::DataTypeSize(type), &call,
-                                           &output_shapes));
+    OP_REQUIRES_OK(context, Op::ReadShapes(inputs.shapes, &call, &output_shapes));
     std::vector<xla::Shape> results;
     for (size_t i = 0; i < output_shapes.size(); ++i) {
       const auto of = Op::IsFloat(call, i) ? tensorflow::DT_FLOAT : type;

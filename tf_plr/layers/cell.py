@@ -124,11 +124,6 @@ class LinearRecurrentCell(keras.layers.Layer):
         return [self.units]
 
     @property
-    def outputs_are_states(self) -> bool:
-        """Whether the output of each step is the first state, and nothing else."""
-        return False
-
-    @property
     def gate_dtype(self) -> str:
         """The dtype of gates and impulses: float32 under a 16-bit policy."""
         narrow = self.compute_dtype in ("float16", "bfloat16")
@@ -270,9 +265,9 @@ class LinearRecurrentCell(keras.layers.Layer):
         ```
 
         There is one for `sigmoid` gates with these: elu or tanh without input and output gate;
-        tanh with an output gate; tanh with both; the identity with an output gate and a highway. In
-        `algorithm="composed"`, in float64, and with an odd number of units in 16 bits, there is
-        none.
+        tanh with an output gate; tanh with both; the identity with an output gate and a highway.
+        There is none in `algorithm="composed"`, in float64, and for 16-bit products with an odd
+        number of units.
 
         Args:
             steps: That of `recur`.
@@ -288,7 +283,7 @@ class LinearRecurrentCell(keras.layers.Layer):
                 o_t * g(c_t) + (1 - o_t) * x_t.
             highway: x_t, if it is no block of the product.
             in_front: Of "previous", where it is fused: is put before the output, filled up with
-                zeros to a multiple of 16 bytes.
+                zeros to a multiple of 8.
             training: Whether a gradient is likely to be asked for.
 
         Returns:

@@ -10,18 +10,18 @@ import tensorflow as tf
 from tf_plr.gated_recurrence import CELLS, DTYPES
 
 # Keras' activations by those of the native cells.
-_ACTIVATIONS = {
-    keras.activations.elu: tf.nn.elu,
-    keras.activations.tanh: tf.tanh,
-    keras.activations.linear: tf.identity,
-}
+_ACTIVATIONS = (
+    (keras.activations.elu, tf.nn.elu),
+    (keras.activations.tanh, tf.tanh),
+    (keras.activations.linear, tf.identity),
+)
 _enabled = os.environ.get("TF_PLR_FUSED", "1") != "0"
 
 
 def set_fused(enabled: bool) -> None:
     """Whether layers with default activations run as one fused op; they do unless told otherwise.
 
-    Off, they are TensorFlow's ops around `tf_plr.linear_recurrence`: slower, and right to the same
+    Off, they are TensorFlow's ops around `tf_plr.linear_recurrence`: slower, and equal but for
     rounding. For tests, and for doubt. Functions that TensorFlow has traced stay as they are. The
     environment variable `TF_PLR_FUSED=0` switches it off from the start.
 
@@ -39,9 +39,10 @@ def is_fused() -> bool:
 
 def native_cell(activation: Any, own_input: bool, output: str) -> str | None:
     """The native cell with this arithmetic, if there is one and fusion is on."""
-    if not _enabled or activation not in _ACTIVATIONS:
+    native = next((function for of, function in _ACTIVATIONS if of is activation), None)
+    if not _enabled or native is None:
         return None
-    wanted = (_ACTIVATIONS[activation], own_input, output)
+    wanted = (native, own_input, output)
     return next((name for name, cell in CELLS.items() if cell == wanted), None)
 
 

@@ -105,10 +105,6 @@ class GILRCell(LinearRecurrentCell):
         self.bias = self.add_bias()
         self.normalization = self.add_normalization(2)
 
-    @property
-    def outputs_are_states(self) -> bool:
-        return True
-
     def recur(
         self, steps: Steps, inputs: Tensor, states: list[Tensor], training: bool
     ) -> tuple[Tensor, list[Tensor]]:

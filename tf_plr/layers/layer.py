@@ -211,9 +211,10 @@ class LinearRecurrentLayer(keras.layers.RNN):
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
 
-        steps = AllSteps(self.algorithm, mask)
+        from_zeros = initial_state is None and not self.stateful
+        steps = AllSteps(self.algorithm, mask, states if from_zeros else ())
         outputs, states = self.cell.recur(steps, sequences, states, training)
-        zeroed = steps.is_zeroed(outputs)
+        zeroed, held = steps.is_zeroed(outputs), steps.is_held(outputs)
         if mask is not None:  # The gradient of a hold adds up those of all steps that it fills.
             outputs = ops.cast(outputs, self.cell.gate_dtype)
         if zeroed and self.zero_output_for_mask:
@@ -221,8 +222,7 @@ class LinearRecurrentLayer(keras.layers.RNN):
         elif mask is not None and self.zero_output_for_mask:
             outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
             output = outputs if self.return_sequences else outputs[:, -1]
-        elif self.cell.outputs_are_states and initial_state is None and not self.stateful:
-            # Masked steps hold them anyway, and before the first they are the zeros that are due.
+        elif held:
             output = outputs if self.return_sequences else outputs[:, -1]
         else:
             hold = steps.hold if self.return_sequences else steps.hold_last

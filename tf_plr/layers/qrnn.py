@@ -148,10 +148,6 @@ class QRNNCell(LinearRecurrentCell):
             )
         return [self.units, (self.kernel_size - 1) * self._features]
 
-    @property
-    def outputs_are_states(self) -> bool:
-        return self.pooling == "f"
-
     def build(self, input_shape: Any) -> None:
         if self.input_dim not in (None, input_shape[-1]):
             raise ValueError(

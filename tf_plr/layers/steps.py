@@ -6,6 +6,7 @@ A cell is written once, against `Steps`. `OneStep` makes of it an ordinary recur
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -86,14 +87,19 @@ class OneStep(Steps):
 
 
 class AllSteps(Steps):
-    """Where `mask` [batch, time] is False, a step leaves every state as it was."""
+    """Where `mask` [batch, time] is False, a step leaves every state as it was.
 
-    def __init__(self, algorithm: str, mask: Tensor = None):
+    `zero_states` are states before the first step that are known to be zeros.
+    """
+
+    def __init__(self, algorithm: str, mask: Tensor = None, zero_states: Sequence[Tensor] = ()):
         self._algorithm = algorithm
         self._step_mask = mask
         self._mask = None if mask is None else ops.expand_dims(mask, -1)
         self._last_valid: Tensor = None
+        self._zero_states = zero_states
         self._zeroed: Tensor = None
+        self._held: list[Tensor] = []
 
     def recur(self, decays: Tensor, impulses: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         if decays.ndim == 2:
@@ -103,6 +109,7 @@ class AllSteps(Steps):
             decays = ops.where(self._mask, decays, 1)
             impulses = ops.where(self._mask, impulses, 0)
         states = linear_recurrence(decays, impulses, state, axis=1, algorithm=self._algorithm)
+        self._remember_held(states, state)
         return states, states[:, -1]
 
     @property
@@ -117,9 +124,20 @@ class AllSteps(Steps):
             algorithm=self._algorithm,
             **options,
         )
-        if CELLS[options["cell"]].output in ("gated", "highway"):
+        kind = CELLS[options["cell"]].output
+        if kind in ("gated", "highway"):
             self._zeroed = outputs
+        elif kind == "state":
+            self._remember_held(outputs, state)
         return outputs, last
+
+    def _remember_held(self, states: Tensor, state: Tensor) -> None:
+        if any(state is zeros for zeros in self._zero_states):
+            self._held.append(states)
+
+    def is_held(self, outputs: Tensor) -> bool:
+        """Whether outputs are states that started from zeros: they are held where masked."""
+        return any(outputs is states for states in self._held)
 
     def is_zeroed(self, outputs: Tensor) -> bool:
         """Whether outputs are known to be zeros where steps are masked."""

@@ -2,7 +2,7 @@
 // The functions that gates and impulses are made with, and their slopes. Each is written once, for
 // a float on a GPU and for a vector of floats on a CPU; Math says what the two do differently.
 //
-// All keep relative accuracy where their value is near zero, as the activations of TensorFlow do,
+// All but the coarse ones keep relative accuracy near zero, as the activations of TensorFlow do,
 // and have no branches. The polynomials are least-maximum fits of the relative error, which is
 // below 5e-9; what remains is float32's rounding.
 #ifndef TF_PLR_ENGINE_CELLS_ACTIVATIONS_H_
@@ -48,8 +48,9 @@ struct Math<float> {
   }
 };
 
-// Where what comes in has 8 bits: one instruction for a tanh, right to 11 bits; and near zero,
-// right to float32's roundings at 1. The forget gate is as exact as ever.
+// For activations and output gates where the arrays have 8 bits: one instruction for a tanh, right
+// to 11 bits of the largest values, not of those near zero. Forget and input gates are as exact as
+// ever: what they let by may be small, and is summed over many steps.
 struct CoarseMath : Math<float> {
   static constexpr bool kIsCoarse = true;
 
@@ -90,7 +91,7 @@ TF_PLR_HOST_DEVICE Gate<A> Sigmoid(A x) {
   return {M::Where(x >= 0, more, less), M::Where(x >= 0, less, more)};
 }
 
-// As Sigmoid, where no long memory hangs on the last digits.
+// That of an output gate, which scales what is written and nothing else.
 template <typename M, typename A>
 TF_PLR_HOST_DEVICE Gate<A> PlainSigmoid(A x) {
   if constexpr (M::kIsCoarse) {

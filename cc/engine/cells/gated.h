@@ -58,7 +58,7 @@ struct GatedCell {
     const Gate<A> forget = Sigmoid<M>(in[kForget]);
     const A candidate = ActivationFunction<kActivation>::template Of<M>(in[kCandidate]);
     if constexpr (kOwn) {
-      return {forget.open, PlainSigmoid<M>(in[kInput]).open * candidate};
+      return {forget.open, Sigmoid<M>(in[kInput]).open * candidate};
     } else {
       return {forget.open, forget.closed * candidate};
     }
@@ -141,7 +141,7 @@ struct GatedGradientCell {
     const A previous = in[kPreviousStates], candidate = F::template Of<M>(in[kCandidate]);
     A input = forget.closed, by_input_gate{};
     if constexpr (kOwn) {
-      const Gate<A> gate = PlainSigmoid<M>(in[kInput]);
+      const Gate<A> gate = Sigmoid<M>(in[kInput]);
       input = gate.open;
       by_input_gate = candidate * gate.Slope();
     }

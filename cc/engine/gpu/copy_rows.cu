@@ -5,6 +5,7 @@
 #include "cc/engine/copy_rows.h"
 #include "cc/engine/gpu/addresses.cuh"
 #include "cc/engine/gpu/launch.cuh"
+#include "cc/engine/gpu/run.cuh"
 
 namespace tf_plr {
 namespace gpu {
@@ -41,7 +42,7 @@ const char* Copy(const CopyRows& copy, void* stream) {
                             : bits % sizeof(uint32_t) == 0
                                 ? LaunchCopy<uint32_t>(copy, cuda_stream)
                                 : LaunchCopy<uint16_t>(copy, cuda_stream);
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+  return error == cudaSuccess ? nullptr : Explain(error);
 }
 
 }  // namespace gpu
