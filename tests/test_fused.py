@@ -361,6 +361,13 @@ def test_the_native_kernel_runs_under_xla():
     assert hlo.count('custom_call_target="TfPlr>GatedRecurrence"') == 2
 
 
+def test_an_unknown_number_of_features(rng, layer):
+    made, x = layer(4, return_sequences=True), rng.normal(size=(2, 5, 3)).astype("float32")
+    expected = made(x)
+    run = tf.function(lambda x: made(x), input_signature=[tf.TensorSpec([None] * 3)])
+    np.testing.assert_allclose(run(x), expected, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_is_fused(rng, layer, policy):
     x = tf.constant(rng.normal(size=(2, 9, 4)), tf.float32)

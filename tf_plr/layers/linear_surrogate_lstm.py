@@ -7,6 +7,7 @@ import keras
 from keras import ops
 from typing_extensions import Unpack
 
+from tf_plr.gated_recurrence import IN_FRONT_OF
 from tf_plr.layers import checks
 from tf_plr.layers.cell import LinearRecurrentCell, serialize_bias
 from tf_plr.layers.layer import LinearRecurrentLayer, OfCell
@@ -176,7 +177,7 @@ class LinearSurrogateLSTMCell(LinearRecurrentCell):
             training=training,
         )
         if joined:
-            of_gates = self.product(surrogate, self._joined_kernel(kernel, surrogate))
+            of_gates = self.product(surrogate, self._joined_kernel(kernel))
         else:
             if training and self.recurrent_dropout > 0:
                 surrogate = steps.drop(surrogate, self.recurrent_dropout, self.seed_generator)
@@ -195,7 +196,7 @@ class LinearSurrogateLSTMCell(LinearRecurrentCell):
 
     def _joins(self, steps: Steps, inputs: Tensor, training: bool) -> bool:
         """Whether the surrogate writes its states beside the inputs, for one product of both."""
-        few = inputs.shape[-1] <= 4 * self.units  # They are copied.
+        few = self.kernel.shape[0] <= 4 * self.units  # They are copied.
         drops = training and self.recurrent_dropout > 0
         native = self.native_cell(
             steps,
@@ -208,9 +209,8 @@ class LinearSurrogateLSTMCell(LinearRecurrentCell):
         one_dtype = self.surrogate_normalization is None or self.compute_dtype == self.gate_dtype
         return few and not drops and one_dtype and self.shift_surrogate and native is not None
 
-    def _joined_kernel(self, kernel: Tensor, joined: Tensor) -> Tensor:
-        filling = joined.shape[-1] - self.units - kernel.shape[0]
-        zeros = ops.zeros((filling, 4 * self.units), kernel.dtype)
+    def _joined_kernel(self, kernel: Tensor) -> Tensor:
+        zeros = ops.zeros((-kernel.shape[0] % IN_FRONT_OF, 4 * self.units), kernel.dtype)
         return ops.concatenate([kernel, zeros, self.recurrent_kernel], axis=0)
 
     def _split(self, tensor: Tensor) -> list[Tensor]:
