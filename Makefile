@@ -71,11 +71,11 @@ EIGEN = $(shell $(BIN)/python -c "import sysconfig; print(sysconfig.get_path('pl
 cpu-engine-test: $(VENV)/installed
 	mkdir -p build
 	$(CXX) -std=c++17 -O3 -DNDEBUG -Wall -Wextra -Wno-psabi -I. -isystem $(EIGEN) \
-	  -o build/cpu_engine_test tests/cpu_engine_test.cc cc/engine/cpu/run*.cc -pthread
+	  -o build/cpu_engine_test tests/cpu_engine_test.cc cc/engine/cpu/*.cc -pthread
 	$(RUN) build/cpu_engine_test
 
 # The GPU engine without TensorFlow: needs nvcc, and a GPU to run.
-ENGINE := $(wildcard cc/engine/gpu/run_*.cu)
+ENGINE := $(wildcard cc/engine/gpu/*.cu)
 NVCC_FLAGS := -std=c++17 -O3 -DNDEBUG -lineinfo -I. -arch=native --threads 0
 
 .PHONY: gpu-sanitize gpu-benchmark gated-benchmark

@@ -18,14 +18,13 @@ struct Call {
   void* stream;
 };
 
+// Sets what is alike for all cells, and runs; or only says how much workspace that needs.
 template <typename Cell, typename T>
-const char* Run(const Call& call, size_t* workspace_bytes) {
+const char* Run(const Call& call, Arrays<Cell, T> arrays, size_t* workspace_bytes) {
+  using Column = typename Arrays<Cell, T>::Column;
   const Problem problem{call.outer, call.steps, call.inner, call.reverse != 0};
-  Arrays<Cell, T> arrays{};
-  for (int k = 0; k < Cell::kInputs; ++k) arrays.inputs[k] = static_cast<T*>(call.inputs[k]);
-  for (int k = 0; k < Cell::kOutputs; ++k) arrays.outputs[k] = static_cast<T*>(call.outputs[k]);
-  arrays.initial_carry = static_cast<T*>(call.initial_carry);
-  arrays.final_carry = static_cast<T*>(call.final_carry);
+  arrays.initial_carry = static_cast<Column*>(call.initial_carry);
+  arrays.final_carry = static_cast<Column*>(call.final_carry);
   arrays.boundary = static_cast<T*>(call.boundary);
   const auto algorithm = static_cast<Algorithm>(call.algorithm);
   if (workspace_bytes != nullptr) {
@@ -36,10 +35,18 @@ const char* Run(const Call& call, size_t* workspace_bytes) {
                   call.stream);
 }
 
+template <typename Cell, typename T>
+const char* RunPlain(const Call& call, size_t* workspace_bytes) {
+  Arrays<Cell, T> arrays{};
+  for (int k = 0; k < Cell::kInputs; ++k) arrays.inputs[k] = static_cast<T*>(call.inputs[k]);
+  for (int k = 0; k < Cell::kOutputs; ++k) arrays.outputs[k] = static_cast<T*>(call.outputs[k]);
+  return Run(call, arrays, workspace_bytes);
+}
+
 template <typename T>
 const char* RunCell(int gradient, const Call& call, size_t* workspace_bytes) {
-  return gradient ? Run<RecurrenceGradientCell, T>(call, workspace_bytes)
-                  : Run<RecurrenceCell, T>(call, workspace_bytes);
+  return gradient ? RunPlain<RecurrenceGradientCell, T>(call, workspace_bytes)
+                  : RunPlain<RecurrenceCell, T>(call, workspace_bytes);
 }
 
 // Pointers and strides in the order of the cell's inputs and outputs.
@@ -54,8 +61,6 @@ struct GatedCall {
 template <typename Cell, typename T>
 const char* RunGated(const GatedCall& gated, size_t* workspace_bytes) {
   static_assert(Cell::kInputs <= 8 && Cell::kOutputs <= 6);
-  const Call& call = gated.call;
-  const Problem problem{call.outer, call.steps, call.inner, call.reverse != 0};
   Arrays<Cell, T> arrays{};
   memcpy(arrays.inputs, gated.inputs, sizeof(arrays.inputs));
   memcpy(arrays.outputs, gated.outputs, sizeof(arrays.outputs));
@@ -63,16 +68,7 @@ const char* RunGated(const GatedCall& gated, size_t* workspace_bytes) {
   memcpy(arrays.gated.output_strides, gated.output_strides, sizeof(arrays.gated.output_strides));
   memcpy(arrays.gated.biases, gated.biases, sizeof(arrays.gated.biases));
   arrays.gated.mask = gated.mask;
-  arrays.initial_carry = static_cast<float*>(call.initial_carry);
-  arrays.final_carry = static_cast<float*>(call.final_carry);
-  arrays.boundary = static_cast<T*>(call.boundary);
-  const auto algorithm = static_cast<Algorithm>(call.algorithm);
-  if (workspace_bytes != nullptr) {
-    *workspace_bytes = gpu::WorkspaceBytes(problem, arrays, algorithm);
-    return nullptr;
-  }
-  return gpu::Run(problem, arrays, algorithm, gpu::Workspace{call.workspace, call.workspace_bytes},
-                  call.stream);
+  return Run(gated.call, arrays, workspace_bytes);
 }
 
 template <typename T>

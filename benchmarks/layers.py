@@ -8,7 +8,7 @@ The model is two layers, the first of which returns sequences, and a Dense of 2,
 the median over repeated runs of several steps. The *floor* of a step is the layers' matrix products
 alone, in the same dtype (float32 ones with TensorFloat-32, where the GPU has it), and the least
 that gates and recurrences must move, at the rate of an add of two arrays; both are timed in this
-process. *fit* is what an epoch of model.fit takes for each of its batches, of which there are so
+process. *Adam of it* is what the optimizer alone takes of a step without XLA. *fit* is what an epoch of model.fit takes for each of its batches, of which there are so
 many that its start hardly counts. Then inference, one step of decoding, and a masked step.
 """
 
@@ -109,6 +109,21 @@ def step_ms(layer, shape, units, jit_compile, seconds):
         last = min(float(step()) for _ in range(20))
     assert last < first, "the steps do not learn"
     return result
+
+
+def optimizer_ms(layer, shape, units, seconds):
+    """What Adam takes of a step without XLA: a dozen small kernels for each variable."""
+    model, optimizer = model_of(layer, shape, units), keras.optimizers.Adam()
+    variables = model.trainable_variables
+    optimizer.build(variables)
+    gradients = [tf.zeros(v.shape) for v in variables]
+
+    @tf.function
+    def update():
+        optimizer.apply(gradients, variables)
+        return variables[-1].value
+
+    return median_ms(update, seconds)
 
 
 # ---- The floor ----
@@ -267,7 +282,7 @@ def attempt(run):
 def steps_table(arguments, dtype, gb_per_s):
     rows, seconds, units = [], arguments.seconds, arguments.units
     print(f"\n{dtype}; ms; (F): times the floor; add {gb_per_s:,.0f} GB/s")
-    print(f"{'':>20} {'shape':>12} {'floor':>8} {'XLA':>16} {'no XLA':>16}")
+    print(f"{'':>20} {'shape':>12} {'floor':>8} {'XLA':>16} {'no XLA':>16} {'Adam of it':>10}")
     for name in arguments.layers:
         layer = LAYERS[name]
         for shape in arguments.shapes:
@@ -280,6 +295,7 @@ def steps_table(arguments, dtype, gb_per_s):
             if name in OURS or not ON_GPU:
                 row["xla"] = attempt(lambda s=shape, n=layer: step_ms(n, s, units, True, seconds))
             row["no_xla"] = attempt(lambda s=shape, n=layer: step_ms(n, s, units, False, seconds))
+            row["optimizer"] = optimizer_ms(layer, shape, units, seconds)
             floor = sum(row["floor"].values()) if "floor" in row else None
             rows.append(row)
 
@@ -290,7 +306,7 @@ def steps_table(arguments, dtype, gb_per_s):
 
             print(
                 f"{name:>20} {'{}x{}'.format(*shape):>12} {floor or 0:8.2f} "
-                f"{text(row.get('xla'))} {text(row['no_xla'])}",
+                f"{text(row.get('xla'))} {text(row['no_xla'])} {row['optimizer']:10.2f}",
                 flush=True,
             )
     return rows
@@ -323,9 +339,9 @@ def calls_table(arguments):
     return rows
 
 
-def heat_map(arguments):
-    """Thousand steps a second of every batch and length, without XLA and, on a GPU, with it."""
-    rows, units = [], arguments.units
+def heat_map(arguments, rows, save):
+    """Thousand steps a second of every batch and length."""
+    units = arguments.units
     print("\nthousand steps/s, a training step, over keras LSTM's")
     for batch in arguments.batches:
         for steps in arguments.lengths:
@@ -344,17 +360,20 @@ def heat_map(arguments):
                 if name not in OURS:
                     continue
                 ms = attempt(
-                    lambda s=shape, n=LAYERS[name]: step_ms(n, s, units, ON_GPU, arguments.seconds)
+                    lambda s=shape, n=name: step_ms(
+                        LAYERS[n], s, units, n in arguments.xla_layers, arguments.seconds
+                    )
                 )
                 row[name] = batch * steps / ms if isinstance(ms, float) else ms
             rows.append(row)
+            save()
             ratios = {
                 n: f"{row[n] / lstm:.1f}x"
                 for n in arguments.layers
                 if n in OURS and isinstance(row[n], float) and isinstance(lstm, float)
             }
-            print(f"{batch:>4} x {steps:>8,}: LSTM {lstm:,.1f}", ratios, flush=True)
-    return rows
+            lstm = f"{lstm:,.1f}" if isinstance(lstm, float) else lstm
+            print(f"{batch:>4} x {steps:>8,}: LSTM {lstm}", ratios, flush=True)
 
 
 def shape_of(text):
@@ -373,6 +392,10 @@ def main():
     parser.add_argument("--call-shape", type=shape_of, default=(16, 8192) if ON_GPU else (16, 784))
     parser.add_argument("--no-calls", action="store_true")
     parser.add_argument("--heat-map", action="store_true", help="instead of the tables")
+    parser.add_argument(
+        "--xla-layers", nargs="*", choices=OURS, default=OURS if ON_GPU else [],
+        help="which layers of the heat map run under XLA",
+    )  # fmt: skip
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16, 64, 256])
     parser.add_argument(
         "--lengths", type=int, nargs="+", default=[256, 1024, 4096, 16384, 65536, 131072]
@@ -391,8 +414,8 @@ def main():
             arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 
     if arguments.heat_map:
-        result["heat_map"] = heat_map(arguments)
-        save()
+        result["xla_layers"], result["heat_map"] = arguments.xla_layers, []
+        heat_map(arguments, result["heat_map"], save)
         return
     result["add_gb_per_s"] = gb_per_s = add_rate(arguments.seconds)
     result["steps"] = []

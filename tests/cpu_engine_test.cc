@@ -8,6 +8,7 @@
 #include "tests/engine_test.h"
 #include "tests/gated_engine_test.h"
 #include "tests/host_array.h"
+#include "tests/row_passes_test.h"
 
 using namespace tf_plr;
 
@@ -23,11 +24,30 @@ struct CpuEngine {
 
   template <typename Cell, typename T>
   static void Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm) {
-    const Workers workers{2, [](std::function<void()> work) { std::thread(work).detach(); }};
-    if (const char* error = cpu::Run(problem, arrays, algorithm, workers)) {
-      std::printf("Run: %s\n", error);
-      ++failures;
-    }
+    Check(cpu::Run(problem, arrays, algorithm, TwoThreads()));
+  }
+
+  static void Copy(const CopyRows& copy) { cpu::Copy(copy, TwoThreads()); }
+  template <typename T>
+  static void Sum(const ColumnSums<T>& sums) {
+    Check(cpu::Sum(sums, TwoThreads()));
+  }
+  template <typename T>
+  static void Hold(const HeldRows<T>& rows) {
+    cpu::Hold(rows, TwoThreads());
+  }
+  template <typename T>
+  static void SumHeld(const HeldRows<T>& rows) {
+    Check(cpu::SumHeld(rows, TwoThreads()));
+  }
+
+  static Workers TwoThreads() {
+    return {2, [](std::function<void()> work) { std::thread(work).detach(); }};
+  }
+  static void Check(const char* error) {
+    if (error == nullptr) return;
+    std::printf("%s\n", error);
+    ++failures;
   }
 };
 
@@ -35,5 +55,6 @@ struct CpuEngine {
 
 int main() {
   return TestEngine<CpuEngine, Eigen::half, Eigen::bfloat16>() |
-         TestGatedEngine<CpuEngine, Eigen::half, Eigen::bfloat16>();
+         TestGatedEngine<CpuEngine, Eigen::half, Eigen::bfloat16>() |
+         TestRowPasses<CpuEngine, Eigen::half, Eigen::bfloat16>();
 }

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 // The GPU engine's kernels on a CPU (cuda_on_cpu/). test_gpu_engine.py builds and runs it.
+#include "cc/engine/gpu/column_sums.cu"
+#include "cc/engine/gpu/copy_rows.cu"
+#include "cc/engine/gpu/held_rows.cu"
 #include "cc/engine/gpu/run.cuh"
 #include "tests/engine_test.h"
 #include "tests/gated_engine_test.h"
 #include "tests/host_array.h"
+#include "tests/row_passes_test.h"
 
 using namespace tf_plr;
 
@@ -27,10 +31,28 @@ struct EmulatedGpuEngine {
       ++failures;
     }
     const gpu::Workspace given{workspace.data(), words * sizeof(uint4)};
-    if (const char* error = gpu::Run(problem, arrays, algorithm, given, nullptr)) {
-      std::printf("Run: %s\n", error);
-      ++failures;
-    }
+    Check(gpu::Run(problem, arrays, algorithm, given, nullptr));
+  }
+
+  static void Copy(const CopyRows& copy) { Check(gpu::Copy(copy, nullptr)); }
+  template <typename Element>
+  static void Sum(const ColumnSums<Element>& sums) {
+    std::vector<float> workspace(sums.workspace_bytes() / sizeof(float));
+    Check(gpu::Sum(sums, workspace.data(), nullptr));
+  }
+  template <typename Element>
+  static void Hold(const HeldRows<Element>& rows) {
+    Check(gpu::Hold(rows, nullptr));
+  }
+  template <typename Element>
+  static void SumHeld(const HeldRows<Element>& rows) {
+    Check(gpu::SumHeld(rows, nullptr));
+  }
+
+  static void Check(const char* error) {
+    if (error == nullptr) return;
+    std::printf("%s\n", error);
+    ++failures;
   }
 };
 
@@ -97,6 +119,7 @@ int main() {
   TestClusters<RecurrenceCell>({2, 4096, 64, true});
   TestClusters<RecurrenceGradientCell>({1, 2000, 40, true});
   cuda_on_cpu::clusters_at_once = 1000;
+  failed += TestRowPasses<EmulatedGpuEngine, Eigen::half, Eigen::bfloat16>();
   // Large tiles, many tiles; with clusters and without.
   for (const auto& [multiprocessors, architecture] : {std::pair{1, 90}, {200, 90}, {200, 80}}) {
     cuda_on_cpu::multiprocessors = multiprocessors;

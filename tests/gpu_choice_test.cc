@@ -13,6 +13,9 @@ constexpr DeviceLimits kH100{132, 227 << 10, true}, kA100{108, 163 << 10, false}
 // Register tiles of float32, forward and gradient.
 constexpr CellTraits kForward{2, 4, false, false}, kGradient{3, 4, true, false};
 constexpr RegisterTileShape kForwardTile{32, 256, 2, 16}, kGradientTile{32, 128, 2, 16};
+// Of the gradient of a gated cell with an output gate, in bfloat16.
+constexpr CellTraits kGatedGradient{5, 2, true, true};
+constexpr RegisterTileShape kGatedGradientTile{64, 64, 2, 16};
 
 struct Row {
   Problem problem;
@@ -40,6 +43,13 @@ const Row kTable[] = {
     {{4096, 16, 256, true}, Algorithm::kParallel, "nothing to spread", kWalk, kWalk, kWalk},
 };
 
+// Where gated gradients differ; nothing else is looked at.
+const Row kGatedTable[] = {
+    {{32, 2048, 1024, false}, Algorithm::kAuto, "many chains", kWalk, kWalk, kWalk},
+    {{16, 8192, 256, false}, Algorithm::kAuto, "few chains", kWalk, kTiles, kWalk},
+    {{1, 256, 6, false}, Algorithm::kAuto, "short rows", kWalk, kTiles, kWalk},
+};
+
 int failures = 0;
 
 void Expect(const Row& row, const char* name, const CellTraits& cell, const RegisterTileShape& tile,
@@ -59,6 +69,10 @@ int main() {
     Expect(row, "H100", kForward, kForwardTile, kH100, row.on_h100);
     Expect(row, "gradient, H100", kGradient, kGradientTile, kH100, row.gradient_on_h100);
     Expect(row, "A100", kForward, kForwardTile, kA100, row.on_a100);
+  }
+  for (const Row& row : kGatedTable) {
+    Expect(row, "gated gradient, H100", kGatedGradient, kGatedGradientTile, kH100,
+           row.gradient_on_h100);
   }
   return failures;
 }

@@ -8,6 +8,7 @@
 #include "cc/engine/gpu/run.h"
 #include "tests/engine_test.h"
 #include "tests/gated_engine_test.h"
+#include "tests/row_passes_test.h"
 
 using namespace tf_plr;
 
@@ -54,13 +55,31 @@ struct GpuEngine {
     void* workspace;
     Check(cudaMalloc(&workspace, bytes + 1));
     Check(cudaMemset(workspace, 0xAB, bytes + 1));
-    if (const char* error =
-            gpu::Run(problem, arrays, algorithm, gpu::Workspace{workspace, bytes}, nullptr)) {
-      std::printf("Run: %s\n", error);
+    CheckRun(gpu::Run(problem, arrays, algorithm, gpu::Workspace{workspace, bytes}, nullptr));
+    Check(cudaFree(workspace));
+  }
+
+  static void Copy(const CopyRows& copy) { CheckRun(gpu::Copy(copy, nullptr)); }
+  template <typename Element>
+  static void Sum(const ColumnSums<Element>& sums) {
+    Array<float> workspace(sums.workspace_bytes() / sizeof(float));
+    CheckRun(gpu::Sum(sums, workspace.data, nullptr));
+  }
+  template <typename Element>
+  static void Hold(const HeldRows<Element>& rows) {
+    CheckRun(gpu::Hold(rows, nullptr));
+  }
+  template <typename Element>
+  static void SumHeld(const HeldRows<Element>& rows) {
+    CheckRun(gpu::SumHeld(rows, nullptr));
+  }
+
+  static void CheckRun(const char* error) {
+    if (error != nullptr) {
+      std::printf("%s\n", error);
       ++failures;
     }
     Check(cudaDeviceSynchronize());
-    Check(cudaFree(workspace));
   }
 };
 
@@ -139,5 +158,6 @@ int main() {
   }
   TestSmallWorkspace();
   return TestEngine<GpuEngine, __half, __nv_bfloat16>() |
-         TestGatedEngine<GpuEngine, __half, __nv_bfloat16>();
+         TestGatedEngine<GpuEngine, __half, __nv_bfloat16>() |
+         TestRowPasses<GpuEngine, __half, __nv_bfloat16>();
 }

@@ -42,7 +42,7 @@ def draw(rng, cell, shape, dtype, extras):
         "initial_state": normal(batch, units, dtype="float32") if extras else None,
         "mask": rng.random((batch, steps)) < 0.7 if extras else None,
     }
-    return arguments, {"cell": cell, "blocks": blocks, "algorithm": "auto"}
+    return arguments, {"cell": cell, "blocks": blocks, "hold": extras, "algorithm": "auto"}
 
 
 def as_tensors(arguments, dtype):
@@ -71,8 +71,9 @@ def results(function, tensors, **keywords):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS)
 def test_values_and_gradients(rng, cell, dtype):
-    for shape, extras in itertools.product(SHAPES, (False, True)):
+    for shape, extras, hold in itertools.product(SHAPES, (False, True), (False, True)):
         arguments, keywords = draw(rng, cell, shape, dtype, extras)
+        keywords["hold"] = hold
         expected = results(unfused_gated_recurrence, as_tensors(arguments, "float64"), **keywords)
         tensors = as_tensors(arguments, dtype)
         # Stored values are rounded once each, states on the way some times more; a bias' gradient

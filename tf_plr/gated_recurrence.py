@@ -43,6 +43,7 @@ def gated_recurrence(
     cell: str,
     blocks: list[int],
     keep_states: bool,
+    hold: bool = False,
     algorithm: str,
 ) -> tuple[Any, Any]:
     """Returns the outputs, and the last state: see the documentation of `TfPlr>GatedRecurrence`.
@@ -58,6 +59,8 @@ def gated_recurrence(
             as far as the cell has them, input gate, output gate, highway.
         keep_states: Whether to keep the states that a gradient needs. If not, a gradient runs the
             forward pass once more.
+        hold: Whether masked steps show the outputs of the last valid one, where these are not
+            states.
         algorithm: As for `linear_recurrence`.
     """
     gated = CELLS[cell].output in ("gated", "highway")
@@ -70,6 +73,7 @@ def gated_recurrence(
         num_states=int(gated and keep_states),
         cell=cell,
         blocks=blocks,
+        hold=hold,
         reverse=False,
         algorithm=algorithm,
     )
@@ -85,6 +89,7 @@ def unfused_gated_recurrence(
     *,
     cell: str,
     blocks: list[int],
+    hold: bool = False,
     reverse: bool = False,
     algorithm: str,
 ) -> tuple[Any, Any]:
@@ -131,6 +136,11 @@ def unfused_gated_recurrence(
             outputs += tf.sigmoid(-gate) * x
         if mask is not None:
             outputs = tf.where(steps, outputs, tf.zeros_like(outputs))
+            if hold:
+                keep = tf.cast(tf.broadcast_to(~steps, tf.shape(outputs)), wide)
+                outputs = linear_recurrence(
+                    keep, outputs, axis=1, reverse=reverse, algorithm=algorithm
+                )
     outputs = tf.cast(outputs, dtype)
     if arithmetic.output == "previous" and beside is not None:
         filling = -tf.shape(beside)[-1] % IN_FRONT_OF
@@ -163,6 +173,7 @@ class _Inputs:
         self.attributes = {
             "cell": tf.compat.as_str(op.get_attr("cell")),
             "blocks": list(op.get_attr("blocks")),
+            "hold": op.get_attr("hold"),
             "reverse": op.get_attr("reverse"),
             "algorithm": tf.compat.as_str(op.get_attr("algorithm")),
         }

@@ -94,7 +94,7 @@ class _GatedInputs:
         self.common = [self._fold(product), biases, *lists]
         self.rest = list(folded)
         self.attributes = {
-            name: op.get_attr(name) for name in ("cell", "blocks", "reverse", "algorithm")
+            name: op.get_attr(name) for name in ("cell", "blocks", "hold", "reverse", "algorithm")
         }
 
     @staticmethod

@@ -10,6 +10,7 @@
 #include "cc/engine/copy_rows.h"
 #include "cc/engine/cpu/run.h"
 #include "cc/engine/gpu/run.h"
+#include "cc/engine/held_rows.h"
 #include "cc/kernels/types.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/lib/core/threadpool.h"
@@ -39,6 +40,18 @@ struct Cpu {
   template <typename Element>
   static absl::Status Sum(tensorflow::OpKernelContext* context, const ColumnSums<Element>& sums) {
     const char* error = cpu::Sum(sums, WorkersOf(context));
+    return error == nullptr ? absl::OkStatus() : absl::ResourceExhaustedError(error);
+  }
+
+  template <typename Element>
+  static absl::Status Hold(tensorflow::OpKernelContext* context, const HeldRows<Element>& rows) {
+    cpu::Hold(rows, WorkersOf(context));
+    return absl::OkStatus();
+  }
+
+  template <typename Element>
+  static absl::Status SumHeld(tensorflow::OpKernelContext* context, const HeldRows<Element>& rows) {
+    const char* error = cpu::SumHeld(rows, WorkersOf(context));
     return error == nullptr ? absl::OkStatus() : absl::ResourceExhaustedError(error);
   }
 
@@ -81,6 +94,18 @@ struct Gpu {
         tensorflow::DT_INT8,
         tensorflow::TensorShape({static_cast<int64_t>(sums.workspace_bytes())}), &workspace));
     const char* error = gpu::Sum(sums, workspace.data(), StreamOf(context));
+    return error == nullptr ? absl::OkStatus() : absl::InternalError(error);
+  }
+
+  template <typename Element>
+  static absl::Status Hold(tensorflow::OpKernelContext* context, const HeldRows<Element>& rows) {
+    const char* error = gpu::Hold(rows, StreamOf(context));
+    return error == nullptr ? absl::OkStatus() : absl::InternalError(error);
+  }
+
+  template <typename Element>
+  static absl::Status SumHeld(tensorflow::OpKernelContext* context, const HeldRows<Element>& rows) {
+    const char* error = gpu::SumHeld(rows, StreamOf(context));
     return error == nullptr ? absl::OkStatus() : absl::InternalError(error);
   }
 

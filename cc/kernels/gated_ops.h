@@ -13,6 +13,7 @@
 #include "cc/engine/cells/gated.h"
 #include "cc/engine/column_sums.h"
 #include "cc/engine/copy_rows.h"
+#include "cc/engine/held_rows.h"
 #include "cc/engine/problem.h"
 #include "cc/kernels/native_ops.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -31,6 +32,19 @@ auto ForGatedCell(int cell, const Run& run) {
   return run(GilrCell(), GilrGradientCell());  // Not reached: attributes are checked.
 }
 
+// A cell in the words of the op.
+struct GatedCellName {
+  const char* name;
+  bool own_input, output_gate, highway;  // The blocks that its product may have beside two others.
+  bool in_front;                         // Whether `beside` stands in front of its outputs.
+};
+// In the order of cells/gated.h.
+constexpr GatedCellName kGatedCellNames[] = {
+    {"gilr", false, false, false, false}, {"surrogate", false, false, false, true},
+    {"f", false, false, false, false},    {"fo", false, true, false, false},
+    {"ifo", true, true, false, false},    {"sru", false, true, true, false},
+};
+
 // All that there is to know of a call but where its buffers are.
 struct GatedCall {
   // The blocks of the product, by what they are; -1: there is none.
@@ -39,13 +53,19 @@ struct GatedCall {
   int cell;  // In the order of cells/gated.h.
   std::array<int64_t, kBlocks> block;
   bool has_bias, has_beside, has_initial_state, has_mask, keeps_states;
+  bool holds;  // Masked steps show the outputs of the last valid one, where these are not states.
   Algorithm algorithm;
   int64_t batch, steps, units;
   Problem problem;   // The same, or 0 x 0 x 0 if there are no columns.
   int64_t wide;      // Elements of a row of the product.
   int64_t features;  // Of a row of `beside`.
 
-  bool IsSurrogate() const { return cell == 1; }
+  const GatedCellName& Name() const { return kGatedCellNames[cell]; }
+  // Which blocks the product has.
+  std::array<bool, kBlocks> WantedBlocks() const {
+    const GatedCellName& has = Name();
+    return {true, true, has.own_input, has.output_gate, has.highway && !has_beside};
+  }
   // From batch, steps and units. Where there are no columns, the other axis may have a size that no
   // integer holds.
   void SetProblem(bool reverse) {
@@ -56,19 +76,9 @@ struct GatedCall {
   int64_t CountBlocks() const {
     return std::count_if(block.begin(), block.end(), [](int64_t b) { return b >= 0; });
   }
-  // The surrogate's outputs have these in front: `beside`, filled up with zeros to a multiple of 8,
-  // so that what comes after is aligned to 16 bytes.
-  int64_t InFront() const { return IsSurrogate() && has_beside ? (features + 7) / 8 * 8 : 0; }
-};
-
-// Of a cell: the blocks that its product has, in the words of the op.
-struct GatedCellName {
-  const char* name;
-  bool own_input, output_gate, highway;
-};
-constexpr GatedCellName kGatedCellNames[] = {
-    {"gilr", false, false, false}, {"surrogate", false, false, false}, {"f", false, false, false},
-    {"fo", false, true, false},    {"ifo", true, true, false},         {"sru", false, true, true},
+  // The surrogate's outputs have so many in front: `beside`, filled up with zeros to a multiple of
+  // 8, so that what comes after is aligned to 16 bytes.
+  int64_t InFront() const { return Name().in_front && has_beside ? (features + 7) / 8 * 8 : 0; }
 };
 
 // Reads what does not depend on shapes.
@@ -90,13 +100,15 @@ inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, Ga
   TF_RETURN_IF_ERROR(given("num_beside", &call->has_beside));
   TF_RETURN_IF_ERROR(given("num_initial_states", &call->has_initial_state));
   TF_RETURN_IF_ERROR(given("num_masks", &call->has_mask));
+  TF_RETURN_IF_ERROR(context->GetAttr("hold", &call->holds));
   call->cell = 0;
   while (cell != kGatedCellNames[call->cell].name) ++call->cell;  // The op has checked it.
 
-  const GatedCellName& has = kGatedCellNames[call->cell];
-  const bool highway_block = has.highway && !call->has_beside;
-  const bool wanted[] = {true, true, has.own_input, has.output_gate, highway_block};
-  const auto expected = static_cast<size_t>(2 + has.own_input + has.output_gate + highway_block);
+  const GatedCellName& has = call->Name();
+  call->holds = call->holds && call->has_mask && has.output_gate;
+  const auto wanted = call->WantedBlocks();
+  const bool highway_block = wanted[GatedCall::kHighway];
+  const auto expected = static_cast<size_t>(std::count(wanted.begin(), wanted.end(), true));
   if (blocks.size() != expected) {
     return absl::InvalidArgumentError(absl::StrCat("blocks of the cell '", cell, "' must be ",
                                                    expected, " numbers, but are ", blocks.size()));
@@ -119,7 +131,7 @@ inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, Ga
     return absl::InvalidArgumentError(
         absl::StrCat(attribute, " is not one that the cell '", cell, "' can have here"));
   };
-  TF_RETURN_IF_ERROR(expect("num_beside", !call->has_beside || call->IsSurrogate() || has.highway));
+  TF_RETURN_IF_ERROR(expect("num_beside", !call->has_beside || has.in_front || has.highway));
   int count = 0;
   if (context->HasAttr("num_states")) {
     TF_RETURN_IF_ERROR(context->GetAttr("num_states", &count));
@@ -181,7 +193,7 @@ inline absl::Status ReadCommonShapes(const std::vector<tensorflow::TensorShape>&
   call->features = 0;
   if (call->has_beside) {
     const tensorflow::TensorShape& beside = inputs[(*next)++];
-    call->features = call->IsSurrogate() && beside.dims() == 3 ? beside.dim_size(2) : units;
+    call->features = call->Name().in_front && beside.dims() == 3 ? beside.dim_size(2) : units;
     TF_RETURN_IF_ERROR(
         Expect("beside", beside, {batch, steps, call->features}, "[batch, steps, units]"));
   }
@@ -243,7 +255,12 @@ struct GatedRecurrenceGrad {
     return Append({batch, units}, outputs);
   }
 
-  static bool HasDBeside(const GatedCall& call) { return call.has_beside && !call.IsSurrogate(); }
+  // The number of an input.
+  static size_t DOutputs(const GatedCall& call) {
+    return size_t{2} + call.has_bias + call.has_beside + call.has_initial_state + call.has_mask;
+  }
+
+  static bool HasDBeside(const GatedCall& call) { return call.has_beside && !call.Name().in_front; }
 
   static bool IsFloat(const GatedCall& call, size_t output) {
     const bool is_d_bias = call.has_bias && output == 1;
@@ -283,6 +300,16 @@ class GatedBinding {
   ColumnSums<Element> BiasGradient() const {
     return {static_cast<const Element*>(outputs_[0]), call_.problem.outer * call_.problem.steps,
             call_.BiasWidth(), call_.wide, static_cast<float*>(outputs_[1])};
+  }
+
+  // The outputs, to hold them.
+  HeldRows<Element> Held() const {
+    return HeldRowsOf(outputs_[0], outputs_[0], call_.problem.reverse);
+  }
+
+  // The gradient by the outputs, from that by the held ones.
+  HeldRows<Element> HeldGradient(const void* d_held, void* d_outputs) const {
+    return HeldRowsOf(d_held, d_outputs, !call_.problem.reverse);
   }
 
   template <typename Cell>
@@ -358,6 +385,16 @@ class GatedBinding {
     const int64_t offset = call_.block[block] * call_.problem.inner;
     SetInput(arrays, input, inputs_[0], offset, call_.wide);
     arrays->gated.biases[input] = bias_ == nullptr ? nullptr : bias_ + offset;
+  }
+  HeldRows<Element> HeldRowsOf(const void* from, void* to, bool reverse) const {
+    const Problem& problem = call_.problem;
+    return {static_cast<const Element*>(from),
+            static_cast<Element*>(to),
+            mask_,
+            problem.outer,
+            problem.steps,
+            problem.inner,
+            reverse};
   }
   // Without bias, wherever it is.
   template <typename SomeArrays>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // OpKernels of the gated ops: check the arguments, allocate the results, call the device's engine.
+#include <utility>
 #include <vector>
 
 #include "cc/kernels/devices.h"
@@ -44,6 +45,18 @@ class GatedKernel : public OpKernel {
       outputs.push_back(Data(*output));
     }
     const GatedBinding<Element> binding(call, sizeof(T), inputs, outputs);
+    Tensor d_outputs;
+    if constexpr (Op::kIsGradient) {
+      if (call.holds) {
+        const auto place = static_cast<int>(GatedRecurrenceGrad::DOutputs(call));
+        OP_REQUIRES_OK(context,
+                       context->forward_input_or_allocate_temp({place}, context->input_dtype(place),
+                                                               input_shapes[place], &d_outputs));
+        void* const d_held = std::exchange(inputs[place], Data(d_outputs));
+        OP_REQUIRES_OK(context,
+                       Device::SumHeld(context, binding.HeldGradient(d_held, inputs[place])));
+      }
+    }
     if (!Op::kIsGradient && call.InFront() > 0) {
       OP_REQUIRES_OK(context, Device::CopyInFront(context, binding.InFront()));
     }
@@ -59,6 +72,9 @@ class GatedKernel : public OpKernel {
                                           call.algorithm);
                      }
                    }));
+    if (!Op::kIsGradient && call.holds) {
+      OP_REQUIRES_OK(context, Device::Hold(context, binding.Held()));
+    }
     if constexpr (Op::kIsGradient) {
       if (call.has_bias) OP_REQUIRES_OK(context, Device::Sum(context, binding.BiasGradient()));
     }

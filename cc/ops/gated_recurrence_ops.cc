@@ -135,6 +135,7 @@ REGISTER_OP("TfPlr>GatedRecurrence")
     .Attr("num_states: int >= 0")
     .Attr("cell: {'gilr', 'surrogate', 'f', 'fo', 'ifo', 'sru'}")
     .Attr("blocks: list(int)")
+    .Attr("hold: bool = false")
     .Attr("reverse: bool = false")
     .Attr("algorithm: {'auto', 'parallel', 'serial'} = 'auto'")
     .SetShapeFn(GatedShape)
@@ -154,7 +155,8 @@ kernel.
   'ifo'        tanh         o[t] * c[t]
   'sru'        identity     o[t] * c[t] + (1 - o[t]) * x[t]
 
-Where mask is false, c stays as it is; there, outputs that are not states are 0. Gates, c and the
+Where mask is false, c stays as it is; there, outputs that are not states are 0, or, with `hold`, the
+outputs of the last valid step, if there is one. Gates, c and the
 recurrence are float, whatever T is. GILR and surrogate: Martin and Cundy, Parallelizing Linear
 Recurrent Neural Nets Over Sequence Length, ICLR 2018, section 3; 'f', 'fo', 'ifo': Bradbury et al.,
 Quasi-Recurrent Neural Networks, ICLR 2017; 'sru': Lei and Zhang, arXiv:1709.02755v1.
@@ -171,6 +173,7 @@ states: At most one tensor, [batch, steps, units]: c[t - 1], which the gradients
   'sru' need; not of other cells.
 last_state: [batch, units]: c after the last step.
 blocks: Where in product, counted in blocks, are f, z, then, as far as the cell has them, i, o, x.
+hold: What masked steps show: see above.
 reverse: Start at the last step.
 algorithm: As for LinearRecurrence.
 )doc");
@@ -196,6 +199,7 @@ REGISTER_OP("TfPlr>GatedRecurrenceGrad")
     .Attr("num_d_beside: int >= 0")
     .Attr("cell: {'gilr', 'surrogate', 'f', 'fo', 'ifo', 'sru'}")
     .Attr("blocks: list(int)")
+    .Attr("hold: bool = false")
     .Attr("reverse: bool = false")
     .Attr("algorithm: {'auto', 'parallel', 'serial'} = 'auto'")
     .SetShapeFn(GatedGradShape)

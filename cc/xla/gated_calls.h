@@ -13,9 +13,9 @@ namespace tf_plr {
 
 struct GatedAttributes {
   // In the order of `given`, from its lowest bit on.
-  static constexpr bool GatedCall::* kGiven[] = {&GatedCall::has_bias, &GatedCall::has_beside,
-                                                 &GatedCall::has_initial_state,
-                                                 &GatedCall::has_mask, &GatedCall::keeps_states};
+  static constexpr bool GatedCall::* kGiven[] = {
+      &GatedCall::has_bias, &GatedCall::has_beside,   &GatedCall::has_initial_state,
+      &GatedCall::has_mask, &GatedCall::keeps_states, &GatedCall::holds};
   // `blocks` has one digit of this base for each block, 0 for none, from the lowest on.
   static constexpr int64_t kBase = 8;
 
@@ -43,9 +43,9 @@ struct GatedAttributes {
       block = blocks % kBase - 1;
       blocks /= kBase;
     }
-    const GatedCellName& has = kGatedCellNames[cell];
-    const bool wanted[] = {true, true, has.own_input, has.output_gate,
-                           has.highway && !call->has_beside};
+    call->cell = static_cast<int>(cell);
+    const auto wanted = call->WantedBlocks();
+    if (call->holds && !(call->has_mask && call->Name().output_gate)) return false;
     const int64_t count = call->CountBlocks();
     for (size_t i = 0; i < call->block.size(); ++i) {
       if (wanted[i] != (call->block[i] >= 0) || call->block[i] >= count) return false;
@@ -56,7 +56,6 @@ struct GatedAttributes {
         __builtin_mul_overflow(size, count, &elements)) {
       return false;
     }
-    call->cell = static_cast<int>(cell);
     call->algorithm = static_cast<Algorithm>(algorithm);
     call->batch = outer;
     call->steps = steps;

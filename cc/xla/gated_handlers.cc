@@ -27,7 +27,7 @@ std::vector<Expected> ExpectedInputs(const GatedCall& call, ffi::DataType type, 
     inputs.push_back({call.BiasWidth(), ffi::F32});
   }
   if (call.has_beside) {
-    inputs.push_back({rows * (call.IsSurrogate() ? call.features : call.problem.inner), type});
+    inputs.push_back({rows * (call.Name().in_front ? call.features : call.problem.inner), type});
   }
   if (call.has_initial_state) inputs.push_back({columns, Op::kIsGradient ? type : ffi::F32});
   if (call.has_mask) inputs.push_back({rows, ffi::PRED});
@@ -47,6 +47,7 @@ std::vector<Expected> ExpectedOutputs(const GatedCall& call, ffi::DataType type,
   const bool second = Op::kIsGradient ? GatedRecurrenceGrad::HasDBeside(call) : call.keeps_states;
   if (second) outputs.push_back({call.problem.size(), type});
   outputs.push_back({call.problem.columns(), ffi::F32});
+  if (Op::kIsGradient && call.holds) outputs.push_back({rows * width, type});
   return outputs;
 }
 
@@ -99,7 +100,18 @@ struct GatedHandler {
         return ffi::Error::InvalidArgument(
             "operands or results are too many, too few or too small, or of another dtype");
       }
+      void* d_outputs = nullptr;
+      if (Op::kIsGradient && call.holds) {
+        d_outputs = outputs.back();
+        outputs.pop_back();
+      }
       const GatedBinding<Element> binding(call, sizeof(T), inputs, outputs);
+      if (d_outputs != nullptr) {
+        void*& place = inputs[GatedRecurrenceGrad::DOutputs(call)];
+        ffi::Error error = Platform::SumHeld(context, binding.HeldGradient(place, d_outputs));
+        if (error.failure()) return error;
+        place = d_outputs;
+      }
       if (!Op::kIsGradient && call.InFront() > 0) {
         ffi::Error error = Platform::CopyInFront(context, binding.InFront());
         if (error.failure()) return error;
@@ -115,6 +127,9 @@ struct GatedHandler {
                                call.algorithm, rets);
         }
       });
+      if (!Op::kIsGradient && call.holds && error.success()) {
+        return Platform::Hold(context, binding.Held());
+      }
       if constexpr (Op::kIsGradient) {
         if (call.has_bias && error.success()) {
           return Platform::Sum(context, binding.BiasGradient(), rets);

@@ -41,6 +41,10 @@ class XlaGatedKernel : public XlaOpKernel {
       const auto of = Op::IsFloat(call, i) ? tensorflow::DT_FLOAT : type;
       OP_REQUIRES_OK(context, ToXlaShape(of, output_shapes[i], &results.emplace_back()));
     }
+    if (Op::kIsGradient && call.holds) {  // Room for the gradient by outputs that are not held.
+      const TensorShape& shape = inputs.shapes[GatedRecurrenceGrad::DOutputs(call)];
+      OP_REQUIRES_OK(context, ToXlaShape(type, shape, &results.emplace_back()));
+    }
     if (on_gpu_) {
       results.push_back(
           xla::ShapeUtil::MakeShapeWithDescendingLayout(xla::U8, {WorkspaceBytes(type, call)}));

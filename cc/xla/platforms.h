@@ -13,6 +13,7 @@
 #include "cc/engine/copy_rows.h"
 #include "cc/engine/cpu/run.h"
 #include "cc/engine/gpu/run.h"
+#include "cc/engine/held_rows.h"
 #include "cc/kernels/types.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -72,6 +73,19 @@ struct Host {
                             : ffi::Error(ffi::ErrorCode::kResourceExhausted, error);
   }
 
+  template <typename Element>
+  static ffi::Error Hold(ffi::ThreadPool pool, const HeldRows<Element>& rows) {
+    cpu::Hold(rows, WorkersOf(pool));
+    return ffi::Error::Success();
+  }
+
+  template <typename Element>
+  static ffi::Error SumHeld(ffi::ThreadPool pool, const HeldRows<Element>& rows) {
+    const char* error = cpu::SumHeld(rows, WorkersOf(pool));
+    return error == nullptr ? ffi::Error::Success()
+                            : ffi::Error(ffi::ErrorCode::kResourceExhausted, error);
+  }
+
   static Workers WorkersOf(ffi::ThreadPool& pool) {
     return {static_cast<int>(pool.num_threads()),
             [&pool](std::function<void()> work) { pool.Schedule(std::move(work)); }};
@@ -108,6 +122,18 @@ struct Cuda {
       return ffi::Error::InvalidArgument("the workspace is too small");
     }
     const char* error = gpu::Sum(sums, (*workspace)->untyped_data(), stream);
+    return error == nullptr ? ffi::Error::Success() : ffi::Error::Internal(error);
+  }
+
+  template <typename Element>
+  static ffi::Error Hold(void* stream, const HeldRows<Element>& rows) {
+    const char* error = gpu::Hold(rows, stream);
+    return error == nullptr ? ffi::Error::Success() : ffi::Error::Internal(error);
+  }
+
+  template <typename Element>
+  static ffi::Error SumHeld(void* stream, const HeldRows<Element>& rows) {
+    const char* error = gpu::SumHeld(rows, stream);
     return error == nullptr ? ffi::Error::Success() : ffi::Error::Internal(error);
   }
 

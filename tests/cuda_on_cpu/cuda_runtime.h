@@ -220,6 +220,7 @@ inline bool __all_sync(unsigned mask, bool predicate) {
 }
 
 inline int __ffs(int value) { return __builtin_ffs(value); }
+inline int __clz(int value) { return value == 0 ? 32 : __builtin_clz(value); }
 inline float __uint_as_float(uint32_t bits) {
   float value;
   memcpy(&value, &bits, sizeof(value));

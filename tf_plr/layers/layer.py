@@ -212,21 +212,22 @@ class LinearRecurrentLayer(keras.layers.RNN):
             mask = None if mask is None else ops.flip(mask, axis=1)
 
         from_zeros = initial_state is None and not self.stateful
-        steps = AllSteps(self.algorithm, mask, states if from_zeros else ())
+        steps = AllSteps(
+            self.algorithm,
+            mask,
+            zero_states=states if from_zeros else (),
+            hold=not self.zero_output_for_mask,
+        )
         outputs, states = self.cell.recur(steps, sequences, states, training)
-        zeroed, held = steps.is_zeroed(outputs), steps.is_held(outputs)
-        if mask is not None:  # The gradient of a hold adds up those of all steps that it fills.
-            outputs = ops.cast(outputs, self.cell.gate_dtype)
-        if zeroed and self.zero_output_for_mask:
+        if steps.is_finished(outputs):
             output = outputs if self.return_sequences else outputs[:, -1]
-        elif mask is not None and self.zero_output_for_mask:
+        elif self.zero_output_for_mask:
             outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
             output = outputs if self.return_sequences else outputs[:, -1]
-        elif held:
-            output = outputs if self.return_sequences else outputs[:, -1]
-        else:
+        else:  # The gradient of a hold adds up those of all steps that it fills.
+            outputs = ops.cast(outputs, self.cell.gate_dtype)
             hold = steps.hold if self.return_sequences else steps.hold_last
-            output = hold(outputs, None if zeroed else ops.zeros_like(outputs[:, 0]))
+            output = hold(outputs, ops.zeros_like(outputs[:, 0]))
         output = ops.cast(output, self.compute_dtype)
         if self.stateful:
             for kept, state in zip(self._kept.states, states, strict=True):

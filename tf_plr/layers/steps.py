@@ -89,17 +89,24 @@ class OneStep(Steps):
 class AllSteps(Steps):
     """Where `mask` [batch, time] is False, a step leaves every state as it was.
 
-    `zero_states` are states before the first step that are known to be zeros.
+    `zero_states` are states before the first step that are known to be zeros. `hold` is what masked
+    steps are to show: the last valid output, or zeros.
     """
 
-    def __init__(self, algorithm: str, mask: Tensor = None, zero_states: Sequence[Tensor] = ()):
+    def __init__(
+        self,
+        algorithm: str,
+        mask: Tensor = None,
+        zero_states: Sequence[Tensor] = (),
+        hold: bool = False,
+    ):
         self._algorithm = algorithm
         self._step_mask = mask
         self._mask = None if mask is None else ops.expand_dims(mask, -1)
         self._last_valid: Tensor = None
         self._zero_states = zero_states
-        self._zeroed: Tensor = None
-        self._held: list[Tensor] = []
+        self._holds = hold
+        self._finished: list[Tensor] = []
 
     def recur(self, decays: Tensor, impulses: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         if decays.ndim == 2:
@@ -109,7 +116,7 @@ class AllSteps(Steps):
             decays = ops.where(self._mask, decays, 1)
             impulses = ops.where(self._mask, impulses, 0)
         states = linear_recurrence(decays, impulses, state, axis=1, algorithm=self._algorithm)
-        self._remember_held(states, state)
+        self._remember(states, state)
         return states, states[:, -1]
 
     @property
@@ -121,41 +128,32 @@ class AllSteps(Steps):
             product,
             initial_state=state,
             mask=self._step_mask,
+            hold=self._holds,
             algorithm=self._algorithm,
             **options,
         )
         kind = CELLS[options["cell"]].output
         if kind in ("gated", "highway"):
-            self._zeroed = outputs
+            self._finished.append(outputs)
         elif kind == "state":
-            self._remember_held(outputs, state)
+            self._remember(outputs, state)
         return outputs, last
 
-    def _remember_held(self, states: Tensor, state: Tensor) -> None:
-        if any(state is zeros for zeros in self._zero_states):
-            self._held.append(states)
+    def _remember(self, states: Tensor, state: Tensor) -> None:
+        """States that start from zeros are held where steps are masked."""
+        if self._holds and any(state is zeros for zeros in self._zero_states):
+            self._finished.append(states)
 
-    def is_held(self, outputs: Tensor) -> bool:
-        """Whether outputs are states that started from zeros: they are held where masked."""
-        return any(outputs is states for states in self._held)
-
-    def is_zeroed(self, outputs: Tensor) -> bool:
-        """Whether outputs are known to be zeros where steps are masked."""
-        return outputs is self._zeroed
+    def is_finished(self, outputs: Tensor) -> bool:
+        """Whether masked steps of these outputs are known to show what they are to."""
+        return self._mask is None or any(outputs is finished for finished in self._finished)
 
     def hold(self, inputs: Tensor, state: Tensor) -> Tensor:
-        """The last valid input at each step, [batch, time, n]; `state` before the first.
-
-        If `state` is None, what the masked steps before the first have.
-        """
-        if self._mask is None:
-            return inputs
+        """The last valid input at each step, [batch, time, n]; `state` before the first."""
         return self._hold(inputs, state, self._index_of_last_valid())
 
     def hold_last(self, inputs: Tensor, state: Tensor) -> Tensor:
         """The last valid input, [batch, n]; `state` if there is none."""
-        if self._mask is None:
-            return inputs[:, -1]
         return self._hold(inputs, state, self._index_of_last_valid()[:, -1:])[:, 0]
 
     def previous(self, states: Tensor, state: Tensor) -> Tensor:
@@ -176,7 +174,8 @@ class AllSteps(Steps):
         padded = ops.concatenate([history, inputs], axis=1)
         last = ops.reshape(padded[:, 1 - size :], (-1, (size - 1) * input_dim))
         # On a CPU, split has a much faster gradient than a slice.
-        window = [tf.split(padded, [k, -1, size - 1 - k], axis=1)[1] for k in range(size)]
+        before = [tf.split(padded, [k, -1, size - 1 - k], axis=1)[1] for k in range(size - 1)]
+        window = [*before, inputs]
         return _matmul_window(window, kernel), ops.cast(last, state_dtype)
 
     def drop(self, inputs: Tensor, rate: float, seed: Any) -> Tensor:
@@ -219,8 +218,6 @@ class AllSteps(Steps):
     @staticmethod
     def _hold(inputs: Tensor, state: Tensor, index: Tensor) -> Tensor:
         held = tf.gather(inputs, ops.maximum(index, 0), batch_dims=1)
-        if state is None:  # Where the index is below 0, step 0 is masked.
-            return held
         return ops.where(ops.expand_dims(index, -1) < 0, ops.expand_dims(state, 1), held)
 
 

@@ -7,27 +7,10 @@
 
 #include "cc/engine/cpu/half_precision.h"
 #include "cc/engine/cpu/processor.h"
-#include "cc/engine/cpu/simd.h"
+#include "cc/engine/cpu/sum_rows.h"
 
 namespace tf_plr {
 namespace cpu {
-namespace {
-
-// Adds a row to sums of its columns.
-template <typename T, int kLanes>
-TF_PLR_INLINE void AddRow(const T* row, int64_t width, float* sums) {
-  using V = Vector<float, kLanes>;
-  int64_t column = 0;
-  for (; column + kLanes <= width; column += kLanes) {
-    const V sum = Memory<float, float, kLanes>::Load(sums + column) +
-                  Memory<float, T, kLanes>::Load(row + column);
-    Memory<float, float, kLanes>::Store(sum, sums + column);
-  }
-  for (; column < width; ++column) sums[column] += static_cast<float>(row[column]);
-}
-
-}  // namespace
-
 template <typename T>
 const char* Sum(const ColumnSums<T>& sums, const Workers& workers) {
   const int64_t width = sums.width, chunks = sums.chunks();
@@ -38,8 +21,8 @@ const char* Sum(const ColumnSums<T>& sums, const Workers& workers) {
     const int64_t end = std::min(begin + sums.chunk_rows(), sums.rows);
     ForThisProcessor([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
       for (int64_t row = begin; row < end; ++row) {
-        AddRow<T, LanesOf<float>(register_bytes)>(sums.matrix + row * sums.stride, width,
-                                                  partial.get() + chunk * width);
+        AddRow<register_bytes>(sums.matrix + row * sums.stride, width,
+                               partial.get() + chunk * width);
       }
     });
   });

@@ -80,7 +80,7 @@ inline Path Choose(const Problem& problem, const CellTraits& cell, const Registe
     const bool long_chains =
         problem.steps * limits.multiprocessors >= Policy::ManySteps(cell) * cut.chains;
     if (few && long_chains) return Path::kRegisterTiles;
-    if (cell.is_gradient && cut.by_slice && cut.chain_tiles >= Policy::kManyTiles) {
+    if (cell.is_gradient && cut.by_slice && cut.chain_tiles >= Policy::ManyTiles(cell)) {
       return Path::kRegisterTiles;
     }
   }

@@ -11,10 +11,10 @@ namespace tf_plr {
 namespace gpu {
 namespace {
 
-constexpr int kWarps = 8;
+constexpr int kSumWarps = 8;
 
 template <typename T>
-struct Params {
+struct SumParams {
   const T* matrix;
   int64_t rows, width, stride, chunk_rows, chunks;
   float *partial, *sums;
@@ -23,15 +23,17 @@ struct Params {
 // A block has one chunk of the rows of as many columns as a warp has lanes; its warps take rows by
 // turns.
 template <typename T>
-__global__ void __launch_bounds__(kWarps* kWarp) SumChunks(const __grid_constant__ Params<T> p) {
-  __shared__ float of_warp[kWarps][kWarp];
+__global__ void __launch_bounds__(kSumWarps* kWarp)
+    SumChunks(const __grid_constant__ SumParams<T> p) {
+  extern __shared__ __align__(16) char shared[];
+  auto& of_warp = *reinterpret_cast<float (*)[kSumWarps][kWarp]>(shared);
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const int64_t column = int64_t{blockIdx.x} * kWarp + lane, chunk = blockIdx.y;
   const int64_t end = min((chunk + 1) * p.chunk_rows, p.rows);
   float sum = 0;
   if (column < p.width) {
 #pragma unroll 8
-    for (int64_t row = chunk * p.chunk_rows + warp; row < end; row += kWarps) {
+    for (int64_t row = chunk * p.chunk_rows + warp; row < end; row += kSumWarps) {
       sum += static_cast<float>(p.matrix[row * p.stride + column]);
     }
   }
@@ -39,12 +41,12 @@ __global__ void __launch_bounds__(kWarps* kWarp) SumChunks(const __grid_constant
   __syncthreads();  // Publishes the warps' sums.
   if (warp != 0 || column >= p.width) return;
 #pragma unroll
-  for (int i = 1; i < kWarps; ++i) sum += of_warp[i][lane];
+  for (int i = 1; i < kSumWarps; ++i) sum += of_warp[i][lane];
   p.partial[chunk * p.width + column] = sum;
 }
 
 template <typename T>
-__global__ void SumPartial(const __grid_constant__ Params<T> p) {
+__global__ void SumPartial(const __grid_constant__ SumParams<T> p) {
   const int64_t column = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (column >= p.width) return;
   float sum = 0;
@@ -60,19 +62,21 @@ const char* Sum(const ColumnSums<T>& sums, void* workspace, void* stream) {
   using Stored = typename StorageOf<T>::type;
   const auto cuda_stream = static_cast<cudaStream_t>(stream);
   if (sums.width == 0) return nullptr;
-  const Params<Stored> params{reinterpret_cast<const Stored*>(sums.matrix),
-                              sums.rows,
-                              sums.width,
-                              sums.stride,
-                              sums.chunk_rows(),
-                              sums.chunks(),
-                              static_cast<float*>(workspace),
-                              sums.sums};
+  const SumParams<Stored> params{reinterpret_cast<const Stored*>(sums.matrix),
+                                 sums.rows,
+                                 sums.width,
+                                 sums.stride,
+                                 sums.chunk_rows(),
+                                 sums.chunks(),
+                                 static_cast<float*>(workspace),
+                                 sums.sums};
   const int64_t groups = CeilDiv(sums.width, kWarp);
   cudaError_t error = cudaSuccess;
   if (params.chunks > 0) {
     error = LaunchKernel(SumChunks<Stored>,
-                         {Grid{groups, params.chunks}, kWarps * kWarp, 0, cuda_stream}, params);
+                         {Grid{groups, params.chunks}, kSumWarps * kWarp,
+                          kSumWarps * kWarp * sizeof(float), cuda_stream},
+                         params);
   }
   constexpr int kThreads = 128;
   if (error == cudaSuccess) {

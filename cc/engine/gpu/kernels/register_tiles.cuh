@@ -69,9 +69,11 @@ class RegisterTile {
   // gradients are better off with one block.
   static constexpr int kWordBytes = kVector * sizeof(T) < 4 ? 4 : kVector * sizeof(T);
   static constexpr bool kManyInputs = Cell::kInputs > 2;
-  // Of a gated cell, as many as find room with all that is kept of them.
+  // Of a gated cell, as many as find room, first with all inputs, then with what is kept of them.
+  static constexpr int kKeptWords =
+      Cell::kInputs - Cell::kStepInputs + kVector * static_cast<int>(sizeof(KeptStep<T>)) / 4;
   static constexpr int kGatedWords =
-      sizeof(T) == 2 && !Cell::kIsGradient ? Cell::kInputs - Cell::kStepInputs + 4 : Cell::kInputs;
+      Cell::kIsGradient || Cell::kInputs > kKeptWords ? Cell::kInputs : kKeptWords;
   static constexpr int kRowsOfGated = kGatedWords <= 2 ? 32 : kGatedWords <= 4 ? 16 : 8;
   static constexpr int kRows =
       Cell::kGated ? kRowsOfGated : (kManyInputs && sizeof(T) > 2 ? 64 : 128) / kWordBytes;
@@ -122,8 +124,7 @@ class RegisterTile {
     Load<kFull>(rows);
     Exchange exchange = StartExchange();  // While loads arrive.
     Transition<A> own[kVector];
-#pragma unroll
-    for (int v = 0; v < kVector; ++v) own[v] = rows.template Reduce<kFull>(v);
+    rows.template Reduce<kFull>(own);
     A initial_carry[kVector], state[kVector];
     InitialCarry(initial_carry);
     exchange.FindState(own, initial_carry, state);

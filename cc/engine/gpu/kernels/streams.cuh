@@ -13,9 +13,11 @@
 #ifndef TF_PLR_ENGINE_GPU_KERNELS_STREAMS_CUH_
 #define TF_PLR_ENGINE_GPU_KERNELS_STREAMS_CUH_
 
+#include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "cc/engine/cells/recurrence.h"
 #include "cc/engine/gpu/addresses.cuh"
@@ -40,11 +42,14 @@ class Stream {
   static constexpr int kColumns = kWarp * kVector;
   static constexpr int kMaxWarps = 16;
   // Rows of one thread: 64 bytes of each input in registers, where 16-bit elements count as 32-bit
-  // ones do; or 32 bytes of each of two inputs of wider elements.
+  // ones do; or 32 bytes of each of two inputs of wider elements. Of gated cells as many as find
+  // room.
   static constexpr int kWordBytes = sizeof(T) < 4 ? 4 : sizeof(T);
   static constexpr bool kManyInputs = Cell::kInputs > 2;
+  static constexpr int kRowsOfGated =
+      std::is_same_v<T, __nv_bfloat16> && !Cell::kIsGradient && Cell::kInputs <= 3 ? 16 : 8;
   static constexpr int kRows =
-      Cell::kGated ? 8 : (!kManyInputs && sizeof(T) >= 4 ? 32 : 64) / kWordBytes;
+      Cell::kGated ? kRowsOfGated : (!kManyInputs && sizeof(T) >= 4 ? 32 : 64) / kWordBytes;
   // Bounds the registers of a thread, so that three blocks of 8 warps find room where rows are few.
   static constexpr int kBoundThreads =
       !Cell::kGated && kRows * kWordBytes == 32 ? 3 * 8 * kWarp : kMaxWarps * kWarp;
@@ -316,10 +321,10 @@ class Stream {
 
   template <bool kFull>
   __device__ void Reduce(const Part& part, Rows& rows, int turn) const {
+    Transition<A> own[kVector];
+    rows.template Reduce<kFull>(own);
 #pragma unroll
-    for (int v = 0; v < kVector; ++v) {
-      *OfWarp(turn, warp_, part.column + v) = rows.template Reduce<kFull>(v);
-    }
+    for (int v = 0; v < kVector; ++v) *OfWarp(turn, warp_, part.column + v) = own[v];
   }
 
   template <bool kFull>

@@ -42,6 +42,34 @@ struct ThreadBiases {
 };
 struct NoBiases {};
 
+// A step of a gated cell, between Reduce and Scan.
+template <typename T>
+class KeptStep {
+ public:
+  __device__ void Keep(Transition<float> step) { step_ = step; }
+  __device__ Transition<float> Get() const { return step_; }
+
+ private:
+  Transition<float> step_;
+};
+
+// Half as large, so that a thread can have twice the rows. What is rounded, to the 8 bits that all
+// inputs have, moves the states within a thread's rows; the state before them is as exact as ever.
+template <>
+class KeptStep<__nv_bfloat16> {
+ public:
+  __device__ void Keep(Transition<float> step) {
+    pair_ = Pack<__nv_bfloat16, 2>::Of({1.0f - step.decay, step.impulse});
+  }
+  __device__ Transition<float> Get() const {
+    const auto pair = pair_.Reread();
+    return {1.0f - pair.Get(0), pair.Get(1)};
+  }
+
+ private:
+  Pack<__nv_bfloat16, 2> pair_;
+};
+
 // kRows consecutive steps, in processing order, of kVector neighbouring columns. kFull: all exist;
 // otherwise the first `count` do, and the others' values are not used.
 template <typename Cell, typename T, int kVector, int kRows>
@@ -60,33 +88,36 @@ struct ThreadRows {
   static constexpr bool kKeepsSteps = Cell::kGated && !Cell::kIsGradient;
   struct NoSteps {};
   struct Steps {
-    Transition<A> values[kRows][kVector];
+    KeptStep<T> values[kRows][kVector];
   };
   std::conditional_t<kKeepsSteps, Steps, NoSteps> steps;
 
-  // Of the v-th column. Once, and before Scan.
+  // Once, and before Scan. Row by row: what is unpacked and kept of one need not stay.
   template <bool kFull>
-  __device__ Transition<A> Reduce(int v) {
-    Transition<A> own = Transition<A>::Identity();
+  __device__ void Reduce(Transition<A> (&own)[kVector]) {
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) own[v] = Transition<A>::Identity();
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
-      if (IsMasked(row)) {
-        if constexpr (kStepsWhereMasked) {
-          if (kFull || row < count) own = Compose(own, StepMasked(row, v));
-        }
-        continue;
-      }
-      A in[Cell::kInputs];
 #pragma unroll
-      for (int k = 0; k < Cell::kStepInputs; ++k) in[k] = values[k][row].Get(v);
-      if constexpr (Cell::kGated) biases.AddTo(in, Cell::kStepInputs, v);
-      const Transition<A> step = Cell::template Step<M>(in);
-      if constexpr (kKeepsSteps) steps.values[row][v] = step;
-      const bool first = row == 0 && !Cell::kGated;
-      const Transition<A> longer = first ? step : Compose(own, step);
-      if (kFull || row < count) own = longer;
+      for (int v = 0; v < kVector; ++v) {
+        if (IsMasked(row)) {
+          if constexpr (kStepsWhereMasked) {
+            if (kFull || row < count) own[v] = Compose(own[v], StepMasked(row, v));
+          }
+          continue;
+        }
+        A in[Cell::kInputs];
+#pragma unroll
+        for (int k = 0; k < Cell::kStepInputs; ++k) in[k] = values[k][row].Get(v);
+        if constexpr (Cell::kGated) biases.AddTo(in, Cell::kStepInputs, v);
+        const Transition<A> step = Cell::template Step<M>(in);
+        if constexpr (kKeepsSteps) steps.values[row][v].Keep(step);
+        const bool first = row == 0 && !Cell::kGated;
+        const Transition<A> longer = first ? step : Compose(own[v], step);
+        if (kFull || row < count) own[v] = longer;
+      }
     }
-    return own;
   }
 
   // Moves the state past the rows, and writes their outputs. `row` and `column` are the first.
@@ -112,12 +143,13 @@ struct ThreadRows {
           if constexpr (Cell::kGated) Cell::EmitMasked(state[v], out);
         } else {
           A in[Cell::kInputs];
+          constexpr int kFirst = kKeepsSteps ? Cell::kStepInputs : 0;  // Emit needs no others.
 #pragma unroll
-          for (int k = 0; k < Cell::kInputs; ++k) in[k] = values[k][row].Reread().Get(v);
+          for (int k = kFirst; k < Cell::kInputs; ++k) in[k] = values[k][row].Reread().Get(v);
           if constexpr (Cell::kGated) biases.AddTo(in, Cell::kInputs, v);
           const A before = state[v];
           if constexpr (kKeepsSteps) {
-            state[v] = steps.values[row][v].Apply(before);
+            state[v] = steps.values[row][v].Get().Apply(before);
           } else {
             state[v] = Cell::template Step<M>(in).Apply(before);
           }

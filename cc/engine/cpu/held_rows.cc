@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#include "cc/engine/held_rows.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include "cc/engine/cpu/half_precision.h"
+#include "cc/engine/cpu/processor.h"
+#include "cc/engine/cpu/sum_rows.h"
+
+namespace tf_plr {
+namespace cpu {
+namespace {
+
+// Calls function(outer, begin, end, worker) for chunks of the steps of every sequence.
+template <typename T, typename Function>
+void ForChunks(const HeldRows<T>& rows, const Workers& workers, const Function& function) {
+  // Few, as each may have to look for the last valid step through all before it.
+  constexpr int64_t kMinSteps = 256, kMaxChunks = 64;
+  const int64_t steps = std::max(kMinSteps, (rows.steps + kMaxChunks - 1) / kMaxChunks);
+  const int64_t chunks = (rows.steps + steps - 1) / steps;
+  RunTasks(workers, rows.outer * chunks, [&](int64_t task, int worker) noexcept {
+    const int64_t begin = task % chunks * steps;
+    function(task / chunks, begin, std::min(begin + steps, rows.steps), worker);
+  });
+}
+
+}  // namespace
+
+template <typename T>
+void Hold(const HeldRows<T>& rows, const Workers& workers) {
+  ForChunks(rows, workers, [&](int64_t outer, int64_t begin, int64_t end, int) {
+    int64_t last = rows.IsValid(outer, begin) ? begin : begin - 1;
+    while (last >= 0 && !rows.IsValid(outer, last)) --last;
+    for (int64_t step = begin; step < end; ++step) {
+      if (rows.IsValid(outer, step)) {
+        last = step;
+      } else if (last >= 0) {
+        std::memcpy(rows.to + rows.Row(outer, step) * rows.width,
+                    rows.to + rows.Row(outer, last) * rows.width, rows.width * sizeof(T));
+      }
+    }
+  });
+}
+
+template <typename T>
+const char* SumHeld(const HeldRows<T>& rows, const Workers& workers) {
+  const int64_t width = rows.width;
+  const std::unique_ptr<float[]> all_sums(new (std::nothrow) float[workers.threads * width]);
+  if (all_sums == nullptr) return "the CPU engine could not allocate the sums of held rows";
+  ForChunks(rows, workers, [&](int64_t outer, int64_t begin, int64_t end, int worker) {
+    float* const sums = all_sums.get() + worker * width;
+    const auto row = [&](int64_t step) { return rows.from + rows.Row(outer, step) * width; };
+    for (int64_t step = begin; step < end; ++step) {
+      if (!rows.IsValid(outer, step)) continue;
+      T* const to = rows.to + rows.Row(outer, step) * width;
+      int64_t next = step + 1;
+      if (next == rows.steps || rows.IsValid(outer, next)) {
+        if (to != row(step)) std::memcpy(to, row(step), width * sizeof(T));
+        continue;
+      }
+      ForThisProcessor([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
+        std::fill_n(sums, width, 0.0f);
+        AddRow<register_bytes>(row(step), width, sums);
+        for (; next < rows.steps && !rows.IsValid(outer, next); ++next) {
+          AddRow<register_bytes>(row(next), width, sums);
+        }
+      });
+      for (int64_t i = 0; i < width; ++i) to[i] = static_cast<T>(sums[i]);
+    }
+  });
+  return nullptr;
+}
+
+#define TF_PLR_INSTANTIATE_HELD(T)                               \
+  template void Hold(const HeldRows<T>&, const Workers&); \
+  template const char* SumHeld(const HeldRows<T>&, const Workers&);
+TF_PLR_INSTANTIATE_HELD(Eigen::half)
+TF_PLR_INSTANTIATE_HELD(Eigen::bfloat16)
+TF_PLR_INSTANTIATE_HELD(float)
+
+}  // namespace cpu
+}  // namespace tf_plr

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: MIT
+// A warp has as many steps of a sequence as lanes, and masked ones are few: what is valid is read
+// and written only where it must be.
+#include <algorithm>
+#include <cstdint>
+
+#include "cc/engine/gpu/addresses.cuh"
+#include "cc/engine/gpu/launch.cuh"
+#include "cc/engine/gpu/pack.cuh"
+#include "cc/engine/gpu/run.cuh"
+#include "cc/engine/gpu/warp.cuh"
+#include "cc/engine/held_rows.h"
+
+namespace tf_plr {
+namespace gpu {
+namespace {
+
+constexpr int kHeldWarps = 8, kHeldThreads = kHeldWarps * kWarp;
+
+template <typename T>
+struct HeldParams {
+  HeldRows<T> rows;
+  int64_t blocks;  // For the steps of one sequence.
+};
+
+// The steps of one warp.
+template <typename T>
+class WarpSteps {
+ public:
+  __device__ explicit WarpSteps(const HeldParams<T>& p)
+      : rows_(p.rows),
+        outer_(Divide(blockIdx.x, p.blocks)),
+        block_first_((blockIdx.x - outer_ * p.blocks) * kHeldThreads) {}
+
+  __device__ int64_t First() const { return block_first_ + threadIdx.x / kWarp * kWarp; }
+  __device__ T* Row(T* array, int64_t step) const {
+    return array + rows_.Row(outer_, step) * rows_.width;
+  }
+  __device__ const T* Row(const T* array, int64_t step) const {
+    return array + rows_.Row(outer_, step) * rows_.width;
+  }
+  __device__ bool Exists(int64_t step) const { return step >= 0 && step < rows_.steps; }
+  __device__ bool IsValid(int64_t step) const {
+    return Exists(step) && rows_.IsValid(outer_, step);
+  }
+  // Bit i is set if step first + i is valid, or, in the second, if no such step is masked. All
+  // lanes of a warp call these.
+  __device__ unsigned Valid(int64_t first) const {
+    return __ballot_sync(~0u, IsValid(first + Lane()));
+  }
+  __device__ unsigned NotMasked(int64_t first) const {
+    const int64_t step = first + Lane();
+    return __ballot_sync(~0u, !Exists(step) || rows_.IsValid(outer_, step));
+  }
+
+  // The last valid step before `end`, or -1.
+  __device__ int64_t LastValidBefore(int64_t end) const {
+    constexpr int kAtOnce = 8;  // Loads in flight.
+    while (end > 0) {
+      unsigned valid[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) valid[i] = Valid(end - (i + 1) * kWarp);
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        if (valid[i] != 0) return end - (i + 1) * kWarp + LastBit(valid[i]);
+      }
+      end -= kAtOnce * kWarp;
+    }
+    return -1;
+  }
+
+  __device__ static int Lane() { return threadIdx.x % kWarp; }
+  __device__ static int LastBit(unsigned bits) { return kWarp - 1 - __clz(bits); }
+
+ private:
+  const HeldRows<T>& rows_;
+  const int64_t outer_, block_first_;
+};
+
+// Rows are copied as words.
+template <typename Word>
+__global__ void __launch_bounds__(kHeldThreads)
+    HoldRows(const __grid_constant__ HeldParams<Word> p) {
+  const WarpSteps<Word> steps(p);
+  const int64_t first = steps.First();
+  const unsigned valid = steps.Valid(first);
+  unsigned masked = ~steps.NotMasked(first);
+  if (masked == 0) return;
+  const int64_t before = (masked & 1) != 0 ? steps.LastValidBefore(first) : -1;
+  for (; masked != 0; masked &= masked - 1) {
+    const int i = __ffs(masked) - 1;
+    const unsigned earlier = valid & ((1u << i) - 1);
+    const int64_t last = earlier != 0 ? first + WarpSteps<Word>::LastBit(earlier) : before;
+    if (last < 0) continue;
+    const Word* const from = steps.Row(p.rows.to, last);
+    Word* const to = steps.Row(p.rows.to, first + i);
+    for (int64_t k = steps.Lane(); k < p.rows.width; k += kWarp) to[k] = from[k];
+  }
+}
+
+// A block has one column for each lane. A warp sums what follows its own steps, if that is few
+// rows; the rows of a long run are shared out among the block's warps.
+template <typename T>
+class HeldSums {
+ public:
+  struct Shared {
+    float sums[kHeldWarps][kWarp];
+    unsigned long_runs[kHeldWarps];
+    int ends[kHeldWarps];
+  };
+
+  __device__ HeldSums(const HeldParams<T>& p, Shared& shared)
+      : p_(p),
+        shared_(shared),
+        steps_(p),
+        warp_(threadIdx.x / kWarp),
+        lane_(threadIdx.x % kWarp),
+        column_(int64_t{blockIdx.y} * kWarp + lane_) {}
+
+  __device__ void Run() {
+    const int64_t first = steps_.First();
+    const unsigned valid = steps_.Valid(first), not_masked = steps_.NotMasked(first + 1);
+    // Valid steps that masked ones follow; and all others, if they are to be copied.
+    unsigned heads = p_.rows.from == p_.rows.to ? valid & ~not_masked : valid;
+    unsigned long_runs = 0;
+    for (; heads != 0; heads &= heads - 1) {
+      const int i = __ffs(heads) - 1;
+      const unsigned end = steps_.NotMasked(first + i + 1);
+      if (end == 0) {
+        long_runs |= 1u << i;
+        continue;
+      }
+      float sum = Get(first + i);
+      for (int j = 1; j < __ffs(end); ++j) sum += Get(first + i + j);
+      Set(first + i, sum);
+    }
+    if (lane_ == 0) shared_.long_runs[warp_] = long_runs;
+    __syncthreads();  // Publishes all warps' long runs.
+    const int64_t block_first = first - warp_ * kWarp;
+    for (int warp = 0; warp < kHeldWarps; ++warp) {
+      for (unsigned runs = shared_.long_runs[warp]; runs != 0; runs &= runs - 1) {
+        SumLongRun(block_first + warp * kWarp + __ffs(runs) - 1);
+      }
+    }
+  }
+
+ private:
+  __device__ void SumLongRun(int64_t head) {
+    float sum = warp_ == 0 ? Get(head) : 0.0f;
+    int count;
+    int64_t next = head + 1;
+    do {
+      const unsigned end = steps_.NotMasked(next + warp_ * kWarp);
+      if (lane_ == 0)
+        shared_.ends[warp_] = end == 0 ? kHeldThreads : warp_ * kWarp + __ffs(end) - 1;
+      __syncthreads();  // Publishes where each warp's part of the run ends.
+      count = kHeldThreads;
+      for (int warp = 0; warp < kHeldWarps; ++warp) count = min(count, shared_.ends[warp]);
+      __syncthreads();  // All have read that.
+#pragma unroll 8
+      for (int i = warp_; i < count; i += kHeldWarps) sum += Get(next + i);
+      next += kHeldThreads;
+    } while (count == kHeldThreads);
+    shared_.sums[warp_][lane_] = sum;
+    __syncthreads();  // Publishes the warps' sums.
+    if (warp_ == 0) {
+      for (int warp = 1; warp < kHeldWarps; ++warp) sum += shared_.sums[warp][lane_];
+      Set(head, sum);
+    }
+    __syncthreads();  // They have been read.
+  }
+
+  __device__ float Get(int64_t step) const {
+    if (column_ >= p_.rows.width) return 0;
+    return static_cast<float>(steps_.Row(p_.rows.from, step)[column_]);
+  }
+  __device__ void Set(int64_t step, float sum) const {
+    if (column_ < p_.rows.width) steps_.Row(p_.rows.to, step)[column_] = T(sum);
+  }
+
+  const HeldParams<T>& p_;
+  Shared& shared_;
+  const WarpSteps<T> steps_;
+  const int warp_, lane_;
+  const int64_t column_;
+};
+
+template <typename T>
+__global__ void __launch_bounds__(kHeldThreads)
+    SumHeldRows(const __grid_constant__ HeldParams<T> p) {
+  extern __shared__ __align__(16) char shared[];
+  HeldSums<T>(p, *reinterpret_cast<typename HeldSums<T>::Shared*>(shared)).Run();
+}
+
+// The same memory, as rows of other elements.
+template <typename To, typename From>
+HeldParams<To> HeldParamsOf(const HeldRows<From>& rows) {
+  using Stored = typename StorageOf<From>::type;
+  const int64_t width = rows.width * static_cast<int64_t>(sizeof(Stored)) / sizeof(To);
+  return {{reinterpret_cast<const To*>(rows.from), reinterpret_cast<To*>(rows.to), rows.mask,
+           rows.outer, rows.steps, width, rows.reverse},
+          CeilDiv(rows.steps, kHeldThreads)};
+}
+
+template <typename Word, typename T>
+cudaError_t LaunchHold(const HeldRows<T>& rows, cudaStream_t stream) {
+  const HeldParams<Word> params = HeldParamsOf<Word>(rows);
+  return LaunchKernel(HoldRows<Word>, {rows.outer * params.blocks, kHeldThreads, 0, stream},
+                      params);
+}
+
+}  // namespace
+
+template <typename T>
+const char* Hold(const HeldRows<T>& rows, void* stream) {
+  const auto cuda_stream = static_cast<cudaStream_t>(stream);
+  if (rows.outer * rows.steps * rows.width == 0) return nullptr;
+  const size_t row_bytes = rows.width * sizeof(typename StorageOf<T>::type);
+  const uintptr_t bits = row_bytes | reinterpret_cast<uintptr_t>(rows.to);
+  const cudaError_t error =
+      bits % sizeof(uint4) == 0      ? LaunchHold<uint4>(rows, cuda_stream)
+      : bits % sizeof(uint32_t) == 0 ? LaunchHold<uint32_t>(rows, cuda_stream)
+                                     : LaunchHold<uint16_t>(rows, cuda_stream);
+  return error == cudaSuccess ? nullptr : Explain(error);
+}
+
+template <typename T>
+const char* SumHeld(const HeldRows<T>& rows, void* stream) {
+  using Stored = typename StorageOf<T>::type;
+  using Sums = HeldSums<Stored>;
+  if (rows.outer * rows.steps * rows.width == 0) return nullptr;
+  const HeldParams<Stored> params = HeldParamsOf<Stored>(rows);
+  const Grid grid{rows.outer * params.blocks, CeilDiv(rows.width, kWarp)};
+  const cudaError_t error = LaunchKernel(
+      SumHeldRows<Stored>,
+      {grid, kHeldThreads, sizeof(typename Sums::Shared), static_cast<cudaStream_t>(stream)},
+      params);
+  return error == cudaSuccess ? nullptr : Explain(error);
+}
+
+#define TF_PLR_INSTANTIATE_HELD(T)                      \
+  template const char* Hold(const HeldRows<T>&, void*); \
+  template const char* SumHeld(const HeldRows<T>&, void*);
+TF_PLR_INSTANTIATE_HELD(Half)
+TF_PLR_INSTANTIATE_HELD(BFloat16)
+TF_PLR_INSTANTIATE_HELD(float)
+
+}  // namespace gpu
+}  // namespace tf_plr

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+// What a layer shows at masked steps: the outputs of the last valid step; and the gradient of that.
+#ifndef TF_PLR_ENGINE_HELD_ROWS_H_
+#define TF_PLR_ENGINE_HELD_ROWS_H_
+
+#include <cstdint>
+
+#include "cc/engine/cpu/workers.h"
+#include "cc/engine/numeric.h"
+
+namespace tf_plr {
+
+// Row-major [outer, steps, width], and a mask [outer, steps], false where a step is masked.
+template <typename T>
+struct HeldRows {
+  const T* from;  // Of SumHeld; may be `to`.
+  T* to;
+  const bool* mask;
+  int64_t outer, steps, width;
+  bool reverse;  // Process step T first.
+
+  TF_PLR_HOST_DEVICE int64_t Row(int64_t outer_index, int64_t step) const {
+    return outer_index * steps + (reverse ? steps - 1 - step : step);
+  }
+  TF_PLR_HOST_DEVICE bool IsValid(int64_t outer_index, int64_t step) const {
+    return mask[Row(outer_index, step)];
+  }
+};
+
+// Hold: to each masked row, the last valid row before it; those before the first valid one stay.
+// SumHeld: to each valid row, the sum of it and of the masked rows right after it, in float32 and
+// in a fixed order; to masked rows, nothing.
+namespace cpu {
+// Eigen::half, Eigen::bfloat16 or float.
+template <typename T>
+void Hold(const HeldRows<T>& rows, const Workers& workers);
+// Returns null, or what went wrong.
+template <typename T>
+const char* SumHeld(const HeldRows<T>& rows, const Workers& workers);
+}  // namespace cpu
+
+namespace gpu {
+// Half, BFloat16 or float; on a cudaStream_t. Each returns null, or what went wrong.
+template <typename T>
+const char* Hold(const HeldRows<T>& rows, void* stream);
+template <typename T>
+const char* SumHeld(const HeldRows<T>& rows, void* stream);
+}  // namespace gpu
+
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_HELD_ROWS_H_
