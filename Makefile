@@ -84,11 +84,16 @@ build/gpu_engine_test: tests/gpu_engine_test.cu tests/engine_test.h $(SOURCES)
 	mkdir -p build
 	nvcc $(NVCC_FLAGS) -o $@ $< $(ENGINE)
 
+# racecheck takes long: in PARTS processes at a time.
+PARTS ?= 12
+
 gpu-sanitize: build/gpu_engine_test
 	$<
-	for tool in memcheck racecheck initcheck synccheck; do \
+	for tool in memcheck initcheck synccheck; do \
 	  compute-sanitizer --tool $$tool --error-exitcode 1 $< || exit 1; \
 	done
+	seq 0 $$(($(PARTS) - 1)) | xargs -P $(PARTS) -I {} env TEST_PART={}/$(PARTS) \
+	  compute-sanitizer --tool racecheck --error-exitcode 1 $<
 
 build/libtf_plr_kernels.so: benchmarks/kernel_api.cu $(SOURCES)
 	mkdir -p build

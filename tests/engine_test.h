@@ -8,6 +8,7 @@
 #include <cmath>
 #include <complex>
 #include <cstdio>
+#include <cstdlib>
 #include <random>
 #include <vector>
 
@@ -17,6 +18,17 @@
 namespace tf_plr {
 
 inline int failures = 0;
+
+// Whether this process is to run the next test: all are its own, or, with TEST_PART=i/n, every n-th
+// from the i-th on. Some tools need many processes.
+inline bool IsMine() {
+  static const char* const part = std::getenv("TEST_PART");
+  static int number = -1;
+  ++number;
+  int i = 0, n = 1;
+  if (part != nullptr) std::sscanf(part, "%d/%d", &i, &n);
+  return number % n == i;
+}
 
 // Whether arrays begin anywhere that their elements may, each elsewhere, or as allocated.
 inline bool misaligned = false;
@@ -110,6 +122,7 @@ struct Rounding {
 // Engine has Array<T>, memory of its own, and Run; T is how the host sees its Element.
 template <typename Engine, typename Element, typename T>
 void Test(Problem p, Algorithm algorithm, bool with_initial, Rounding rounding) {
+  if (!IsMine()) return;
   using R = Reference<T>;
   using W = WideOf<T>;
   const double tolerance = 8 * (rounding.stored + p.steps * rounding.accumulated);

@@ -52,6 +52,7 @@ struct WideArray {
 
 template <typename Engine, typename Cell, typename Element, typename T>
 void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding rounding) {
+  if (!IsMine()) return;
   using R = Reference<T>;
   using GradientCell = typename ReferenceOf<Cell>::Gradient;
   constexpr GatedReference c = ReferenceOf<Cell>::kReference;

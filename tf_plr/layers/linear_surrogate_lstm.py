@@ -159,7 +159,7 @@ class LinearSurrogateLSTMCell(LinearRecurrentCell):
         kernel = ops.convert_to_tensor(self.kernel)
         surrogate_bias, bias = self._split(self.bias) if self.use_bias else (None, None)
         joined = self._joins(steps, inputs, training)
-        if steps.fuses:  # Windows of a product would be copied.
+        if steps.fuses and inputs.ndim == 3:  # Windows of a large product would be copied.
             surrogate_kernel, kernel = self._split(kernel)
             of_surrogate = self.product(inputs, surrogate_kernel)
             of_gates = None if joined else self.product(inputs, kernel)
@@ -196,7 +196,8 @@ class LinearSurrogateLSTMCell(LinearRecurrentCell):
 
     def _joins(self, steps: Steps, inputs: Tensor, training: bool) -> bool:
         """Whether the surrogate writes its states beside the inputs, for one product of both."""
-        few = self.kernel.shape[0] <= 4 * self.units  # They are copied.
+        # Inputs are copied; and for one step so would be the kernels.
+        few = inputs.ndim == 3 and self.kernel.shape[0] <= 4 * self.units
         drops = training and self.recurrent_dropout > 0
         native = self.native_cell(
             steps,

@@ -37,13 +37,13 @@ class Steps(ABC):
             ValueError: decays that do not broadcast so.
         """
 
-    @property
-    def fuses(self) -> bool:
-        """Whether `gated` can be called."""
-        return False
+    # Whether `gated` can be called.
+    fuses: bool = False
 
-    def gated(self, product: Tensor, state: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-        """The fused op, in the shapes of all steps: see `tf_plr.gated_recurrence`."""
+    def gated(
+        self, product: Tensor, state: Tensor, *, beside: Tensor = None, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """The fused op: see `tf_plr.gated_recurrence`."""
         raise NotImplementedError
 
     @abstractmethod
@@ -69,6 +69,21 @@ class Steps(ABC):
 
 
 class OneStep(Steps):
+    fuses = True
+
+    def gated(
+        self, product: Tensor, state: Tensor, *, beside: Tensor = None, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        outputs, last = gated_recurrence(
+            ops.expand_dims(product, 1),
+            beside=None if beside is None else ops.expand_dims(beside, 1),
+            initial_state=state,
+            mask=None,
+            algorithm="auto",
+            **options,
+        )
+        return ops.squeeze(outputs, 1), last
+
     def recur(self, decays: Tensor, impulses: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         decays, impulses = _operands(decays, impulses, state.dtype)
         state = decays * state + impulses
@@ -100,6 +115,7 @@ class AllSteps(Steps):
         zero_states: Sequence[Tensor] = (),
         hold: bool = False,
     ):
+        self.fuses = algorithm != "composed"
         self._algorithm = algorithm
         self._step_mask = mask
         self._mask = None if mask is None else ops.expand_dims(mask, -1)
@@ -119,13 +135,12 @@ class AllSteps(Steps):
         self._remember(states, state)
         return states, states[:, -1]
 
-    @property
-    def fuses(self) -> bool:
-        return self._algorithm != "composed"
-
-    def gated(self, product: Tensor, state: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+    def gated(
+        self, product: Tensor, state: Tensor, *, beside: Tensor = None, **options: Any
+    ) -> tuple[Tensor, Tensor]:
         outputs, last = gated_recurrence(
             product,
+            beside=beside,
             initial_state=state,
             mask=self._step_mask,
             hold=self._holds,

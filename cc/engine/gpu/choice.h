@@ -80,9 +80,8 @@ inline Path Choose(const Problem& problem, const CellTraits& cell, const Registe
     const bool long_chains =
         problem.steps * limits.multiprocessors >= Policy::ManySteps(cell) * cut.chains;
     if (few && long_chains) return Path::kRegisterTiles;
-    if (cell.is_gradient && cut.by_slice && cut.chain_tiles >= Policy::ManyTiles(cell)) {
-      return Path::kRegisterTiles;
-    }
+    const bool by_slice = cut.by_slice && cut.chain_tiles >= Policy::kManyTiles;
+    if (cell.is_gradient && !cell.is_gated && by_slice) return Path::kRegisterTiles;
   }
   return problem.inner < kWarpColumns && !cell.is_gated ? of_short_rows : Path::kStreams;
 }

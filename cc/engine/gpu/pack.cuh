@@ -70,11 +70,11 @@ struct alignas(kVector * sizeof(T)) Pack {
     if constexpr (std::is_same_v<T, __nv_bfloat16> && kVector == 2) {  // One instruction.
       const __nv_bfloat162 pair = __floats2bfloat162_rn(accumulators[0], accumulators[1]);
       memcpy(pack.words, &pair, sizeof(pair));
-      return pack;
+    } else {
+      T values[kVector];
+      for (int v = 0; v < kVector; ++v) values[v] = T(accumulators[v]);
+      memcpy(pack.words, values, sizeof(values));
     }
-    T values[kVector];
-    for (int v = 0; v < kVector; ++v) values[v] = T(accumulators[v]);
-    memcpy(pack.words, values, sizeof(values));
     return pack;
   }
 };

@@ -44,11 +44,9 @@ struct RegisterTilePolicy {
   static constexpr int64_t ManySteps(const CellTraits& cell) {
     return cell.is_gradient || cell.element_bytes == 2 ? 2200 : 1024;
   }
-  // In gradients also where chains of so many tiles are worked on slice by slice; in those of gated
-  // cells with 16 bits, whose tiles are short, never.
-  static constexpr int64_t ManyTiles(const CellTraits& cell) {
-    return cell.is_gated && cell.element_bytes == 2 ? INT64_MAX : 16;
-  }
+  // In gradients also where chains of so many tiles are worked on slice by slice; not in those of
+  // gated cells, which have more to compute for what they load.
+  static constexpr int64_t kManyTiles = 16;
   // A third of the blocks that run at a time are asked for ahead: what lies further ahead leaves
   // the cache again.
   static constexpr int64_t kPrefetchShare = 3;
