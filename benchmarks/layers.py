@@ -8,8 +8,9 @@ The model is two layers, the first of which returns sequences, and a Dense of 2,
 the median over repeated runs of several steps. The *floor* of a step is the layers' matrix products
 alone, in the same dtype (float32 ones with TensorFloat-32, where the GPU has it), and the least
 that gates and recurrences must move, at the rate of an add of two arrays; both are timed in this
-process. *Adam of it* is what the optimizer alone takes of a step without XLA. *fit* is what an epoch of model.fit takes for each of its batches, of which there are so
-many that its start hardly counts. Then inference, one step of decoding, and a masked step.
+process. *Adam of it* is what the optimizer alone takes of a step without XLA. *fit* is what an
+epoch of model.fit takes for each of its batches, of which there are so many that its start hardly
+counts. Then inference, one step of decoding, and a masked step.
 """
 
 import argparse
@@ -279,8 +280,8 @@ def attempt(run):
 # ---- Tables ----
 
 
-def steps_table(arguments, dtype, gb_per_s):
-    rows, seconds, units = [], arguments.seconds, arguments.units
+def steps_table(arguments, dtype, gb_per_s, rows, save):
+    seconds, units = arguments.seconds, arguments.units
     print(f"\n{dtype}; ms; (F): times the floor; add {gb_per_s:,.0f} GB/s")
     print(f"{'':>20} {'shape':>12} {'floor':>8} {'XLA':>16} {'no XLA':>16} {'Adam of it':>10}")
     for name in arguments.layers:
@@ -309,11 +310,11 @@ def steps_table(arguments, dtype, gb_per_s):
                 f"{text(row.get('xla'))} {text(row['no_xla'])} {row['optimizer']:10.2f}",
                 flush=True,
             )
-    return rows
+            save()
 
 
-def calls_table(arguments):
-    rows, shape = [], arguments.call_shape
+def calls_table(arguments, rows, save):
+    shape = arguments.call_shape
     seconds, units = arguments.seconds, arguments.units
     print("\nbatch {} x {} steps; ms; decoding: us a step; peak: MiB".format(*shape))
     print(
@@ -336,7 +337,7 @@ def calls_table(arguments):
         rows.append(row)
         numbers = ("fit", "inference", "unmasked", "masked", "decoding_us", "peak_mib")
         print(f"{name:>20}", *(f"{row[n] or 0:9.2f}" for n in numbers), flush=True)
-    return rows
+        save()
 
 
 def heat_map(arguments, rows, save):
@@ -421,12 +422,11 @@ def main():
     result["steps"] = []
     for dtype in arguments.dtypes:
         keras.config.set_dtype_policy(dtype)
-        result["steps"] += steps_table(arguments, dtype, gb_per_s)
+        steps_table(arguments, dtype, gb_per_s, result["steps"], save)
         keras.config.set_dtype_policy("float32")
-        save()
     if not arguments.no_calls:
-        result["calls"] = calls_table(arguments)
-    save()
+        result["calls"] = []
+        calls_table(arguments, result["calls"], save)
 
 
 if __name__ == "__main__":
