@@ -4,6 +4,7 @@
 from typing import Any, ClassVar
 
 import keras
+import tensorflow as tf
 from keras import ops
 from typing_extensions import Unpack
 
@@ -294,7 +295,8 @@ class LinearRecurrentCell(keras.layers.Layer):
         plain = state_activation in (None, keras.activations.linear)
         fused = native is not None and plain
         if "highway" in blocks and (normalization is not None or not fused):
-            product, highway = ops.split(product, [(len(blocks) - 1) * self.units], axis=-1)
+            of_gates = (len(blocks) - 1) * self.units
+            product, highway = tf.split(product, [of_gates, self.units], axis=-1)
             blocks = blocks[:-1]
         if fused:
             product = _normalized(product, normalization)

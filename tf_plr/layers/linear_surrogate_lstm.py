@@ -4,6 +4,7 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 from typing_extensions import Unpack
 
@@ -216,7 +217,7 @@ class LinearSurrogateLSTMCell(LinearRecurrentCell):
 
     def _split(self, tensor: Tensor) -> list[Tensor]:
         """What belongs to the surrogate's two blocks, and to the other four."""
-        return list(ops.split(tensor, [2 * self.units], axis=-1))
+        return list(tf.split(tensor, [2 * self.units, 4 * self.units], axis=-1))
 
     def get_config(self) -> dict[str, Any]:
         config = {

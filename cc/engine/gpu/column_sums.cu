@@ -9,7 +9,6 @@
 
 namespace tf_plr {
 namespace gpu {
-namespace {
 
 constexpr int kSumWarps = 8;
 
@@ -54,8 +53,6 @@ __global__ void SumPartial(const __grid_constant__ SumParams<T> p) {
   for (int64_t chunk = 0; chunk < p.chunks; ++chunk) sum += p.partial[chunk * p.width + column];
   p.sums[column] = sum;
 }
-
-}  // namespace
 
 template <typename T>
 const char* Sum(const ColumnSums<T>& sums, void* workspace, void* stream) {

@@ -13,7 +13,6 @@
 
 namespace tf_plr {
 namespace gpu {
-namespace {
 
 constexpr int kHeldWarps = 8, kHeldThreads = kHeldWarps * kWarp;
 
@@ -208,8 +207,6 @@ cudaError_t LaunchHold(const HeldRows<T>& rows, cudaStream_t stream) {
   return LaunchKernel(HoldRows<Word>, {rows.outer * params.blocks, kHeldThreads, 0, stream},
                       params);
 }
-
-}  // namespace
 
 template <typename T>
 const char* Hold(const HeldRows<T>& rows, void* stream) {
