@@ -80,7 +80,7 @@ NVCC_FLAGS := -std=c++17 -O3 -DNDEBUG -lineinfo -I. -arch=native --threads 0
 
 .PHONY: gpu-sanitize gpu-benchmark gated-benchmark
 
-build/gpu_engine_test: tests/gpu_engine_test.cu tests/engine_test.h $(SOURCES)
+build/gpu_engine_test: tests/gpu_engine_test.cu $(wildcard tests/*.h) $(SOURCES)
 	mkdir -p build
 	nvcc $(NVCC_FLAGS) -o $@ $< $(ENGINE)
 

@@ -147,11 +147,15 @@ def draw_heat_map(result):
     names = [name for name in rows[0] if name not in known]
     batches = sorted({row["batch"] for row in rows})
     lengths = sorted({row["steps"] for row in rows})
+    across = min(3, len(names))
+    down = -(-len(names) // across)
+    width, height = 1 + 0.7 * len(lengths) * across, 0.7 + (0.8 + 0.4 * len(batches)) * down
     figure, grid = plt.subplots(
-        1, len(names), figsize=(1 + 0.9 * len(lengths) * len(names), 1.5 + 0.5 * len(batches)),
-        sharey=True, squeeze=False, layout="constrained",
-    )  # fmt: skip
-    for axes, name in zip(grid[0], names, strict=True):
+        down, across, figsize=(width, height), sharey=True, squeeze=False, layout="constrained"
+    )
+    for axes in grid.flat[len(names) :]:
+        axes.set_visible(False)
+    for axes, name in zip(grid.flat, names, strict=False):
         ratios = np.full((len(batches), len(lengths)), np.nan)
         for row in rows:
             rates = row[name], row["keras LSTM"]
@@ -166,9 +170,9 @@ def draw_heat_map(result):
                 axes.text(j, i, text, ha="center", va="center", color=colour, fontsize="small")
         axes.set_xticks(range(len(lengths)), [f"{n:,}" for n in lengths], fontsize="small")
         axes.set_yticks(range(len(batches)), batches)
-        axes.set_title(f"{name} over keras.layers.LSTM", fontsize="medium")
-        axes.set_xlabel("steps of a sequence")
-    grid[0, 0].set_ylabel("batch")
+        axes.set_title(name, fontsize="medium")
+    figure.supylabel("batch")
+    figure.supxlabel("steps of a sequence; colours and numbers: times keras.layers.LSTM")
     return figure
 
 

@@ -69,7 +69,7 @@ void TestHeldRows(const Problem& p, double stored, int64_t mean_run) {
   std::vector<char> mask(p.outer * p.steps);
   for (int64_t i = 0, left = 0; i < p.outer * p.steps; ++i, --left) {
     if (left == 0) left = random() % (2 * mean_run) + 1;
-    mask[i] = left < mean_run;
+    mask[i] = left <= mean_run;
   }
   std::vector<double> held = Widened(values), sums = held;
   for (int64_t outer = 0; outer < p.outer; ++outer) {
@@ -86,7 +86,12 @@ void TestHeldRows(const Problem& p, double stored, int64_t mean_run) {
       }
     }
   }
-  typename Engine::template Array<T> from(values), in_place(values), apart(values);
+  const std::vector<T> others = Draw<T>(p.size(), random);
+  std::vector<double> sums_apart = sums;
+  for (int64_t i = 0; i < p.size(); ++i) {
+    if (!mask[i / p.inner]) sums_apart[i] = Reference<T>::Widen(others[i]);
+  }
+  typename Engine::template Array<T> from(values), in_place(values), apart(others);
   typename Engine::template Array<char> masks(mask);
   const auto* const valid = reinterpret_cast<const bool*>(masks.data);
   Element* const element = Elements<Engine, Element, T>(in_place);
@@ -98,7 +103,7 @@ void TestHeldRows(const Problem& p, double stored, int64_t mean_run) {
       rows(Elements<Engine, Element, T>(from), Elements<Engine, Element, T>(apart)));
   const double tolerance = 8 * (stored + p.steps * kFloat);
   Expect("sums of held rows", in_place.Read(), sums, tolerance, p, Algorithm::kAuto);
-  Expect("sums of held rows, apart", apart.Read(), sums, tolerance, p, Algorithm::kAuto);
+  Expect("sums of held rows, apart", apart.Read(), sums_apart, tolerance, p, Algorithm::kAuto);
   typename Engine::template Array<T> rows_to_hold(values);
   Element* const to_hold = Elements<Engine, Element, T>(rows_to_hold);
   Engine::template Hold<Element>(rows(to_hold, to_hold));
@@ -110,7 +115,7 @@ void TestRowPassesOf(const Problem& problem, double stored) {
   if (!IsMine()) return;
   for (int64_t width : {1, 3, 8, 40}) TestCopyRows<Engine, T>(problem, width);
   TestColumnSums<Engine, Element, T>(problem);
-  for (int64_t mean_run : {1, 7, 40, 300, 5000}) {
+  for (int64_t mean_run : {1, 7, 40, 300, 2500}) {
     TestHeldRows<Engine, Element, T>(problem, stored, mean_run);
   }
 }

@@ -68,6 +68,18 @@ def test_layers_are_fused(rng, name):
     assert found == set(itertools.product(kinds, cells))
 
 
+@pytest.mark.parametrize("algorithm", ["auto", "composed"])
+@pytest.mark.parametrize("name", FUSED)
+def test_so_are_their_cells(rng, name, algorithm):
+    """Unless the layer is to be of TensorFlow's own ops."""
+    make, cells = FUSED[name]
+    layer = make(algorithm=algorithm)
+    layer.build((3, 11, 5))
+    cell, states = layer.cell, layer.get_initial_state(3)
+    found = operations(lambda x: cell(x, states, training=True)[0], tf.ones([3, 5]))
+    assert {of for _, of in found} == (cells if algorithm == "auto" else set())
+
+
 @pytest.mark.parametrize("name", UNFUSED)
 def test_others_are_not(rng, name):
     layer = UNFUSED[name]()
@@ -161,6 +173,46 @@ def test_states_are_kept_for_training_only(rng):
 
     assert kept(True) == [1]
     assert kept(False) == [0]
+
+
+def test_derivatives_through_a_loop_of_fused_steps(rng, unfused):
+    """In the gradient of a while loop, to third order."""
+    cell = tf_plr.GILRCell(3)
+    x = tf.constant(rng.normal(size=(2, 5, 3)), tf.float32)
+    rnn = keras.layers.RNN(cell)
+    rnn(x)
+
+    def derivatives():
+        @tf.function
+        def run(x):
+            with tf.GradientTape() as outer:
+                outer.watch(x)
+                with tf.GradientTape() as middle:
+                    middle.watch(x)
+                    with tf.GradientTape() as inner:
+                        inner.watch(x)
+                        loss = tf.reduce_sum(rnn(x) ** 2)
+                    first = inner.gradient(loss, x)
+                    norm = tf.reduce_sum(first**2)
+                second = middle.gradient(norm, x)
+                norm = tf.reduce_sum(second**2)
+            return first, second, outer.gradient(norm, x)
+
+        return run(x)
+
+    expected = derivatives()
+    tf_plr.set_fused(True)
+    for actual, value in zip(derivatives(), expected, strict=True):
+        scale = np.abs(value).max()
+        np.testing.assert_allclose(actual, value, rtol=0, atol=1e-4 * scale)
+
+
+def test_a_loop_of_fused_steps_under_xla(rng, layer):
+    made, x = layer(4), tf.constant(rng.normal(size=(2, 5, 3)), tf.float32)
+    expected = made(x)
+    rnn = keras.layers.RNN(made.cell)
+    compiled = tf.function(lambda x: rnn(x), jit_compile=True)
+    np.testing.assert_allclose(compiled(x), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_saved_models(tmp_path, layer):

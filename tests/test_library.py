@@ -60,12 +60,18 @@ assert tf_plr._library.load_library.cache_info().currsize == 1
         """
 import pytest, tensorflow as tf, tf_plr
 assert tf_plr.linear_recurrence([1.0], [1.0], algorithm="composed") == 1
-assert tf_plr.GILR(3, algorithm="composed")(tf.ones([1, 2, 3])).shape == [1, 3]
+layer = tf_plr.GILR(3, algorithm="composed")
+assert layer(tf.ones([1, 2, 3])).shape == [1, 3]
+assert layer.cell(tf.ones([1, 3]), [tf.zeros([1, 3])])[0].shape == [1, 3]
 for _ in range(2):
+    with pytest.raises(ImportError, match="set_fused"):
+        tf_plr.GILRCell(3)(tf.ones([1, 3]), [tf.zeros([1, 3])])
     with pytest.raises(ImportError, match="native library is not built"):
         tf_plr.linear_recurrence([1.0], [1.0])
 with pytest.raises(ImportError, match="native library is not built"):
     tf_plr.load_library()
+tf_plr.set_fused(False)
+assert tf_plr.GILRCell(3)(tf.ones([1, 3]), [tf.zeros([1, 3])])[0].shape == [1, 3]
 """,
         PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
     )

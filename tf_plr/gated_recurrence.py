@@ -199,7 +199,7 @@ def _gated_recurrence_gradient(op: Any, d_outputs: Any, *rest: Any) -> list[Any]
     else:  # They were not kept.
         states = ops.tf_plr_gated_recurrence(
             inputs.product, inputs.bias, inputs.beside, inputs.initial_state, inputs.mask,
-            num_states=1, **inputs.attributes,
+            num_states=1, **{**inputs.attributes, "hold": False},
         ).states[0]  # fmt: skip
     d_product, d_bias, d_beside, d_initial_state = ops.tf_plr_gated_recurrence_grad(
         inputs.product,
@@ -227,9 +227,11 @@ def _gated_recurrence_grad_gradient(op: Any, *u: Any) -> list[Any]:
     States are a function of the other inputs here, so no gradient is due by them.
     """
     inputs = _Inputs(op)
-    _, d_outputs, d_last_state = inputs.rest
     operands = [inputs.product, *inputs.bias, *inputs.beside]
     operands += [tf.cast(state, tf.float32) for state in inputs.initial_state]
+    # In the gradient of a loop, a tape does not see where tensors of the loop come from.
+    operands = [tf.identity(operand) for operand in operands]
+    _, d_outputs, d_last_state = (tf.identity(tensor) for tensor in inputs.rest)
     with tf.GradientTape() as outer:
         outer.watch([*operands, d_outputs, d_last_state])
         with tf.GradientTape() as inner:

@@ -72,6 +72,20 @@ struct GatedCall {
     const bool no_columns = batch == 0 || units == 0;
     problem = no_columns ? Problem{0, 0, 0, reverse} : Problem{batch, steps, units, reverse};
   }
+  // Whether all wanted blocks have their numbers, each another, and the highway the last.
+  bool BlocksAreRight() const {
+    const auto wanted = WantedBlocks();
+    const int64_t count = std::count(wanted.begin(), wanted.end(), true);
+    unsigned seen = 0;
+    for (size_t i = 0; i < block.size(); ++i) {
+      if (!wanted[i] && block[i] < 0) continue;
+      if (!wanted[i] || block[i] < 0 || block[i] >= count || (seen >> block[i] & 1) != 0) {
+        return false;
+      }
+      seen |= 1u << block[i];
+    }
+    return !wanted[kHighway] || block[kHighway] + 1 == count;
+  }
   int64_t BiasWidth() const { return (CountBlocks() - (block[kHighway] >= 0)) * units; }
   int64_t CountBlocks() const {
     return std::count_if(block.begin(), block.end(), [](int64_t b) { return b >= 0; });
@@ -113,17 +127,14 @@ inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, Ga
     return absl::InvalidArgumentError(absl::StrCat("blocks of the cell '", cell, "' must be ",
                                                    expected, " numbers, but are ", blocks.size()));
   }
-  unsigned seen = 0;
-  size_t next = 0;
-  for (int i = 0; i < GatedCall::kBlocks; ++i) {
-    call->block[i] = wanted[i] ? blocks[next++] : -1;
-    if (!wanted[i]) continue;
-    if (call->block[i] < 0 || call->block[i] >= static_cast<int64_t>(expected) ||
-        (seen >> call->block[i] & 1) != 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("blocks must be the numbers from 0 to ", expected - 1, " in some order"));
-    }
-    seen |= 1u << call->block[i];
+  auto next = blocks.begin();
+  for (size_t i = 0; i < wanted.size(); ++i) call->block[i] = wanted[i] ? *next++ : -1;
+  if (highway_block && call->block[GatedCall::kHighway] + 1 != static_cast<int64_t>(expected)) {
+    return absl::InvalidArgumentError("the highway, which has no bias, must be the last block");
+  }
+  if (!call->BlocksAreRight()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("blocks must be the numbers from 0 to ", expected - 1, " in some order"));
   }
   // Outputs and inputs that this cell does not have.
   const auto expect = [&](const char* attribute, bool right) {
@@ -140,9 +151,6 @@ inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, Ga
   if (context->HasAttr("num_d_beside")) {
     TF_RETURN_IF_ERROR(context->GetAttr("num_d_beside", &count));
     TF_RETURN_IF_ERROR(expect("num_d_beside", count == (has.highway && call->has_beside)));
-  }
-  if (highway_block && call->block[GatedCall::kHighway] + 1 != static_cast<int64_t>(expected)) {
-    return absl::InvalidArgumentError("the highway, which has no bias, must be the last block");
   }
   return absl::OkStatus();
 }

@@ -156,10 +156,11 @@ kernel.
   'sru'        identity     o[t] * c[t] + (1 - o[t]) * x[t]
 
 Where mask is false, c stays as it is; there, outputs that are not states are 0, or, with `hold`, the
-outputs of the last valid step, if there is one. Gates, c and the
-recurrence are float, whatever T is. GILR and surrogate: Martin and Cundy, Parallelizing Linear
-Recurrent Neural Nets Over Sequence Length, ICLR 2018, section 3; 'f', 'fo', 'ifo': Bradbury et al.,
-Quasi-Recurrent Neural Networks, ICLR 2017; 'sru': Lei and Zhang, arXiv:1709.02755v1.
+outputs of the last valid step, if there is one. Gates, c and the recurrence are float, whatever T
+is; with bfloat16 on a GPU, gates are rounded on their way to outputs, but not on that to later
+blocks of steps. GILR and surrogate: Martin and Cundy, Parallelizing Linear Recurrent Neural Nets
+Over Sequence Length, ICLR 2018, section 3; 'f', 'fo', 'ifo': Bradbury et al., Quasi-Recurrent
+Neural Networks, ICLR 2017; 'sru': Lei and Zhang, arXiv:1709.02755v1.
 
 product: [batch, steps, blocks * units].
 bias: At most one tensor, [blocks * units]; the block of a highway has none. None: zeros.
@@ -204,7 +205,8 @@ REGISTER_OP("TfPlr>GatedRecurrenceGrad")
     .Attr("algorithm: {'auto', 'parallel', 'serial'} = 'auto'")
     .SetShapeFn(GatedGradShape)
     .Doc(R"doc(
-The gradients of GatedRecurrence, in one pass against its direction that computes the gates again.
+The gradients of GatedRecurrence, in one pass against its direction that computes the gates again;
+with `hold`, after one that adds up the gradients of held outputs.
 
 product, bias, beside, mask: As given to GatedRecurrence.
 initial_state: The same, in the type of product.

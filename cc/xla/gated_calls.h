@@ -18,6 +18,7 @@ struct GatedAttributes {
       &GatedCall::has_mask, &GatedCall::keeps_states, &GatedCall::holds};
   // `blocks` has one digit of this base for each block, 0 for none, from the lowest on.
   static constexpr int64_t kBase = 8;
+  static constexpr int64_t kMostFeatures = int64_t{1} << 40;
 
   static std::string Of(const GatedCall& call) {
     int64_t given = 0, blocks = 0;
@@ -44,16 +45,15 @@ struct GatedAttributes {
       blocks /= kBase;
     }
     call->cell = static_cast<int>(cell);
-    const auto wanted = call->WantedBlocks();
+    if (!call->BlocksAreRight()) return false;
     if (call->holds && !(call->has_mask && call->Name().output_gate)) return false;
     const int64_t count = call->CountBlocks();
-    for (size_t i = 0; i < call->block.size(); ++i) {
-      if (wanted[i] != (call->block[i] >= 0) || call->block[i] >= count) return false;
-    }
-    int64_t columns, size, elements;
+    int64_t columns, size, elements, beside, rows;
     if (outer < 0 || steps < 0 || inner < 0 || __builtin_mul_overflow(outer, inner, &columns) ||
         __builtin_mul_overflow(columns, steps, &size) ||
-        __builtin_mul_overflow(size, count, &elements)) {
+        __builtin_mul_overflow(size, count, &elements) ||
+        __builtin_mul_overflow(outer, steps, &rows) ||
+        __builtin_mul_overflow(rows, features, &beside) || features > kMostFeatures) {
       return false;
     }
     call->algorithm = static_cast<Algorithm>(algorithm);

@@ -66,6 +66,7 @@ class LinearRecurrentCell(keras.layers.Layer):
 
     blocks: tuple[str, ...] = ()  # Of `kernel` and `bias`, each `units` wide, in order.
     forget_block: ClassVar[str | None] = None  # The block whose bias starts at `forget_bias`.
+    fuses = True  # Whether a step may be a fused op; that of a "composed" layer must not.
 
     def __init__(
         self,
@@ -161,7 +162,7 @@ class LinearRecurrentCell(keras.layers.Layer):
         states = checks.states_of("states", inputs, states, self.state_size)
         kept = [self.state_dtype if _is_integer(state) else state.dtype for state in states]
         states = [ops.cast(state, self.state_dtype) for state in states]
-        output, states = self.recur(OneStep(), inputs, states, training)
+        output, states = self.recur(OneStep(self.fuses), inputs, states, training)
         states = [ops.cast(s, dtype) for s, dtype in zip(states, kept, strict=True)]
         return ops.cast(output, self.compute_dtype), states
 
@@ -288,7 +289,9 @@ class LinearRecurrentCell(keras.layers.Layer):
             training: Whether a gradient is likely to be asked for.
 
         Returns:
-            The output, [..., units], and c after the last step.
+            The output, [..., units], of the compute dtype where it is fused, else of `gate_dtype`;
+            and c after the last step. What masked steps have there, before the layer holds it or
+            makes it zeros, is not to be relied on.
         """
         activation = self.activation if activation is None else activation
         native = self.native_cell(steps, product, normalization, activation, blocks, output)

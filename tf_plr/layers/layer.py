@@ -121,6 +121,7 @@ class LinearRecurrentLayer(keras.layers.RNN):
         keras.layers.Layer.__init__(self, **{**options, "autocast": False})
         arguments: dict[str, Any] = {**kwargs, **shared, "name": "cell"}
         self.cell = cell_class(*args, **arguments)
+        self.cell.fuses = algorithm != "composed"
         self.return_sequences = return_sequences
         self.return_state = return_state
         self.go_backwards = go_backwards
@@ -211,11 +212,16 @@ class LinearRecurrentLayer(keras.layers.RNN):
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
 
-        from_zeros = initial_state is None and not self.stateful
+        zeros = (
+            initial_state is None
+            and not self.stateful
+            and type(self).get_initial_state is keras.layers.RNN.get_initial_state
+            and type(self.cell).get_initial_state is LinearRecurrentCell.get_initial_state
+        )
         steps = AllSteps(
             self.algorithm,
             mask,
-            zero_states=states if from_zeros else (),
+            zero_states=states if zeros else (),
             hold=not self.zero_output_for_mask,
         )
         outputs, states = self.cell.recur(steps, sequences, states, training)

@@ -69,7 +69,8 @@ class Steps(ABC):
 
 
 class OneStep(Steps):
-    fuses = True
+    def __init__(self, fuses: bool = True):
+        self.fuses = fuses
 
     def gated(
         self, product: Tensor, state: Tensor, *, beside: Tensor = None, **options: Any

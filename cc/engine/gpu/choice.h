@@ -62,8 +62,8 @@ struct RegisterTileCut {
 };
 
 // Steps are spread over blocks as the algorithm says. For "auto" they are where rows are short,
-// where chains can be clusters or are few for their length, and in gradients where they are long
-// and many to a slice. A register tile that has all steps spreads nothing.
+// where chains can be clusters or are few for their length, and in plain gradients where they are
+// long and many to a slice. A register tile that has all steps spreads nothing.
 inline Path Choose(const Problem& problem, const CellTraits& cell, const RegisterTileCut& cut,
                    bool one_shared_tile, Algorithm algorithm, const DeviceLimits& limits) {
   using Policy = RegisterTilePolicy;

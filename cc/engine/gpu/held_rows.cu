@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A warp has as many steps of a sequence as lanes, and masked ones are few: what is valid is read
 // and written only where it must be.
-#include <algorithm>
 #include <cstdint>
 
 #include "cc/engine/gpu/addresses.cuh"
@@ -14,12 +13,13 @@
 namespace tf_plr {
 namespace gpu {
 
-constexpr int kHeldWarps = 8, kHeldThreads = kHeldWarps * kWarp;
+constexpr int kHeldWarps = 32, kHeldThreads = kHeldWarps * kWarp;
 
 template <typename T>
 struct HeldParams {
   HeldRows<T> rows;
   int64_t blocks;  // For the steps of one sequence.
+  int64_t groups;  // Of columns, each for other blocks; the fastest in the order of blocks.
 };
 
 // The steps of one warp.
@@ -28,8 +28,12 @@ class WarpSteps {
  public:
   __device__ explicit WarpSteps(const HeldParams<T>& p)
       : rows_(p.rows),
-        outer_(Divide(blockIdx.x, p.blocks)),
-        block_first_((blockIdx.x - outer_ * p.blocks) * kHeldThreads) {}
+        chunk_(Divide(blockIdx.x, p.groups)),
+        group_(blockIdx.x - chunk_ * p.groups),
+        outer_(Divide(chunk_, p.blocks)),
+        block_first_((chunk_ - outer_ * p.blocks) * kHeldThreads) {}
+
+  __device__ int64_t Group() const { return group_; }
 
   __device__ int64_t First() const { return block_first_ + threadIdx.x / kWarp * kWarp; }
   __device__ T* Row(T* array, int64_t step) const {
@@ -73,7 +77,7 @@ class WarpSteps {
 
  private:
   const HeldRows<T>& rows_;
-  const int64_t outer_, block_first_;
+  const int64_t chunk_, group_, outer_, block_first_;
 };
 
 // Rows are copied as words.
@@ -114,7 +118,7 @@ class HeldSums {
         steps_(p),
         warp_(threadIdx.x / kWarp),
         lane_(threadIdx.x % kWarp),
-        column_(int64_t{blockIdx.y} * kWarp + lane_) {}
+        column_(steps_.Group() * kWarp + lane_) {}
 
   __device__ void Run() {
     const int64_t first = steps_.First();
@@ -193,17 +197,18 @@ __global__ void __launch_bounds__(kHeldThreads)
 
 // The same memory, as rows of other elements.
 template <typename To, typename From>
-HeldParams<To> HeldParamsOf(const HeldRows<From>& rows) {
+HeldParams<To> HeldParamsOf(const HeldRows<From>& rows, int64_t groups) {
   using Stored = typename StorageOf<From>::type;
   const int64_t width = rows.width * static_cast<int64_t>(sizeof(Stored)) / sizeof(To);
   return {{reinterpret_cast<const To*>(rows.from), reinterpret_cast<To*>(rows.to), rows.mask,
            rows.outer, rows.steps, width, rows.reverse},
-          CeilDiv(rows.steps, kHeldThreads)};
+          CeilDiv(rows.steps, kHeldThreads),
+          groups};
 }
 
 template <typename Word, typename T>
 cudaError_t LaunchHold(const HeldRows<T>& rows, cudaStream_t stream) {
-  const HeldParams<Word> params = HeldParamsOf<Word>(rows);
+  const HeldParams<Word> params = HeldParamsOf<Word>(rows, 1);
   return LaunchKernel(HoldRows<Word>, {rows.outer * params.blocks, kHeldThreads, 0, stream},
                       params);
 }
@@ -214,10 +219,10 @@ const char* Hold(const HeldRows<T>& rows, void* stream) {
   if (rows.outer * rows.steps * rows.width == 0) return nullptr;
   const size_t row_bytes = rows.width * sizeof(typename StorageOf<T>::type);
   const uintptr_t bits = row_bytes | reinterpret_cast<uintptr_t>(rows.to);
-  const cudaError_t error =
-      bits % sizeof(uint4) == 0      ? LaunchHold<uint4>(rows, cuda_stream)
-      : bits % sizeof(uint32_t) == 0 ? LaunchHold<uint32_t>(rows, cuda_stream)
-                                     : LaunchHold<uint16_t>(rows, cuda_stream);
+  const cudaError_t error = bits % sizeof(uint4) == 0 ? LaunchHold<uint4>(rows, cuda_stream)
+                            : bits % sizeof(uint32_t) == 0
+                                ? LaunchHold<uint32_t>(rows, cuda_stream)
+                                : LaunchHold<uint16_t>(rows, cuda_stream);
   return error == cudaSuccess ? nullptr : Explain(error);
 }
 
@@ -226,11 +231,11 @@ const char* SumHeld(const HeldRows<T>& rows, void* stream) {
   using Stored = typename StorageOf<T>::type;
   using Sums = HeldSums<Stored>;
   if (rows.outer * rows.steps * rows.width == 0) return nullptr;
-  const HeldParams<Stored> params = HeldParamsOf<Stored>(rows);
-  const Grid grid{rows.outer * params.blocks, CeilDiv(rows.width, kWarp)};
+  const HeldParams<Stored> params = HeldParamsOf<Stored>(rows, CeilDiv(rows.width, kWarp));
+  const int64_t blocks = rows.outer * params.blocks * params.groups;
   const cudaError_t error = LaunchKernel(
       SumHeldRows<Stored>,
-      {grid, kHeldThreads, sizeof(typename Sums::Shared), static_cast<cudaStream_t>(stream)},
+      {blocks, kHeldThreads, sizeof(typename Sums::Shared), static_cast<cudaStream_t>(stream)},
       params);
   return error == cudaSuccess ? nullptr : Explain(error);
 }

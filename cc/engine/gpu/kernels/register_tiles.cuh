@@ -128,8 +128,14 @@ class RegisterTile {
     A initial_carry[kVector], state[kVector];
     InitialCarry(initial_carry);
     exchange.FindState(own, initial_carry, state);
+    if constexpr (Cell::kGated) {  // What Scan moves past kept steps may be less exact.
+      A last[kVector];
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) last[v] = own[v].Apply(state[v]);
+      StoreFinalCarry(last);
+    }
     rows.template Scan<kFull>(windows_, first_row_, column_, state);
-    StoreFinalCarry(state);
+    if constexpr (!Cell::kGated) StoreFinalCarry(state);
   }
 
   __device__ Exchange StartExchange() const {

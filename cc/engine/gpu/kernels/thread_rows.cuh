@@ -4,6 +4,7 @@
 #ifndef TF_PLR_ENGINE_GPU_KERNELS_THREAD_ROWS_CUH_
 #define TF_PLR_ENGINE_GPU_KERNELS_THREAD_ROWS_CUH_
 
+#include <cmath>
 #include <cstdint>
 #include <type_traits>
 
@@ -33,9 +34,10 @@ struct ThreadBiases {
       }
     }
   }
-  __device__ void AddTo(A (&in)[Cell::kInputs], int inputs, int v) const {
+  // To those from `first` on, up to `end`.
+  __device__ void AddTo(A (&in)[Cell::kInputs], int first, int end, int v) const {
 #pragma unroll
-    for (int k = 0; k < inputs; ++k) {
+    for (int k = first; k < end; ++k) {
       if (Cell::HasBias(k)) in[k] += values[k][v];
     }
   }
@@ -53,17 +55,20 @@ class KeptStep {
   Transition<float> step_;
 };
 
-// Half as large, so that a thread can have twice the rows. What is rounded, to the 8 bits that all
-// inputs have, moves the states within a thread's rows; the state before them is as exact as ever.
+// Half as large, so that a thread can have twice the rows. The impulse, and of a decay and its
+// complement the smaller one, are rounded to the 8 bits that all inputs have. That moves the states
+// within a thread's rows only: those before them, and the last, are as exact as ever.
 template <>
 class KeptStep<__nv_bfloat16> {
  public:
   __device__ void Keep(Transition<float> step) {
-    pair_ = Pack<__nv_bfloat16, 2>::Of({1.0f - step.decay, step.impulse});
+    const float decay = step.decay < 0.5f ? step.decay : -(1.0f - step.decay);  // Of 1: -0.
+    pair_ = Pack<__nv_bfloat16, 2>::Of({step.impulse, decay});
   }
   __device__ Transition<float> Get() const {
     const auto pair = pair_.Reread();
-    return {1.0f - pair.Get(0), pair.Get(1)};
+    const float decay = pair.Get(1);
+    return {signbit(decay) ? 1.0f + decay : decay, pair.Get(0)};
   }
 
  private:
@@ -110,7 +115,7 @@ struct ThreadRows {
         A in[Cell::kInputs];
 #pragma unroll
         for (int k = 0; k < Cell::kStepInputs; ++k) in[k] = values[k][row].Get(v);
-        if constexpr (Cell::kGated) biases.AddTo(in, Cell::kStepInputs, v);
+        if constexpr (Cell::kGated) biases.AddTo(in, 0, Cell::kStepInputs, v);
         const Transition<A> step = Cell::template Step<M>(in);
         if constexpr (kKeepsSteps) steps.values[row][v].Keep(step);
         const bool first = row == 0 && !Cell::kGated;
@@ -146,7 +151,7 @@ struct ThreadRows {
           constexpr int kFirst = kKeepsSteps ? Cell::kStepInputs : 0;  // Emit needs no others.
 #pragma unroll
           for (int k = kFirst; k < Cell::kInputs; ++k) in[k] = values[k][row].Reread().Get(v);
-          if constexpr (Cell::kGated) biases.AddTo(in, Cell::kInputs, v);
+          if constexpr (Cell::kGated) biases.AddTo(in, kFirst, Cell::kInputs, v);
           const A before = state[v];
           if constexpr (kKeepsSteps) {
             state[v] = steps.values[row][v].Get().Apply(before);
