@@ -52,7 +52,7 @@ $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade pip
 	$(BIN)/pip install -q "setuptools>=77" "tensorflow==2.21.*" \
-	  "pytest>=8" "pytest-xdist>=3" "matplotlib>=3.8" \
+	  "pytest>=8" "pytest-xdist>=3" "matplotlib>=3.8" "pandas>=2" "scipy>=1.11" \
 	  "ruff==0.17.*" "clang-format==23.*" "mypy==2.*" "pyright==1.1.414"
 	$(BIN)/pip install -q --no-deps tf2onnx==1.17.0 onnx==1.23.2 onnxruntime==1.32.0
 	touch $@
@@ -78,7 +78,7 @@ cpu-engine-test: $(VENV)/installed
 ENGINE := $(wildcard cc/engine/gpu/*.cu)
 NVCC_FLAGS := -std=c++17 -O3 -DNDEBUG -lineinfo -I. -arch=native --threads 0
 
-.PHONY: gpu-sanitize gpu-benchmark gated-benchmark
+.PHONY: gpu-sanitize gpu-benchmark gated-benchmark table1
 
 build/gpu_engine_test: tests/gpu_engine_test.cu $(wildcard tests/*.h) $(SOURCES)
 	mkdir -p build
@@ -104,3 +104,6 @@ gpu-benchmark: build/libtf_plr_kernels.so
 
 gated-benchmark: build/libtf_plr_kernels.so
 	python3 benchmarks/gated_kernel.py $(BENCHMARK_ARGS)
+
+table1: build/libtf_plr_kernels.so
+	python3 benchmarks/table1.py $(BENCHMARK_ARGS)

@@ -83,9 +83,33 @@ const char* RunGatedCell(int cell, int gradient, const GatedCall& call, size_t* 
   return "no such cell";
 }
 
+// The rival of table 1: each column on a thread of its own, as others' serial kernels have it.
+__global__ void OneThreadAColumn(const float* decays, const float* impulses, float* states,
+                                 int64_t steps, int64_t columns) {
+  const int64_t column = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (column >= columns) return;
+  float state = 0;
+  for (int64_t i = column; i < steps * columns; i += columns) {
+    state = decays[i] * state + impulses[i];
+    states[i] = state;
+  }
+}
+
 }  // namespace
 
-// The same for the gated cells, numbered in the order of cells/gated.h.
+// Of a call with one outer slice, in float32.
+extern "C" __attribute__((visibility("default"))) const char* tf_plr_gpu_one_thread_a_column(
+    const Call* call) {
+  constexpr int kThreads = 32;
+  const auto blocks = static_cast<unsigned>((call->inner + kThreads - 1) / kThreads);
+  OneThreadAColumn<<<blocks, kThreads, 0, static_cast<cudaStream_t>(call->stream)>>>(
+      static_cast<float*>(call->inputs[0]), static_cast<float*>(call->inputs[1]),
+      static_cast<float*>(call->outputs[0]), call->steps, call->inner);
+  const cudaError_t error = cudaGetLastError();
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+// As tf_plr_gpu_run, for the gated cells, numbered in the order of cells/gated.h.
 extern "C" __attribute__((visibility("default"))) const char* tf_plr_gpu_run_gated(
     int dtype, int cell, int gradient, const GatedCall* call, size_t* workspace_bytes) {
   switch (dtype) {

@@ -3,33 +3,25 @@
 
     python benchmarks/memory.py [--steps 784 1024 8192] [--output RESULTS.json]
 
-The first element of a sequence is plus or minus the first of 128 unit vectors, every later one a
-random one of them; the class is the sign of the first, read after the last step (problem 2b of
-Hochreiter and Schmidhuber, 1997, as in table 3 of Martin and Cundy, ICLR 2018). Two
-LinearSurrogateLSTM layers, Adam, gradients clipped at norm 1. A run has learned when five batches
-in a row are all correct. Each recipe for the initial biases is run from several seeds; data is made
-on the device.
+The problem is that of one_bit.py. Two LinearSurrogateLSTM layers, Adam, gradients clipped at norm
+1. Each recipe for the initial biases is run from several seeds.
 """
 
 import argparse
 import json
 import math
 import os
-import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-import tensorflow as tf
 from environment import environment
+from one_bit import Trainer
 
 import tf_plr
 from tf_plr.initializers import Chrono
-
-SYMBOLS = 128
-CORRECT_IN_A_ROW = 5
 
 
 def log_uniform(steps):
@@ -65,65 +57,8 @@ RECIPES = {
 }
 
 
-def build(units, **biases):
-    model = keras.Sequential([keras.Input((None, SYMBOLS))])
-    model.add(tf_plr.LinearSurrogateLSTM(units, return_sequences=True, **biases))
-    model.add(tf_plr.LinearSurrogateLSTM(units, **biases))
-    model.add(keras.layers.Dense(1))
-    return model
-
-
-class Trainer:
-    """One compiled training step for all runs of one shape."""
-
-    def __init__(self, steps, units, batch, rate, **options):
-        self.shape = batch, steps
-        self.units = units
-        self.model = build(units, **options)
-        self.optimizer = keras.optimizers.Adam(rate, global_clipnorm=1.0)
-        self.optimizer.build(self.model.trainable_variables)
-        self._step = tf.function(self._train, jit_compile=True)
-
-    def _train(self, seed):
-        batch, steps = self.shape
-        signs = tf.random.stateless_uniform([batch, 1], seed, 0, 2, tf.int32)
-        symbols = tf.random.stateless_uniform([batch, steps - 1], seed + 1, 0, SYMBOLS, tf.int32)
-        first = (
-            tf.one_hot(tf.zeros_like(signs), SYMBOLS)
-            * tf.cast(2 * signs - 1, tf.float32)[..., None]
-        )
-        x = tf.concat([first, tf.one_hot(symbols, SYMBOLS)], 1)
-        variables = self.model.trainable_variables
-        with tf.GradientTape() as tape:
-            logits = self.model(x, training=True)
-            loss = tf.reduce_mean(keras.losses.binary_crossentropy(signs, logits, from_logits=True))
-        self.optimizer.apply(tape.gradient(loss, variables), variables)
-        correct = tf.reduce_all((logits > 0) == (signs > 0))
-        return loss, correct
-
-    def compile(self):
-        start = time.perf_counter()
-        self._step(tf.constant([0, 0]))[0].numpy()
-        return time.perf_counter() - start
-
-    def run(self, recipe, seed, iterations):
-        """(iterations until learned, or None; seconds; losses)."""
-        keras.utils.set_random_seed(seed)
-        self.model.set_weights(build(self.units, **recipe).get_weights())
-        for variable in self.optimizer.variables:
-            if "learning_rate" not in variable.path:
-                variable.assign(tf.zeros_like(variable))
-        losses, in_a_row = [], 0
-        start = time.perf_counter()
-        for i in range(iterations):
-            loss, correct = self._step(tf.constant([seed, 2 * i]))
-            losses.append(float(loss))
-            in_a_row = in_a_row + 1 if bool(correct) else 0
-            if in_a_row == CORRECT_IN_A_ROW:
-                return i + 1, time.perf_counter() - start, losses
-            if not math.isfinite(losses[-1]):
-                break
-        return None, time.perf_counter() - start, losses
+def layer_of(recipe):
+    return lambda units, **options: tf_plr.LinearSurrogateLSTM(units, **recipe, **options)
 
 
 def main():
@@ -153,18 +88,18 @@ def main():
                 normalized = RECIPES[name](steps).get("layer_normalization", False)
                 if normalized not in trainers:
                     trainers[normalized] = Trainer(
-                        steps,
+                        layer_of({"layer_normalization": normalized}),
                         arguments.units,
+                        steps,
                         arguments.batch,
                         rate,
-                        layer_normalization=normalized,
                     )
                     seconds = trainers[normalized].compile()
                     print(f"T = {steps:,}: compiled in {seconds:.0f} s", flush=True)
                 trainer = trainers[normalized]
                 for seed in range(arguments.seeds):
-                    recipe = RECIPES[name](steps)
-                    learned, seconds, losses = trainer.run(recipe, seed, arguments.iterations)
+                    layer = layer_of(RECIPES[name](steps))
+                    learned, seconds, losses = trainer.run(layer, seed, arguments.iterations)
                     some = losses[:: max(1, len(losses) // 200)]
                     runs.append((learned, seconds))
                     result["runs"].append(

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+"""Table 1 of the paper: what the parallel kernel gains over a serial one, one sequence.
+
+    make table1                              # the kernels: needs nvcc, a GPU, and PyTorch
+    python benchmarks/table1.py --op         # the op in TensorFlow, on a GPU or a CPU
+
+The kernels are timed in replayed CUDA graphs, float32, forward; each result is checked against a
+float64 recurrence first. The *rival* is the usual serial kernel, one thread for each feature; then
+come our own algorithms. The paper's numbers are of a K80 (Martin and Cundy, ICLR 2018, table 1).
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from environment import environment
+
+PAPER = {
+    (16, 4): 0.06, (16, 32): 0.06, (16, 128): 0.05, (256, 4): 0.22, (256, 32): 0.22,
+    (256, 128): 0.86, (4096, 4): 1.02, (4096, 32): 2.94, (4096, 128): 3.36, (65_536, 4): 38.5,
+    (65_536, 32): 41.8, (65_536, 128): 17.5,
+}  # fmt: skip
+STEPS, FEATURES = (16, 256, 4096, 65_536, 1_048_576), (4, 32, 128)
+ALGORITHMS = ("serial", "parallel", "auto")
+
+
+def kernel_times(library):
+    """A function (steps, features) -> {name: microseconds}."""
+    import ctypes
+
+    import torch
+    from gpu_kernel import Call, Engine, check, microseconds, sets_of_arrays
+
+    engine = Engine(library)
+    run_rival = ctypes.CDLL(str(library)).tf_plr_gpu_one_thread_a_column
+    run_rival.restype = ctypes.c_char_p
+
+    def rival(decays, impulses, states):
+        call = Call(1, *decays.shape[1:])
+        call.inputs[0], call.inputs[1] = decays.data_ptr(), impulses.data_ptr()
+        call.outputs[0] = states.data_ptr()
+
+        def launch():
+            call.stream = torch.cuda.current_stream().cuda_stream
+            error = run_rival(ctypes.byref(call))
+            if error is not None:
+                raise RuntimeError(error.decode())
+
+        return launch
+
+    def times(steps, features):
+        shape = (1, steps, features)
+        sets, _ = sets_of_arrays(shape, torch.float32)
+        arrays = [
+            [torch.rand(shape, device="cuda") for _ in range(2)]
+            + [torch.full(shape, float("nan"), device="cuda")]
+            for _ in range(min(sets, 4))
+        ]
+        found = {"rival": microseconds([rival(*a) for a in arrays])}
+        by_rival = arrays[0][2].clone()
+        for algorithm in ALGORITHMS:
+            check(engine, shape, False, torch.float32, algorithm)
+            launchers = [engine.launcher(False, a[:2], a[2:], algorithm) for a in arrays]
+            found[algorithm] = microseconds(launchers)
+        error = (arrays[0][2] - by_rival).abs().max() / by_rival.abs().max()
+        assert error < 1e-4, f"the rival differs by {error:.1e}"
+        return found
+
+    return times
+
+
+def op_times(seconds):
+    """The same of the op in a tf.function."""
+    import tensorflow as tf
+    from layers import median_ms
+
+    import tf_plr
+
+    def times(steps, features):
+        decays = tf.random.uniform([1, steps, features])
+        impulses = tf.random.normal([1, steps, features])
+        found = {}
+        for algorithm in ALGORITHMS:
+
+            @tf.function
+            def run(decays, impulses, algorithm=algorithm):
+                return tf_plr.linear_recurrence(decays, impulses, axis=1, algorithm=algorithm)
+
+            found[algorithm] = 1e3 * median_ms(lambda run=run: run(decays, impulses)[0, 0], seconds)
+        return found
+
+    return times
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    root = Path(__file__).resolve().parent.parent
+    parser.add_argument("--library", type=Path, default=root / "build" / "libtf_plr_kernels.so")
+    parser.add_argument("--op", action="store_true", help="the op instead of the kernels")
+    parser.add_argument("--seconds", type=float, default=0.3, help="for each number of the op")
+    parser.add_argument("--quick", action="store_true", help="the op, up to 4,096 steps")
+    parser.add_argument("--output", type=Path, help="JSON")
+    parser.add_argument("--commit", default="")
+    arguments = parser.parse_args()
+    on_op = arguments.op or arguments.quick
+    seconds = 0.02 if arguments.quick else arguments.seconds
+    times = op_times(seconds) if on_op else kernel_times(arguments.library.resolve())
+    of = "op" if on_op else "kernels"
+    result = {"environment": environment(arguments.commit), "of": of, "rows": []}
+    print(json.dumps(result["environment"]))
+    over = "serial" if on_op else "rival"
+    print(f"{of}: times as fast as {over}; auto over the better of serial and parallel")
+    print(
+        f"{'steps':>10} {'features':>8} {'parallel':>9} {'serial':>7} {'auto/best':>9} {'paper':>6}"
+    )
+    for steps in [s for s in STEPS if not arguments.quick or s <= 4096]:
+        for features in FEATURES:
+            us = times(steps, features)
+            result["rows"].append({"steps": steps, "features": features, **us})
+            best = min(us["serial"], us["parallel"])
+            print(
+                f"{steps:>10,} {features:>8} {us[over] / us['parallel']:9.2f} "
+                f"{us[over] / us['serial']:7.2f} {best / us['auto']:9.2f} "
+                f"{PAPER.get((steps, features), ''):>6}",
+                flush=True,
+            )
+            if arguments.output:
+                arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

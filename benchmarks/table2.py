@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""Table 2 of the paper: what "parallel" gains over "serial" inside a net.
+
+    python benchmarks/table2.py [--quick] [--output RESULTS.json]
+
+Two layers, batch x steps = 65,536, forward and gradient in one tf.function (under XLA on a GPU),
+inputs of 4 features already on the device. Each number is how many times as fast as
+algorithm="serial" the same layer is, from the medians of repeated runs in one process; the paper's
+are of a K80 (Martin and Cundy, ICLR 2018, table 2).
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import tensorflow as tf
+from environment import environment
+from layers import ON_GPU, median_ms
+
+import tf_plr
+
+LAYERS = {
+    "SRU": lambda units, **options: tf_plr.SRU(units, **options),
+    "QRNN(2)": lambda units, **options: tf_plr.QRNN(units, kernel_size=2, **options),
+    "QRNN(10)": lambda units, **options: tf_plr.QRNN(units, kernel_size=10, **options),
+    "GILR-LSTM": lambda units, **options: tf_plr.GILRLSTM(units, **options),
+}
+PAPER = {
+    16: (0.28, 0.38, 0.78, 0.61),
+    256: (0.84, 0.86, 0.99, 0.91),
+    4096: (1.38, 1.18, 1.05, 0.98),
+    65536: (9.21, 6.68, 2.05, 1.41),
+}
+ALGORITHMS = ("serial", "parallel", "auto")
+FEATURES = 4
+
+
+def run_of(layer, batch, steps, units, algorithm):
+    """A function that runs forward and gradient, and returns some of each gradient."""
+    model = keras.Sequential([keras.Input((steps, FEATURES))])
+    model.add(layer(units, return_sequences=True, algorithm=algorithm))
+    model.add(layer(units, return_sequences=True, algorithm=algorithm))
+    x = tf.random.normal([batch, steps, FEATURES])
+    d_y = tf.random.normal([batch, steps, units])
+
+    @tf.function(jit_compile=ON_GPU)
+    def run(x, d_y):
+        with tf.GradientTape() as tape:
+            y = model(x, training=True)
+        gradients = tape.gradient(y, model.trainable_variables, output_gradients=d_y)
+        return [tf.reshape(g, [-1])[:1] for g in gradients]
+
+    return lambda: run(x, d_y)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--units", type=int, default=256)
+    parser.add_argument("--size", type=int, default=65536, help="batch x steps")
+    parser.add_argument("--seconds", type=float, default=0.5, help="for each number")
+    parser.add_argument("--quick", action="store_true", help="a small one, for a CPU")
+    parser.add_argument("--output", type=Path, help="JSON")
+    parser.add_argument("--commit", default="")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.units, arguments.size, arguments.seconds = 32, 4096, 0.05
+    result = {"environment": environment(arguments.commit), "rows": []}
+    print(json.dumps(result["environment"]))
+    print(f"times as fast as serial; {arguments.units} units, batch x steps = {arguments.size:,}")
+    print(f"{'':>10} {'steps':>7} {'parallel':>9} {'auto':>6} {'paper':>6} {'serial, ms':>11}")
+    for i, (name, layer) in enumerate(LAYERS.items()):
+        for steps in [s for s in PAPER if s <= arguments.size]:
+            batch = arguments.size // steps
+            ms = {
+                algorithm: median_ms(
+                    run_of(layer, batch, steps, arguments.units, algorithm), arguments.seconds
+                )
+                for algorithm in ALGORITHMS
+            }
+            result["rows"].append({"layer": name, "batch": batch, "steps": steps, **ms})
+            print(
+                f"{name:>10} {steps:>7,} {ms['serial'] / ms['parallel']:9.2f} "
+                f"{ms['serial'] / ms['auto']:6.2f} {PAPER[steps][i]:6.2f} {ms['serial']:11.2f}",
+                flush=True,
+            )
+            if arguments.output:
+                arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
