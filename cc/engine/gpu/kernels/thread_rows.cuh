@@ -68,7 +68,7 @@ class KeptStep<__nv_bfloat16> {
   __device__ Transition<float> Get() const {
     const auto pair = pair_.Reread();
     const float decay = pair.Get(1);
-    return {signbit(decay) ? 1.0f + decay : decay, pair.Get(0)};
+    return {std::signbit(decay) ? 1.0f + decay : decay, pair.Get(0)};
   }
 
  private:
