@@ -11,8 +11,8 @@ import tensorflow as tf
 PATH = Path(__file__).with_name("_native.so")
 REMEDY = (
     "Rebuild it for this TensorFlow: in tf_plr's source tree, run `pip install --force-reinstall "
-    '--no-deps --no-build-isolation .`. Or pass algorithm="composed", which needs no library; for a '
-    "cell on its own, call tf_plr.set_fused(False)."
+    '--no-deps --no-build-isolation .`. Or pass algorithm="composed", which needs no library; for '
+    "a cell on its own, call tf_plr.set_fused(False)."
 )
 
 
