@@ -74,7 +74,7 @@ const char* SumHeld(const HeldRows<T>& rows, const Workers& workers) {
   return nullptr;
 }
 
-#define TF_PLR_INSTANTIATE_HELD(T)                               \
+#define TF_PLR_INSTANTIATE_HELD(T)                        \
   template void Hold(const HeldRows<T>&, const Workers&); \
   template const char* SumHeld(const HeldRows<T>&, const Workers&);
 TF_PLR_INSTANTIATE_HELD(Eigen::half)
