@@ -90,7 +90,7 @@ def main():
     OUTPUT.mkdir(exist_ok=True)
     samples, beats = load()
     if arguments.quick:
-        samples, arguments.iterations = samples[: 36 * HERTZ], 40
+        samples, arguments.iterations = samples[: 36 * HERTZ], 20
         beats = beats[beats < len(samples)]
     cut = len(samples) * 4 // 5
     near = np.zeros(len(samples), "float32")
