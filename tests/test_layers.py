@@ -140,6 +140,8 @@ MASKS = {
     {"return_sequences": False, "zero_output_for_mask": True},
 ], ids=str)  # fmt: skip
 def test_equals_keras_rnn_around_the_cell(model, rng, mask, dtype, options):
+    if dtype == "float32" and "recurrent_activation" in model[1]:
+        pytest.skip("not fused, and tested in float64")
     layer = make(model, dtype, return_state=True, **options)
     x = rng.normal(size=(3, 9, INPUT_DIM))
     layer.build(x.shape)
