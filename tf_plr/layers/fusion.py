@@ -19,7 +19,7 @@ _enabled = os.environ.get("TF_PLR_FUSED", "1") != "0"
 
 
 def set_fused(enabled: bool) -> None:
-    """Whether layers with default activations run as one fused op; they do unless told otherwise.
+    """Whether layers and cells with default activations are one fused op; they are, unless told.
 
     Off, they are TensorFlow's ops around `tf_plr.linear_recurrence`: slower, and equal but for
     rounding. For tests, and for doubt. Functions that TensorFlow has traced stay as they are. The

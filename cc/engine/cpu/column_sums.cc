@@ -5,12 +5,13 @@
 #include <memory>
 #include <new>
 
+#include "cc/engine/cpu/add_row.h"
 #include "cc/engine/cpu/half_precision.h"
 #include "cc/engine/cpu/processor.h"
-#include "cc/engine/cpu/sum_rows.h"
 
 namespace tf_plr {
 namespace cpu {
+
 template <typename T>
 const char* Sum(const ColumnSums<T>& sums, const Workers& workers) {
   const int64_t width = sums.width, chunks = sums.chunks();

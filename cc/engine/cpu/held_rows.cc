@@ -6,9 +6,9 @@
 #include <memory>
 #include <new>
 
+#include "cc/engine/cpu/add_row.h"
 #include "cc/engine/cpu/half_precision.h"
 #include "cc/engine/cpu/processor.h"
-#include "cc/engine/cpu/sum_rows.h"
 
 namespace tf_plr {
 namespace cpu {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-#ifndef TF_PLR_ENGINE_CPU_SUM_ROWS_H_
-#define TF_PLR_ENGINE_CPU_SUM_ROWS_H_
+#ifndef TF_PLR_ENGINE_CPU_ADD_ROW_H_
+#define TF_PLR_ENGINE_CPU_ADD_ROW_H_
 
 #include <cstdint>
 
@@ -27,4 +27,4 @@ TF_PLR_INLINE void AddRow(const T* row, int64_t width, float* sums) {
 }  // namespace cpu
 }  // namespace tf_plr
 
-#endif  // TF_PLR_ENGINE_CPU_SUM_ROWS_H_
+#endif  // TF_PLR_ENGINE_CPU_ADD_ROW_H_
