@@ -40,6 +40,14 @@ struct CpuEngine {
   static void SumHeld(const HeldRows<T>& rows) {
     Check(cpu::SumHeld(rows, TwoThreads()));
   }
+  template <typename T>
+  static void ToWindows(const CausalWindows<T>& windows) {
+    cpu::ToWindows(windows, TwoThreads());
+  }
+  template <typename T>
+  static void FromWindows(const CausalWindows<T>& windows) {
+    Check(cpu::FromWindows(windows, TwoThreads()));
+  }
 
   static Workers TwoThreads() {
     return {2, [](std::function<void()> work) { std::thread(work).detach(); }};

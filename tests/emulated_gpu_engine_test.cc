@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The GPU engine's kernels on a CPU (cuda_on_cpu/). test_gpu_engine.py builds and runs it.
+#include "cc/engine/gpu/causal_windows.cu"
 #include "cc/engine/gpu/column_sums.cu"
 #include "cc/engine/gpu/copy_rows.cu"
 #include "cc/engine/gpu/held_rows.cu"
@@ -47,6 +48,14 @@ struct EmulatedGpuEngine {
   template <typename Element>
   static void SumHeld(const HeldRows<Element>& rows) {
     Check(gpu::SumHeld(rows, nullptr));
+  }
+  template <typename Element>
+  static void ToWindows(const CausalWindows<Element>& windows) {
+    Check(gpu::ToWindows(windows, nullptr));
+  }
+  template <typename Element>
+  static void FromWindows(const CausalWindows<Element>& windows) {
+    Check(gpu::FromWindows(windows, nullptr));
   }
 
   static void Check(const char* error) {

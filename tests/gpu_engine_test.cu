@@ -73,6 +73,14 @@ struct GpuEngine {
   static void SumHeld(const HeldRows<Element>& rows) {
     CheckRun(gpu::SumHeld(rows, nullptr));
   }
+  template <typename Element>
+  static void ToWindows(const CausalWindows<Element>& windows) {
+    CheckRun(gpu::ToWindows(windows, nullptr));
+  }
+  template <typename Element>
+  static void FromWindows(const CausalWindows<Element>& windows) {
+    CheckRun(gpu::FromWindows(windows, nullptr));
+  }
 
   static void CheckRun(const char* error) {
     if (error != nullptr) {

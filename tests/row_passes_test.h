@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
-// What stands beside the recurrence on each engine: copies of rows, sums of columns, held rows.
+// What stands beside the recurrence on each engine: copies of rows, sums of columns, held rows,
+// windows.
 #ifndef TF_PLR_TESTS_ROW_PASSES_TEST_H_
 #define TF_PLR_TESTS_ROW_PASSES_TEST_H_
 
 #include <random>
+#include <utility>
 #include <vector>
 
+#include "cc/engine/causal_windows.h"
 #include "cc/engine/column_sums.h"
 #include "cc/engine/copy_rows.h"
 #include "cc/engine/held_rows.h"
@@ -62,15 +65,20 @@ void TestColumnSums(const Problem& p) {
 }
 
 // Runs of masked steps, short ones and long ones, at the first step and the last.
-template <typename Engine, typename Element, typename T>
-void TestHeldRows(const Problem& p, double stored, int64_t mean_run) {
-  std::mt19937 random(1);
-  const std::vector<T> values = Draw<T>(p.size(), random);
+inline std::vector<char> DrawMask(const Problem& p, int64_t mean_run, std::mt19937& random) {
   std::vector<char> mask(p.outer * p.steps);
   for (int64_t i = 0, left = 0; i < p.outer * p.steps; ++i, --left) {
     if (left == 0) left = random() % (2 * mean_run) + 1;
     mask[i] = left <= mean_run;
   }
+  return mask;
+}
+
+template <typename Engine, typename Element, typename T>
+void TestHeldRows(const Problem& p, double stored, int64_t mean_run) {
+  std::mt19937 random(1);
+  const std::vector<T> values = Draw<T>(p.size(), random);
+  const std::vector<char> mask = DrawMask(p, mean_run, random);
   std::vector<double> held = Widened(values), sums = held;
   for (int64_t outer = 0; outer < p.outer; ++outer) {
     const auto row_of = [&](int64_t step) {
@@ -110,6 +118,69 @@ void TestHeldRows(const Problem& p, double stored, int64_t mean_run) {
   Expect("held rows", rows_to_hold.Read(), held, 0, p, Algorithm::kAuto);
 }
 
+// A mean_run of 0: no mask.
+template <typename Engine, typename Element, typename T>
+void TestCausalWindows(const Problem& p, double stored, int64_t mean_run, int64_t before) {
+  const auto widen = [](T value) { return Reference<T>::Widen(value); };
+  std::mt19937 random(1);
+  const int64_t width = p.inner, history_size = p.outer * before * width;
+  const std::vector<T> inputs = Draw<T>(p.size(), random), history = Draw<T>(history_size, random),
+                       d_windows = Draw<T>(p.size() * (before + 1), random),
+                       d_last = Draw<T>(history_size, random);
+  std::vector<char> mask(p.outer * p.steps, 1);
+  if (mean_run > 0) mask = DrawMask(p, mean_run, random);
+  std::vector<double> windows(d_windows.size()), last(history_size), d_inputs(p.size()),
+      d_history(history_size);
+  for (int64_t outer = 0; outer < p.outer; ++outer) {
+    // Where the valid rows and their gradients are, the history's first.
+    std::vector<std::pair<const T*, double*>> rows;
+    for (int64_t i = outer * before; i < (outer + 1) * before; ++i) {
+      rows.emplace_back(&history[i * width], &d_history[i * width]);
+    }
+    const auto visit = [&](std::vector<double>& to, const std::vector<T>& d_to, int64_t first,
+                           int64_t count) {
+      for (int64_t j = 0; j < count; ++j) {
+        const auto& [row, d_row] = rows[rows.size() - count + j];
+        for (int64_t i = 0; i < width; ++i) {
+          to[first + j * width + i] = widen(row[i]);
+          d_row[i] += widen(d_to[first + j * width + i]);
+        }
+      }
+    };
+    for (int64_t row = outer * p.steps; row < (outer + 1) * p.steps; ++row) {
+      if (!mask[row]) continue;
+      rows.emplace_back(&inputs[row * width], &d_inputs[row * width]);
+      visit(windows, d_windows, row * (before + 1) * width, before + 1);
+    }
+    visit(last, d_last, outer * before * width, before);
+  }
+  typename Engine::template Array<char> masks(mask);
+  const auto run = [&](auto& inputs, auto& history, auto& windows, auto& last) {
+    const auto at = [](auto& array) { return Elements<Engine, Element, T>(array); };
+    return CausalWindows<Element>{
+        at(inputs),
+        at(history),
+        at(windows),
+        at(last),
+        mean_run > 0 ? reinterpret_cast<const bool*>(masks.data) : nullptr,
+        p.outer,
+        p.steps,
+        width,
+        before};
+  };
+  typename Engine::template Array<T> to_inputs(inputs), to_history(history),
+      to_windows(windows.size()), to_last(last.size());
+  Engine::template ToWindows<Element>(run(to_inputs, to_history, to_windows, to_last));
+  Expect("windows", to_windows.Read(), windows, 0, p, Algorithm::kAuto);
+  Expect("last history", to_last.Read(), last, 0, p, Algorithm::kAuto);
+  typename Engine::template Array<T> from_windows(d_windows), from_last(d_last),
+      from_inputs(inputs.size()), from_history(history.size());
+  Engine::template FromWindows<Element>(run(from_inputs, from_history, from_windows, from_last));
+  const double tolerance = 8 * (stored + before * kFloat);
+  Expect("sums over windows", from_inputs.Read(), d_inputs, tolerance, p, Algorithm::kAuto);
+  Expect("sums of the history", from_history.Read(), d_history, tolerance, p, Algorithm::kAuto);
+}
+
 template <typename Engine, typename Element, typename T>
 void TestRowPassesOf(const Problem& problem, double stored) {
   if (!IsMine()) return;
@@ -117,6 +188,11 @@ void TestRowPassesOf(const Problem& problem, double stored) {
   TestColumnSums<Engine, Element, T>(problem);
   for (int64_t mean_run : {1, 7, 40, 300, 2500}) {
     TestHeldRows<Engine, Element, T>(problem, stored, mean_run);
+  }
+  for (int64_t mean_run : {0, 1, 7, 40, 600}) {
+    for (int64_t before : {1, 3, 35}) {
+      TestCausalWindows<Engine, Element, T>(problem, stored, mean_run, before);
+    }
   }
 }
 
@@ -129,6 +205,7 @@ int TestRowPasses() {
                                    {3, 130, 33, false},
                                    {1, 2100, 8, true},
                                    {2, 700, 100, false},
+                                   {1, 50, 528, false},
                                    {30, 9, 2, true},
                                    {2, 0, 4, false}}) {
       TestRowPassesOf<Engine, float, float>(problem, kFloat);

@@ -62,6 +62,25 @@ def _gated_recurrence_grad(pfor_input: Any) -> list[Any]:
     return [wrap(output, True) for output in (*outputs, inputs.unfold(result.d_initial_state))]
 
 
+@RegisterPFor("TfPlr>CausalWindows")
+def _causal_windows(pfor_input: Any) -> list[Any]:
+    return _windows(pfor_input, _library.load_library().tf_plr_causal_windows)
+
+
+@RegisterPFor("TfPlr>CausalWindowsGrad")
+def _causal_windows_grad(pfor_input: Any) -> list[Any]:
+    return _windows(pfor_input, _library.load_library().tf_plr_causal_windows_grad)
+
+
+def _windows(pfor_input: Any, function: Any) -> list[Any]:
+    pfor_input.stack_inputs()
+    inputs = [pfor_input.stacked_input(i) for i in range(pfor_input.num_inputs)]
+    iterations = tf.shape(inputs[0])[0]
+    first, second, *masks = [_fold(tensor) for tensor in inputs]
+    outputs = function(first, second, masks, size=pfor_input.op.get_attr("size"))
+    return [wrap(_unfold(output, iterations), True) for output in outputs]
+
+
 class _GatedInputs:
     """The inputs of all iterations of a gated op, as one larger batch.
 
@@ -89,23 +108,28 @@ class _GatedInputs:
             product = tf.cast(product, tf.float32)
             product += tf.pad(self.bias[0], filling)[:, None, None]
             others = [tf.cast(t, tf.float32) if t.dtype == self.dtype else t for t in others]
-        folded = iter([self._fold(tensor) for tensor in others])
+        folded = iter([_fold(tensor) for tensor in others])
         lists = [[next(folded) for _ in range(count)] for count in counts[1:]]
-        self.common = [self._fold(product), biases, *lists]
+        self.common = [_fold(product), biases, *lists]
         self.rest = list(folded)
         self.attributes = {
             name: op.get_attr(name) for name in ("cell", "blocks", "hold", "reverse", "algorithm")
         }
 
-    @staticmethod
-    def _fold(tensor: Any) -> Any:
-        shape = tf.shape(tensor)
-        return tf.reshape(tensor, tf.concat([[shape[0] * shape[1]], shape[2:]], 0))
-
     def unfold(self, tensor: Any) -> Any:
-        shape = tf.shape(tensor)
-        batch = shape[0] // tf.maximum(self._iterations, 1)
-        return tf.reshape(tensor, tf.concat([[self._iterations, batch], shape[1:]], 0))
+        return _unfold(tensor, self._iterations)
+
+
+def _fold(tensor: Any) -> Any:
+    """The batches of all iterations as one."""
+    shape = tf.shape(tensor)
+    return tf.reshape(tensor, tf.concat([[shape[0] * shape[1]], shape[2:]], 0))
+
+
+def _unfold(tensor: Any, iterations: Any) -> Any:
+    shape = tf.shape(tensor)
+    batch = shape[0] // tf.maximum(iterations, 1)
+    return tf.reshape(tensor, tf.concat([[iterations, batch], shape[1:]], 0))
 
 
 def _stacked(pfor_input: Any) -> tuple[list[Any], dict[str, Any]]:

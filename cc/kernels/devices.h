@@ -6,6 +6,7 @@
 #include <functional>
 #include <utility>
 
+#include "cc/engine/causal_windows.h"
 #include "cc/engine/column_sums.h"
 #include "cc/engine/copy_rows.h"
 #include "cc/engine/cpu/run.h"
@@ -52,6 +53,20 @@ struct Cpu {
   template <typename Element>
   static absl::Status SumHeld(tensorflow::OpKernelContext* context, const HeldRows<Element>& rows) {
     const char* error = cpu::SumHeld(rows, WorkersOf(context));
+    return error == nullptr ? absl::OkStatus() : absl::ResourceExhaustedError(error);
+  }
+
+  template <typename Element>
+  static absl::Status ToWindows(tensorflow::OpKernelContext* context,
+                                const CausalWindows<Element>& windows) {
+    cpu::ToWindows(windows, WorkersOf(context));
+    return absl::OkStatus();
+  }
+
+  template <typename Element>
+  static absl::Status FromWindows(tensorflow::OpKernelContext* context,
+                                  const CausalWindows<Element>& windows) {
+    const char* error = cpu::FromWindows(windows, WorkersOf(context));
     return error == nullptr ? absl::OkStatus() : absl::ResourceExhaustedError(error);
   }
 
@@ -106,6 +121,20 @@ struct Gpu {
   template <typename Element>
   static absl::Status SumHeld(tensorflow::OpKernelContext* context, const HeldRows<Element>& rows) {
     const char* error = gpu::SumHeld(rows, StreamOf(context));
+    return error == nullptr ? absl::OkStatus() : absl::InternalError(error);
+  }
+
+  template <typename Element>
+  static absl::Status ToWindows(tensorflow::OpKernelContext* context,
+                                const CausalWindows<Element>& windows) {
+    const char* error = gpu::ToWindows(windows, StreamOf(context));
+    return error == nullptr ? absl::OkStatus() : absl::InternalError(error);
+  }
+
+  template <typename Element>
+  static absl::Status FromWindows(tensorflow::OpKernelContext* context,
+                                  const CausalWindows<Element>& windows) {
+    const char* error = gpu::FromWindows(windows, StreamOf(context));
     return error == nullptr ? absl::OkStatus() : absl::InternalError(error);
   }
 

@@ -9,13 +9,13 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "cc/engine/cells/gated.h"
 #include "cc/engine/column_sums.h"
 #include "cc/engine/copy_rows.h"
 #include "cc/engine/held_rows.h"
 #include "cc/engine/problem.h"
 #include "cc/kernels/native_ops.h"
+#include "cc/kernels/shapes.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/tensor_shape.h"
 
@@ -153,24 +153,6 @@ inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, Ga
     TF_RETURN_IF_ERROR(expect("num_d_beside", count == (has.highway && call->has_beside)));
   }
   return absl::OkStatus();
-}
-
-// Checks an input against the shape that it must have.
-inline absl::Status Expect(const char* name, const tensorflow::TensorShape& shape,
-                           const std::vector<int64_t>& expected, const char* said) {
-  bool same = shape.dims() == static_cast<int>(expected.size());
-  for (int i = 0; same && i < shape.dims(); ++i) same = shape.dim_size(i) == expected[i];
-  if (same) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(name, " must have shape ", said, ", [",
-                                                 absl::StrJoin(expected, ","), "], but has shape ",
-                                                 shape.DebugString()));
-}
-
-// Appends a shape, which may be larger than a tensor can be.
-inline absl::Status Append(const std::vector<int64_t>& sizes,
-                           std::vector<tensorflow::TensorShape>* shapes) {
-  shapes->emplace_back();
-  return tensorflow::TensorShape::BuildTensorShape(sizes, &shapes->back());
 }
 
 // Checks the shapes of the inputs that both ops begin with, and sets how many these are.

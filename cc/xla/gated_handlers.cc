@@ -5,18 +5,13 @@
 #include <vector>
 
 #include "cc/kernels/gated_ops.h"
+#include "cc/xla/buffers.h"
 #include "cc/xla/gated_calls.h"
 #include "cc/xla/platforms.h"
 #include "cc/xla/xla_calls.h"
 
 namespace tf_plr {
 namespace {
-
-// The least elements of a buffer, and of which type.
-struct Expected {
-  int64_t elements;
-  ffi::DataType type;
-};
 
 template <typename Op>
 std::vector<Expected> ExpectedInputs(const GatedCall& call, ffi::DataType type, int64_t width) {
@@ -51,30 +46,6 @@ std::vector<Expected> ExpectedOutputs(const GatedCall& call, ffi::DataType type,
   return outputs;
 }
 
-// Appends the buffers; false if they are not as expected, which only a call that somebody wrote by
-// hand can be.
-template <typename Buffers>
-bool Take(const Buffers& buffers, const std::vector<Expected>& expected, size_t others,
-          std::vector<void*>* data) {
-  if (buffers.size() != expected.size() + others) return false;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    auto buffer = buffers.template get<ffi::AnyBuffer>(i);
-    if (buffer.has_error()) return false;
-    const ffi::AnyBuffer* array;
-    if constexpr (std::is_same_v<Buffers, ffi::RemainingRets>) {
-      array = &**buffer;
-    } else {
-      array = &*buffer;
-    }
-    if (array->element_type() != expected[i].type ||
-        static_cast<int64_t>(array->element_count()) < expected[i].elements) {
-      return false;
-    }
-    data->push_back(array->untyped_data());
-  }
-  return true;
-}
-
 template <typename Op, typename Platform>
 struct GatedHandler {
   template <typename Context>
@@ -97,8 +68,7 @@ struct GatedHandler {
       std::vector<void*> inputs, outputs;
       if (!Take(args, ExpectedInputs<Op>(call, type, width), 0, &inputs) ||
           !Take(rets, ExpectedOutputs<Op>(call, type, width), Platform::kWorkspaces, &outputs)) {
-        return ffi::Error::InvalidArgument(
-            "operands or results are too many, too few or too small, or of another dtype");
+        return ffi::Error::InvalidArgument(kWrongBuffers);
       }
       void* d_outputs = nullptr;
       if (Op::kIsGradient && call.holds) {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "Eigen/Core"
+#include "cc/engine/causal_windows.h"
 #include "cc/engine/column_sums.h"
 #include "cc/engine/copy_rows.h"
 #include "cc/engine/cpu/run.h"
@@ -86,6 +87,19 @@ struct Host {
                             : ffi::Error(ffi::ErrorCode::kResourceExhausted, error);
   }
 
+  template <typename Element>
+  static ffi::Error ToWindows(ffi::ThreadPool pool, const CausalWindows<Element>& windows) {
+    cpu::ToWindows(windows, WorkersOf(pool));
+    return ffi::Error::Success();
+  }
+
+  template <typename Element>
+  static ffi::Error FromWindows(ffi::ThreadPool pool, const CausalWindows<Element>& windows) {
+    const char* error = cpu::FromWindows(windows, WorkersOf(pool));
+    return error == nullptr ? ffi::Error::Success()
+                            : ffi::Error(ffi::ErrorCode::kResourceExhausted, error);
+  }
+
   static Workers WorkersOf(ffi::ThreadPool& pool) {
     return {static_cast<int>(pool.num_threads()),
             [&pool](std::function<void()> work) { pool.Schedule(std::move(work)); }};
@@ -134,6 +148,18 @@ struct Cuda {
   template <typename Element>
   static ffi::Error SumHeld(void* stream, const HeldRows<Element>& rows) {
     const char* error = gpu::SumHeld(rows, stream);
+    return error == nullptr ? ffi::Error::Success() : ffi::Error::Internal(error);
+  }
+
+  template <typename Element>
+  static ffi::Error ToWindows(void* stream, const CausalWindows<Element>& windows) {
+    const char* error = gpu::ToWindows(windows, stream);
+    return error == nullptr ? ffi::Error::Success() : ffi::Error::Internal(error);
+  }
+
+  template <typename Element>
+  static ffi::Error FromWindows(void* stream, const CausalWindows<Element>& windows) {
+    const char* error = gpu::FromWindows(windows, stream);
     return error == nullptr ? ffi::Error::Success() : ffi::Error::Internal(error);
   }
 

@@ -4,7 +4,7 @@
 // One call an op and platform, of the op's name; operands and results are those of the op. On a GPU
 // a last result, bytes, is the engine's workspace, so that the call allocates nothing and can be
 // part of a CUDA graph. Attributes, all int64: outer, steps, inner, reverse, algorithm (of
-// Algorithm); those of the gated ops are in gated_handlers.cc.
+// Algorithm); those of the other ops are in their handlers.
 #ifndef TF_PLR_XLA_XLA_CALLS_H_
 #define TF_PLR_XLA_XLA_CALLS_H_
 
@@ -15,8 +15,10 @@ namespace tf_plr {
 // Registers the handlers with the XLA runtime, once; returns "" or what went wrong.
 const std::string& RegisterXlaHandlers();
 
-// Those of the gated ops, which RegisterXlaHandlers calls; appends to *problems what went wrong.
+// Those of the gated ops and of the windows, which RegisterXlaHandlers calls; they append to
+// *problems what went wrong.
 void RegisterGatedXlaHandlers(std::string* problems);
+void RegisterWindowsXlaHandlers(std::string* problems);
 
 }  // namespace tf_plr
 

@@ -110,6 +110,7 @@ const std::string& RegisterXlaHandlers() {
     Handler<LinearRecurrenceGrad, Cuda>::Register(&problems);
 #endif
     RegisterGatedXlaHandlers(&problems);
+    RegisterWindowsXlaHandlers(&problems);
     return problems;
   }();
   return problems;

@@ -12,7 +12,9 @@ from typing import Any
 import tensorflow as tf
 from keras import ops, random
 
+from tf_plr.causal_windows import DTYPES, causal_windows
 from tf_plr.gated_recurrence import CELLS, gated_recurrence
+from tf_plr.layers import fusion
 from tf_plr.layers.types import Tensor
 from tf_plr.recurrence import linear_recurrence
 
@@ -94,9 +96,10 @@ class OneStep(Steps):
         return state
 
     def convolve(self, inputs: Tensor, kernel: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
-        window = [ops.cast(history, inputs.dtype), inputs]
-        last = ops.concatenate(window, axis=-1)[:, kernel.shape[1] :]
-        return _matmul_window(window, kernel), ops.cast(last, history.dtype)
+        size, input_dim, filters = kernel.shape
+        window = ops.concatenate([ops.cast(history, inputs.dtype), inputs], axis=-1)
+        product = ops.matmul(window, ops.reshape(kernel, (size * input_dim, filters)))
+        return product, ops.cast(window[:, input_dim:], history.dtype)
 
     def drop(self, inputs: Tensor, rate: float, seed: Any) -> Tensor:
         return random.dropout(inputs, rate, seed=seed)
@@ -178,36 +181,36 @@ class AllSteps(Steps):
         return ops.concatenate([ops.expand_dims(state, 1), all_but_last], axis=1)
 
     def convolve(self, inputs: Tensor, kernel: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
-        size, input_dim, _ = kernel.shape
-        state_dtype = history.dtype
-        history = ops.cast(history, inputs.dtype)
-        if self._mask is not None and size > 2:
-            products, last = self._convolve_valid(inputs, kernel, history)
-            return products, ops.cast(last, state_dtype)
-        if self._mask is not None:  # Only at masked steps, which do not count, is this another x_t.
-            inputs = self.hold(inputs, history)
-        history = ops.reshape(history, (-1, size - 1, input_dim))
-        padded = ops.concatenate([history, inputs], axis=1)
-        last = ops.reshape(padded[:, 1 - size :], (-1, (size - 1) * input_dim))
-        # On a CPU, split has a much faster gradient than a slice.
-        before = [tf.split(padded, [k, -1, size - 1 - k], axis=1)[1] for k in range(size - 1)]
-        window = [*before, inputs]
-        return _matmul_window(window, kernel), ops.cast(last, state_dtype)
+        size, input_dim, filters = kernel.shape
+        before = ops.cast(history, inputs.dtype)
+        if self.fuses and fusion.is_fused() and tf.as_dtype(inputs.dtype).name in DTYPES:
+            windows, last = causal_windows(inputs, before, self._step_mask, size)
+        else:
+            windows, last = self._stock_windows(inputs, before, size)
+        products = ops.matmul(windows, ops.reshape(kernel, (size * input_dim, filters)))
+        return products, ops.cast(last, history.dtype)
 
     def drop(self, inputs: Tensor, rate: float, seed: Any) -> Tensor:
         return random.dropout(inputs, rate, noise_shape=(None, 1, None), seed=seed)
 
-    def _convolve_valid(
-        self, inputs: Tensor, kernel: Tensor, history: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """With a shift register that moves at valid steps only; its stages from young to old."""
-        window: list[Tensor] = [inputs]
-        last: list[Tensor] = []
-        for state in reversed(ops.split(history, kernel.shape[0] - 1, axis=-1)):
-            stage = self.hold(window[0], state)
-            window.insert(0, self.previous(stage, state))
-            last.insert(0, stage[:, -1])
-        return _matmul_window(window, kernel), ops.concatenate(last, axis=-1)
+    def _stock_windows(self, inputs: Tensor, history: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """As `causal_windows`, in TensorFlow's own ops."""
+        rows = ops.reshape(history, (-1, size - 1, inputs.shape[-1]))
+        if self._mask is None:
+            padded = ops.concatenate([rows, inputs], axis=1)
+            last = ops.reshape(padded[:, 1 - size :], ops.shape(history))
+            # On a CPU, split has a much faster gradient than a slice.
+            before = [tf.split(padded, [k, -1, size - 1 - k], axis=1)[1] for k in range(size - 1)]
+            return ops.concatenate([*before, inputs], axis=-1), last
+        # A shift register that moves at valid steps only; its stages from young to old.
+        window = [inputs]
+        lasts: list[Tensor] = []
+        for k in reversed(range(size - 1)):
+            stage = self.hold(window[0], rows[:, k])
+            window.insert(0, self.previous(stage, rows[:, k]))
+            lasts.insert(0, stage[:, -1])
+        windows = ops.where(self._mask, ops.concatenate(window, axis=-1), 0)
+        return windows, ops.concatenate(lasts, axis=-1)
 
     def _index_of_last_valid(self) -> Tensor:
         """At each step that of the last valid one, or -1, [batch, time]: a recurrence as well."""
@@ -258,10 +261,3 @@ def _operands(decays: Tensor, impulses: Tensor, dtype: Any) -> tuple[Tensor, Ten
     if not decays.shape.is_compatible_with(impulses.shape) or 1 in tuple(decays.shape):
         decays = ops.broadcast_to(decays, ops.shape(impulses))
     return decays, impulses
-
-
-def _matmul_window(window: list[Tensor], kernel: Tensor) -> Tensor:
-    """The convolution at steps whose window, oldest input first, is laid out in the features."""
-    size, input_dim, filters = kernel.shape
-    flat_kernel = ops.reshape(kernel, (size * input_dim, filters))
-    return ops.matmul(ops.concatenate(window, axis=-1), flat_kernel)

@@ -3,6 +3,8 @@
 #ifndef TF_PLR_ENGINE_GPU_ADDRESSES_CUH_
 #define TF_PLR_ENGINE_GPU_ADDRESSES_CUH_
 
+#include <cuda_runtime.h>
+
 #include <cstdint>
 
 namespace tf_plr {

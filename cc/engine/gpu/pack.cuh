@@ -53,7 +53,8 @@ struct alignas(kVector * sizeof(T)) Pack {
 
   __device__ Accumulator<T> Get(int v) const {
     if constexpr (std::is_same_v<T, __nv_bfloat16>) {  // The upper half of a float.
-      return __uint_as_float(v == 0 ? uint32_t{words[0]} << 16 : words[0] & 0xffff0000u);
+      const uint32_t word = words[v / 2];
+      return __uint_as_float(v % 2 == 0 ? word << 16 : word & 0xffff0000u);
     }
     T values[kVector];
     memcpy(values, words, sizeof(words));

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+#include "cc/engine/causal_windows.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include "cc/engine/cpu/add_row.h"
+#include "cc/engine/cpu/half_precision.h"
+#include "cc/engine/cpu/processor.h"
+
+namespace tf_plr {
+namespace cpu {
+namespace {
+
+// Calls function(sequence, source, worker) for all sources.
+template <typename T, typename Function>
+void ForSources(const CausalWindows<T>& windows, const Workers& workers, const Function& function) {
+  constexpr int64_t kBytes = 1 << 16;  // Of the windows, that a task has.
+  const int64_t row_bytes = (windows.before + 1) * windows.width * int64_t{sizeof(T)};
+  const int64_t rows = std::max<int64_t>(1, kBytes / std::max<int64_t>(1, row_bytes));
+  const int64_t chunks = (windows.Sources() + rows - 1) / rows;
+  RunTasks(workers, windows.batch * chunks, [&](int64_t task, int worker) noexcept {
+    const int64_t sequence = task / chunks, begin = task % chunks * rows;
+    const int64_t end = std::min(begin + rows, windows.Sources());
+    for (int64_t source = begin; source < end; ++source) function(sequence, source, worker);
+  });
+}
+
+// The first step from `step` on that is not masked, or their number.
+template <typename T>
+int64_t NextValid(const CausalWindows<T>& windows, int64_t sequence, int64_t step) {
+  if (windows.mask == nullptr || step == windows.steps) return step;
+  const bool* const mask = windows.mask + sequence * windows.steps;
+  const void* const found = std::memchr(mask + step, true, windows.steps - step);
+  return found == nullptr ? windows.steps : static_cast<const bool*>(found) - mask;
+}
+
+}  // namespace
+
+template <typename T>
+void ToWindows(const CausalWindows<T>& windows, const Workers& workers) {
+  const size_t row_bytes = windows.width * sizeof(T);
+  ForSources(windows, workers, [&](int64_t sequence, int64_t source, int) {
+    if (windows.IsMasked(sequence, source)) {
+      std::memset(static_cast<void*>(windows.Window(sequence, source - windows.before)), 0,
+                  (windows.before + 1) * row_bytes);
+      return;
+    }
+    const T* const from = windows.Source(sequence, source);
+    windows.ForUses(
+        sequence, source, [&](int64_t step) { return NextValid(windows, sequence, step); },
+        [&](T* row) { std::memcpy(static_cast<void*>(row), from, row_bytes); });
+  });
+}
+
+template <typename T>
+const char* FromWindows(const CausalWindows<T>& windows, const Workers& workers) {
+  const int64_t width = windows.width;
+  const std::unique_ptr<float[]> all_sums(new (std::nothrow) float[workers.threads * width]);
+  if (all_sums == nullptr) return "the CPU engine could not allocate the sums over windows";
+  ForSources(windows, workers, [&](int64_t sequence, int64_t source, int worker) {
+    float* const sums = all_sums.get() + worker * width;
+    std::fill_n(sums, width, 0.0f);
+    if (!windows.IsMasked(sequence, source)) {
+      ForThisProcessor([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
+        windows.ForUses(
+            sequence, source, [&](int64_t step) { return NextValid(windows, sequence, step); },
+            [&](const T* row) { AddRow<register_bytes>(row, width, sums); });
+      });
+    }
+    T* const to = windows.Source(sequence, source);
+    for (int64_t i = 0; i < width; ++i) to[i] = static_cast<T>(sums[i]);
+  });
+  return nullptr;
+}
+
+#define TF_PLR_INSTANTIATE_WINDOWS(T)                                   \
+  template void ToWindows(const CausalWindows<T>&, const Workers&);     \
+  template const char* FromWindows(const CausalWindows<T>&, const Workers&);
+TF_PLR_INSTANTIATE_WINDOWS(Eigen::half)
+TF_PLR_INSTANTIATE_WINDOWS(Eigen::bfloat16)
+TF_PLR_INSTANTIATE_WINDOWS(float)
+
+}  // namespace cpu
+}  // namespace tf_plr

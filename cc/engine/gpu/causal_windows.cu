@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT
+// A warp has a few sources and as many columns as its lanes hold.
+#include <algorithm>
+#include <cstdint>
+
+#include "cc/engine/causal_windows.h"
+#include "cc/engine/gpu/addresses.cuh"
+#include "cc/engine/gpu/launch.cuh"
+#include "cc/engine/gpu/pack.cuh"
+#include "cc/engine/gpu/run.cuh"
+#include "cc/engine/gpu/warp.cuh"
+
+namespace tf_plr {
+namespace gpu {
+
+constexpr int kWindowWarps = 8, kSourcesOfWarp = 8;
+
+template <typename T>
+struct WindowParams {
+  CausalWindows<T> windows;
+  int64_t warps, groups;  // Of one sequence's sources; of columns, the fastest in order.
+};
+
+// Finds the first step from some step on that is not masked; all lanes of a warp ask at once. What
+// it saw is remembered, as most questions are about the same few steps.
+template <typename T>
+class ValidSteps {
+ public:
+  __device__ ValidSteps(const CausalWindows<T>& windows, int64_t sequence)
+      : mask_(windows.mask == nullptr ? nullptr : windows.mask + sequence * windows.steps),
+        steps_(windows.steps) {}
+
+  __device__ int64_t From(int64_t step) {
+    if (mask_ == nullptr) return step;
+    if (step < empty_from_ || step >= first_ + kWarp) Look(step);
+    while (true) {
+      const unsigned valid = step > first_ ? valid_ & ~0u << (step - first_) : valid_;
+      if (valid != 0) return first_ + __ffs(valid) - 1;
+      if (first_ + kWarp >= steps_) return steps_;
+      GoOn();
+    }
+  }
+
+ private:
+  __device__ unsigned Valid(int64_t first) const {
+    const int64_t step = first + threadIdx.x % kWarp;
+    return __ballot_sync(~0u, step < steps_ && mask_[step]);
+  }
+  __device__ void Look(int64_t step) {
+    empty_from_ = first_ = step;
+    valid_ = Valid(step);
+  }
+  // To the next steps that are not all masked, or the last ones.
+  __device__ void GoOn() {
+    constexpr int kAtOnce = 8;  // Loads in flight.
+    if (valid_ != 0) empty_from_ = first_ + kWarp - __clz(valid_);
+    for (first_ += kWarp; first_ < steps_; first_ += kAtOnce * kWarp) {
+      unsigned valid[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) valid[i] = Valid(first_ + i * kWarp);
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        if (valid[i] == 0) continue;
+        valid_ = valid[i];
+        first_ += i * kWarp;
+        return;
+      }
+    }
+    valid_ = 0;
+  }
+
+  const bool* const mask_;
+  const int64_t steps_;
+  // Bit i of valid_: whether step first_ + i is valid. None from empty_from_ to first_ is.
+  int64_t empty_from_ = 0, first_ = -kWarp;
+  unsigned valid_ = 0;
+};
+
+template <typename T, int kVector, bool kToWindows>
+__global__ void __launch_bounds__(kWindowWarps* kWarp)
+    MoveWindows(const __grid_constant__ WindowParams<T> p) {
+  using Row = Pack<T, kVector>;
+  const CausalWindows<T>& windows = p.windows;
+  const int64_t warp = int64_t{blockIdx.x} * kWindowWarps + threadIdx.x / kWarp;
+  const int64_t chunk = Divide(warp, p.groups), sequence = Divide(chunk, p.warps);
+  const int64_t column = ((warp - chunk * p.groups) * kWarp + threadIdx.x % kWarp) * kVector;
+  const int64_t begin = (chunk - sequence * p.warps) * kSourcesOfWarp;
+  if (sequence >= windows.batch) return;
+  const int64_t end = min(begin + kSourcesOfWarp, windows.Sources());
+  const bool has_columns = column < windows.width;
+  const auto at = [&](T* row) { return reinterpret_cast<Row*>(row + column); };
+  ValidSteps<T> valid(windows, sequence);
+  const auto next_valid = [&](int64_t step) { return valid.From(step); };
+  for (int64_t source = begin; source < end; ++source) {
+    const bool masked = windows.IsMasked(sequence, source);
+    if constexpr (kToWindows) {
+      Row row{};
+      if (!masked) {
+        if (has_columns) row = *at(windows.Source(sequence, source));
+        windows.ForUses(sequence, source, next_valid, [&](T* to) {
+          if (has_columns) *at(to) = row;
+        });
+      } else if (has_columns) {
+        T* const window = windows.Window(sequence, source - windows.before);
+        for (int64_t i = 0; i <= windows.before; ++i) *at(window + i * windows.width) = row;
+      }
+    } else {
+      float sums[kVector] = {};
+      if (!masked) {
+        windows.ForUses(sequence, source, next_valid, [&](T* from) {
+          if (!has_columns) return;
+          const Row row = *at(from);
+#pragma unroll
+          for (int v = 0; v < kVector; ++v) sums[v] += row.Get(v);
+        });
+      }
+      if (has_columns) *at(windows.Source(sequence, source)) = Row::Of(sums);
+    }
+  }
+}
+
+template <bool kToWindows, int kVector, typename T>
+cudaError_t LaunchWindows(const CausalWindows<T>& windows, cudaStream_t stream) {
+  const WindowParams<T> params{windows, CeilDiv(windows.Sources(), kSourcesOfWarp),
+                               CeilDiv(windows.width, int64_t{kWarp} * kVector)};
+  const int64_t warps = windows.batch * params.warps * params.groups;
+  if (warps == 0) return cudaSuccess;
+  return LaunchKernel(MoveWindows<T, kVector, kToWindows>,
+                      {CeilDiv(warps, kWindowWarps), kWindowWarps * kWarp, 0, stream}, params);
+}
+
+// In packs of 16 bytes where those of a warp are no longer than a row.
+template <bool kToWindows, typename T>
+const char* RunWindows(const CausalWindows<T>& of_elements, void* stream) {
+  using Stored = typename StorageOf<T>::type;
+  constexpr int kBytes = sizeof(Stored);
+  const auto stored = [](T* array) { return reinterpret_cast<Stored*>(array); };
+  const CausalWindows<Stored> windows{stored(of_elements.inputs),  stored(of_elements.history),
+                                      stored(of_elements.windows), stored(of_elements.last_history),
+                                      of_elements.mask,            of_elements.batch,
+                                      of_elements.steps,           of_elements.width,
+                                      of_elements.before};
+  const auto row_bytes = static_cast<uintptr_t>(windows.width * kBytes);
+  const auto bits =
+      row_bytes | reinterpret_cast<uintptr_t>(windows.inputs) |
+      reinterpret_cast<uintptr_t>(windows.history) | reinterpret_cast<uintptr_t>(windows.windows) |
+      reinterpret_cast<uintptr_t>(windows.last_history);
+  const auto cuda_stream = static_cast<cudaStream_t>(stream);
+  const cudaError_t error =
+      bits % 16 == 0 && row_bytes >= 16 * kWarp
+          ? LaunchWindows<kToWindows, 16 / kBytes>(windows, cuda_stream)
+      : bits % 4 == 0 ? LaunchWindows<kToWindows, 4 / kBytes>(windows, cuda_stream)
+                      : LaunchWindows<kToWindows, 1>(windows, cuda_stream);
+  return error == cudaSuccess ? nullptr : Explain(error);
+}
+
+template <typename T>
+const char* ToWindows(const CausalWindows<T>& windows, void* stream) {
+  return RunWindows<true>(windows, stream);
+}
+
+template <typename T>
+const char* FromWindows(const CausalWindows<T>& windows, void* stream) {
+  return RunWindows<false>(windows, stream);
+}
+
+#define TF_PLR_INSTANTIATE_WINDOWS(T)                              \
+  template const char* ToWindows(const CausalWindows<T>&, void*);  \
+  template const char* FromWindows(const CausalWindows<T>&, void*);
+TF_PLR_INSTANTIATE_WINDOWS(Half)
+TF_PLR_INSTANTIATE_WINDOWS(BFloat16)
+TF_PLR_INSTANTIATE_WINDOWS(float)
+
+}  // namespace gpu
+}  // namespace tf_plr

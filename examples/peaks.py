@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""Events in a long signal, which is one sequence: what ecg.py and spikes.py share."""
+
+import importlib.util
+import time
+from pathlib import Path
+
+import keras
+import matplotlib as mpl
+import numpy as np
+import tensorflow as tf
+from scipy.signal import find_peaks
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+OUTPUT = Path(__file__).parent / "output"
+
+
+def folder_of(package):
+    found = importlib.util.find_spec(package)
+    if found is None:
+        raise SystemExit(f"{package} is missing: install what the docstring names")
+    return Path(found.submodule_search_locations[0])
+
+
+def near(events, length, distance):
+    """1 at samples at most so far from an event, 0 at others."""
+    labels = np.zeros(length, "float32")
+    for event in events:
+        labels[max(0, event - distance) : event + distance + 1] = 1
+    return labels
+
+
+def train(model, samples, labels, iterations, rate):
+    """On one sequence, whole: an epoch is a step. Returns the seconds of one."""
+    rates = keras.optimizers.schedules.CosineDecay(rate, iterations)
+    model.compile(
+        keras.optimizers.Adam(rates, global_clipnorm=1.0),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+    )
+    times = []
+    bar = keras.utils.Progbar(iterations, stateful_metrics=["loss"])
+    for i in range(iterations):
+        start = time.perf_counter()
+        loss = float(model.train_on_batch(samples[None, :, None], labels[None, :, None]))
+        times.append(time.perf_counter() - start)
+        bar.update(i + 1, [("loss", loss)])
+    return float(np.median(times[1:]))
+
+
+def find(model, samples, apart):
+    """(how likely an event is near each sample, the peaks of that, at least so far apart)."""
+    likely = tf.sigmoid(model.predict(samples[None, :, None], verbose=0)[0, :, 0]).numpy()
+    return likely, find_peaks(likely, height=0.5, distance=apart)[0]
+
+
+def precision_and_recall(found, events, tolerance):
+    """The share of the found that have an event so near, and of the events that have a found one.
+
+    Each belongs to one other at most: to the first that is free, in the order of time.
+    """
+    hits, i = 0, 0
+    for event in events:
+        while i < len(found) and found[i] < event - tolerance:
+            i += 1
+        if i < len(found) and found[i] <= event + tolerance:
+            hits, i = hits + 1, i + 1
+    return hits / max(1, len(found)), hits / max(1, len(events))
+
+
+def plot(name, signal, hertz, likely, found, events):
+    """Draws the first of `signal`, and of what was found there, to the output folder."""
+    seconds = np.arange(len(signal)) / hertz
+    figure, (above, below) = plt.subplots(2, 1, figsize=(10, 4), sharex=True)
+    above.plot(seconds, signal, linewidth=0.8)
+    for places, marker, label in ((events, "o", "labelled"), (found, "x", "found")):
+        places = places[places < len(signal)]
+        above.plot(seconds[places], signal[places], marker, fillstyle="none", label=label)
+    above.legend(loc="upper right", fontsize="small")
+    above.set_ylabel("signal, held out")
+    below.plot(seconds, likely[: len(signal)], linewidth=0.8)
+    below.set(xlabel="seconds", ylabel="how likely near", ylim=(0, 1))
+    figure.savefig(OUTPUT / f"{name}.png", dpi=120, bbox_inches="tight")
