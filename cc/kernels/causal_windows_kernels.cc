@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 // OpKernels of CausalWindows and its gradient: check, allocate, call the device's engine.
-#include "cc/kernels/causal_windows.h"
-
 #include <vector>
 
+#include "cc/kernels/causal_windows.h"
 #include "cc/kernels/devices.h"
 #include "tensorflow/core/framework/op_kernel.h"
 

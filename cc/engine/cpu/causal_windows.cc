@@ -76,8 +76,8 @@ const char* FromWindows(const CausalWindows<T>& windows, const Workers& workers)
   return nullptr;
 }
 
-#define TF_PLR_INSTANTIATE_WINDOWS(T)                                   \
-  template void ToWindows(const CausalWindows<T>&, const Workers&);     \
+#define TF_PLR_INSTANTIATE_WINDOWS(T)                               \
+  template void ToWindows(const CausalWindows<T>&, const Workers&); \
   template const char* FromWindows(const CausalWindows<T>&, const Workers&);
 TF_PLR_INSTANTIATE_WINDOWS(Eigen::half)
 TF_PLR_INSTANTIATE_WINDOWS(Eigen::bfloat16)

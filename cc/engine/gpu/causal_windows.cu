@@ -135,22 +135,26 @@ const char* RunWindows(const CausalWindows<T>& of_elements, void* stream) {
   using Stored = typename StorageOf<T>::type;
   constexpr int kBytes = sizeof(Stored);
   const auto stored = [](T* array) { return reinterpret_cast<Stored*>(array); };
-  const CausalWindows<Stored> windows{stored(of_elements.inputs),  stored(of_elements.history),
-                                      stored(of_elements.windows), stored(of_elements.last_history),
-                                      of_elements.mask,            of_elements.batch,
-                                      of_elements.steps,           of_elements.width,
+  const CausalWindows<Stored> windows{stored(of_elements.inputs),
+                                      stored(of_elements.history),
+                                      stored(of_elements.windows),
+                                      stored(of_elements.last_history),
+                                      of_elements.mask,
+                                      of_elements.batch,
+                                      of_elements.steps,
+                                      of_elements.width,
                                       of_elements.before};
   const auto row_bytes = static_cast<uintptr_t>(windows.width * kBytes);
-  const auto bits =
-      row_bytes | reinterpret_cast<uintptr_t>(windows.inputs) |
-      reinterpret_cast<uintptr_t>(windows.history) | reinterpret_cast<uintptr_t>(windows.windows) |
-      reinterpret_cast<uintptr_t>(windows.last_history);
+  const auto bits = row_bytes | reinterpret_cast<uintptr_t>(windows.inputs) |
+                    reinterpret_cast<uintptr_t>(windows.history) |
+                    reinterpret_cast<uintptr_t>(windows.windows) |
+                    reinterpret_cast<uintptr_t>(windows.last_history);
   const auto cuda_stream = static_cast<cudaStream_t>(stream);
-  const cudaError_t error =
-      bits % 16 == 0 && row_bytes >= 16 * kWarp
-          ? LaunchWindows<kToWindows, 16 / kBytes>(windows, cuda_stream)
-      : bits % 4 == 0 ? LaunchWindows<kToWindows, 4 / kBytes>(windows, cuda_stream)
-                      : LaunchWindows<kToWindows, 1>(windows, cuda_stream);
+  const cudaError_t error = bits % 16 == 0 && row_bytes >= 16 * kWarp
+                                ? LaunchWindows<kToWindows, 16 / kBytes>(windows, cuda_stream)
+                            : bits % 4 == 0
+                                ? LaunchWindows<kToWindows, 4 / kBytes>(windows, cuda_stream)
+                                : LaunchWindows<kToWindows, 1>(windows, cuda_stream);
   return error == cudaSuccess ? nullptr : Explain(error);
 }
 
@@ -164,8 +168,8 @@ const char* FromWindows(const CausalWindows<T>& windows, void* stream) {
   return RunWindows<false>(windows, stream);
 }
 
-#define TF_PLR_INSTANTIATE_WINDOWS(T)                              \
-  template const char* ToWindows(const CausalWindows<T>&, void*);  \
+#define TF_PLR_INSTANTIATE_WINDOWS(T)                             \
+  template const char* ToWindows(const CausalWindows<T>&, void*); \
   template const char* FromWindows(const CausalWindows<T>&, void*);
 TF_PLR_INSTANTIATE_WINDOWS(Half)
 TF_PLR_INSTANTIATE_WINDOWS(BFloat16)
