@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """An anomaly in an ECG, found by a net that saw only what is normal: 7,500 samples.
 
+    pip install scipy matplotlib
     pip install --no-deps sktime==1.2.0           # the recording
     python examples/anomalies.py [--iterations 400] [--quick]
 
@@ -18,23 +19,20 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-import matplotlib as mpl
 import numpy as np
 import peaks
+from peaks import plt
 
 from tf_plr import GILRLSTM
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 BEAT = 300  # Samples: about one heartbeat.
 
 
 def load():
-    """(samples in units of their deviation, whether each is anomalous)."""
+    """(samples in millivolts, whether each is anomalous)."""
     path = peaks.folder_of("sktime") / "datasets" / "data" / "mitdb" / "mitdb.csv"
     samples, labels = np.loadtxt(path, delimiter=",", skiprows=1, unpack=True)
-    return ((samples - samples.mean()) / samples.std()).astype("float32"), labels > 0
+    return samples, labels > 0
 
 
 def around(values):
@@ -52,6 +50,7 @@ def main():
     peaks.OUTPUT.mkdir(exist_ok=True)
     samples, anomalous = load()
     learned, known = len(samples) // 2, len(samples) * 6 // 10
+    samples = peaks.scaled(samples, learned)
     normal = slice(learned, known)  # Not learned from, and known to be normal.
 
     layers = [GILRLSTM(arguments.units, return_sequences=True, forget_bias=3.0) for _ in range(2)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Events in a long signal, which is one sequence: what ecg.py and spikes.py share."""
+"""Events in a long signal, which is one sequence: what ecg.py, spikes.py and anomalies.py share."""
 
 import importlib.util
 import time
@@ -22,6 +22,11 @@ def folder_of(package):
     if found is None:
         raise SystemExit(f"{package} is missing: install what the docstring names")
     return Path(found.submodule_search_locations[0])
+
+
+def scaled(samples, learned):
+    """In units of the deviation, from the mean, of the part that is learned from."""
+    return ((samples - samples[:learned].mean()) / samples[:learned].std()).astype("float32")
 
 
 def near(events, length, distance):

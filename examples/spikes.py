@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
 """When a locust's ear fires: ten seconds of sound at 20 kHz, 200,000 samples.
 
+    pip install scipy matplotlib
     pip install --no-deps nitime==0.12.1          # the recording
     python examples/spikes.py [--iterations 1500] [--quick]
 
 The nitime package has a sound (its loudness) and the 929 times at which an auditory receptor neuron
 of a locust fired. Two GILRLSTM layers, causal, hear the first four fifths as one sequence, and
-learn where the neuron is about to have fired; precision and recall are those of the last fifth,
-which they never heard: a spike is found if a peak of the output lies within 2 ms. The neuron itself
-does not fire at quite the same moments twice.
+learn which samples are within half a millisecond of a spike; precision and recall are those of the
+last fifth, which they never heard: a spike is found if a peak of the output lies within 2 ms. The
+neuron itself does not fire at quite the same moments twice.
 """
 
 import argparse
@@ -28,11 +29,10 @@ NEAR, TOLERANCE, APART = 0.0005, 0.002, 0.0015  # Seconds.
 
 
 def load():
-    """(the sound in units of its deviation, at which samples the neuron fired)."""
+    """(the sound's loudness, at which samples the neuron fired)."""
     folder = peaks.folder_of("nitime") / "data"
     sound = np.loadtxt(folder / "grasshopper_stimulus1.txt")[:, 1]
     microseconds = np.loadtxt(folder / "grasshopper_spike_times1.txt")
-    sound = ((sound - sound.mean()) / sound.std()).astype("float32")
     return sound, (microseconds * HERTZ / 1e6).round().astype(int)
 
 
@@ -50,6 +50,7 @@ def main():
         sound, arguments.iterations = sound[: HERTZ // 2], 20
         spikes = spikes[spikes < len(sound)]
     cut = len(sound) * 4 // 5
+    sound = peaks.scaled(sound, cut)
     labels = peaks.near(spikes, len(sound), int(NEAR * HERTZ))
 
     layers = [

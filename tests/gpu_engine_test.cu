@@ -32,6 +32,8 @@ struct GpuEngine {
     explicit Array(size_t size) : size(size) {
       const int shift = NextShift();
       Check(cudaMalloc(&allocated, (size + shift) * sizeof(T)));
+      // What is not written shows: all bits set is no number.
+      Check(cudaMemset(allocated, 0xFF, (size + shift) * sizeof(T)));
       data = allocated + shift;
     }
     explicit Array(const std::vector<T>& values) : Array(values.size()) {

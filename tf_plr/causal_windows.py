@@ -28,8 +28,8 @@ def causal_windows(inputs: Any, history: Any, mask: Any, size: int) -> tuple[Any
 def _causal_windows_gradient(op: Any, d_windows: Any, d_last_history: Any) -> list[Any]:
     gradient = _library.load_library().tf_plr_causal_windows_grad
     masks = op.inputs[2:]
-    d_inputs = gradient(d_windows, d_last_history, masks, size=op.get_attr("size"))
-    return [*d_inputs, *[None for _ in masks]]
+    gradients = gradient(d_windows, d_last_history, masks, size=op.get_attr("size"))
+    return [*gradients, *[None for _ in masks]]
 
 
 @tf.RegisterGradient("TfPlr>CausalWindowsGrad")

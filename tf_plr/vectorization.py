@@ -75,10 +75,10 @@ def _causal_windows_grad(pfor_input: Any) -> list[Any]:
 def _windows(pfor_input: Any, function: Any) -> list[Any]:
     pfor_input.stack_inputs()
     inputs = [pfor_input.stacked_input(i) for i in range(pfor_input.num_inputs)]
-    iterations = tf.shape(inputs[0])[0]
+    leading = tf.shape(inputs[0])[:2]
     first, second, *masks = [_fold(tensor) for tensor in inputs]
     outputs = function(first, second, masks, size=pfor_input.op.get_attr("size"))
-    return [wrap(_unfold(output, iterations), True) for output in outputs]
+    return [wrap(_unfold(output, leading), True) for output in outputs]
 
 
 class _GatedInputs:
@@ -98,7 +98,7 @@ class _GatedInputs:
         of_one = [not pfor_input.input(i)[1] for i in bias_inputs]
         pfor_input.stack_inputs([i for i in range(pfor_input.num_inputs) if i not in bias_inputs])
         product = pfor_input.stacked_input(0)
-        self._iterations = tf.shape(product)[0]
+        self._leading = tf.shape(product)[:2]
         self.bias = [pfor_input.input(i)[0] for i in bias_inputs]
         others = [pfor_input.stacked_input(i) for i in range(1 + counts[0], pfor_input.num_inputs)]
         biases = self.bias
@@ -117,7 +117,7 @@ class _GatedInputs:
         }
 
     def unfold(self, tensor: Any) -> Any:
-        return _unfold(tensor, self._iterations)
+        return _unfold(tensor, self._leading)
 
 
 def _fold(tensor: Any) -> Any:
@@ -126,10 +126,9 @@ def _fold(tensor: Any) -> Any:
     return tf.reshape(tensor, tf.concat([[shape[0] * shape[1]], shape[2:]], 0))
 
 
-def _unfold(tensor: Any, iterations: Any) -> Any:
-    shape = tf.shape(tensor)
-    batch = shape[0] // tf.maximum(iterations, 1)
-    return tf.reshape(tensor, tf.concat([[iterations, batch], shape[1:]], 0))
+def _unfold(tensor: Any, leading: Any) -> Any:
+    """Undoes that; leading: how many iterations, of batches how large."""
+    return tf.reshape(tensor, tf.concat([leading, tf.shape(tensor)[1:]], 0))
 
 
 def _stacked(pfor_input: Any) -> tuple[list[Any], dict[str, Any]]:

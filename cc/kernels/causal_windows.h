@@ -30,7 +30,7 @@ struct WindowsCall {
         absl::StrCat("mask must be at most one tensor, but ", masks, " came"));
   }
 
-  // Whether rows of a window are as many elements as an integer can say.
+  // Whether the number of elements of a window fits in an int64.
   bool Fits() const {
     int64_t elements;
     return width >= 0 && !__builtin_mul_overflow(width, size, &elements);
@@ -44,9 +44,9 @@ struct WindowsCall {
     const auto& windows = is_gradient ? inputs : outputs;
     const auto at = [](void* data) { return static_cast<Element*>(data); };
     const auto* mask = has_mask ? static_cast<const bool*>(inputs[2]) : nullptr;
-    const bool empty = batch == 0 || width == 0;  // Then steps may be any number.
-    return {at(sources[0]),    at(sources[1]),    at(windows[0]),    at(windows[1]), mask,
-            empty ? 0 : batch, empty ? 0 : steps, empty ? 0 : width, size - 1};
+    const bool empty = batch == 0 || width == 0;  // Then the others may be any number.
+    return {at(sources[0]),    at(sources[1]),    at(windows[0]),    at(windows[1]),      mask,
+            empty ? 0 : batch, empty ? 0 : steps, empty ? 0 : width, empty ? 0 : size - 1};
   }
 };
 

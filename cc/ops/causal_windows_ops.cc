@@ -20,17 +20,15 @@ using tensorflow::shape_inference::ShapeHandle;
 Status WindowsShape(InferenceContext* c, bool is_gradient) {
   const char* const names[] = {is_gradient ? "d_windows" : "inputs",
                                is_gradient ? "d_last_history" : "history"};
+  ShapeHandle sequences, history;
   for (int i = 0; i < 2; ++i) {
-    ShapeHandle shape;
-    if (!c->WithRank(c->input(i), 3 - i, &shape).ok()) {
+    if (!c->WithRank(c->input(i), 3 - i, i == 0 ? &sequences : &history).ok()) {
       return InvalidArgumentError(StrCat(names[i], " must be of rank ", 3 - i, ", but has shape ",
                                          c->DebugString(c->input(i))));
     }
   }
   int64_t size;
   TF_RETURN_IF_ERROR(c->GetAttr("size", &size));
-  ShapeHandle sequences;
-  TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 3, &sequences));
   const DimensionHandle batch = c->Dim(sequences, 0), steps = c->Dim(sequences, 1);
   DimensionHandle features = c->Dim(sequences, 2), window, before;
   if (is_gradient && !c->Divide(features, size, true, &features).ok()) {
@@ -40,11 +38,11 @@ Status WindowsShape(InferenceContext* c, bool is_gradient) {
   }
   TF_RETURN_IF_ERROR(c->Multiply(features, size, &window));
   TF_RETURN_IF_ERROR(c->Multiply(features, size - 1, &before));
-  const ShapeHandle history = c->MakeShape({batch, before});
+  const ShapeHandle expected = c->MakeShape({batch, before});
   ShapeHandle merged;
-  if (!c->Merge(c->input(1), history, &merged).ok()) {
-    return InvalidArgumentError(StrCat(names[1], " must have shape ", c->DebugString(history),
-                                       ", but has shape ", c->DebugString(c->input(1))));
+  if (!c->Merge(history, expected, &merged).ok()) {
+    return InvalidArgumentError(StrCat(names[1], " must have shape ", c->DebugString(expected),
+                                       ", but has shape ", c->DebugString(history)));
   }
   std::vector<ShapeHandle> mask;
   TF_RETURN_IF_ERROR(c->input("mask", &mask));
@@ -54,7 +52,7 @@ Status WindowsShape(InferenceContext* c, bool is_gradient) {
                                        ", but has shape ", c->DebugString(mask[0])));
   }
   c->set_output(0, c->MakeShape({batch, steps, is_gradient ? features : window}));
-  c->set_output(1, history);
+  c->set_output(1, expected);
   return absl::OkStatus();
 }
 

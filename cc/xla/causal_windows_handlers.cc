@@ -12,7 +12,7 @@
 namespace tf_plr {
 namespace {
 
-// Whether the sizes of all arrays are numbers that there are.
+// Whether the number of elements of every array fits in an int64.
 bool IsPossible(const WindowsCall& call) {
   int64_t rows, elements;
   return call.batch >= 0 && call.steps >= 0 && call.size >= 2 && call.Fits() &&

@@ -42,8 +42,8 @@ TF_PLR_DEFINE_FOR_TYPE(ForGatedType, TF_PLR_FOR_EACH_GATED_TYPE)
 #undef TF_PLR_DEFINE_FOR_TYPE
 #undef TF_PLR_RUN_WITH
 
-// A platform is where XLA's buffers lie. Its Context is what a handler gets beside them, and of
-// the results the last kWorkspaces are not the op's.
+// A platform is where XLA's buffers lie. Its Context is what a handler gets beside them; of a
+// recurrence's results the last kWorkspaces are not the op's.
 struct Host {
   static constexpr const char* kName = "Host";
   static constexpr size_t kWorkspaces = 0;

@@ -21,9 +21,10 @@ _enabled = os.environ.get("TF_PLR_FUSED", "1") != "0"
 def set_fused(enabled: bool) -> None:
     """Whether layers and cells with default activations are one fused op; they are, unless told.
 
-    Off, they are TensorFlow's ops around `tf_plr.linear_recurrence`: slower, and equal but for
-    rounding. For tests, and for doubt. Functions that TensorFlow has traced stay as they are. The
-    environment variable `TF_PLR_FUSED=0` switches it off from the start.
+    Off, they are TensorFlow's ops around `tf_plr.linear_recurrence`, as are the windows of every
+    QRNN: slower, and equal but for rounding. For tests, and for doubt. Functions that TensorFlow
+    has traced stay as they are. The environment variable `TF_PLR_FUSED=0` switches it off from the
+    start.
 
     Args:
         enabled: Whether to fuse.

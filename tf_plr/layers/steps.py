@@ -39,7 +39,7 @@ class Steps(ABC):
             ValueError: decays that do not broadcast so.
         """
 
-    # Whether `gated` can be called.
+    # Whether native ops other than the recurrence may run: `gated`, and the windows of `convolve`.
     fuses: bool = False
 
     def gated(

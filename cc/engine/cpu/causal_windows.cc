@@ -31,10 +31,14 @@ void ForSources(const CausalWindows<T>& windows, const Workers& workers, const F
 // The first step from `step` on that is not masked, or their number.
 template <typename T>
 int64_t NextValid(const CausalWindows<T>& windows, int64_t sequence, int64_t step) {
-  if (windows.mask == nullptr || step == windows.steps) return step;
+  if (windows.mask == nullptr) return step;
   const bool* const mask = windows.mask + sequence * windows.steps;
-  const void* const found = std::memchr(mask + step, true, windows.steps - step);
-  return found == nullptr ? windows.steps : static_cast<const bool*>(found) - mask;
+  for (uint64_t eight; step + int64_t{sizeof(eight)} <= windows.steps; step += sizeof(eight)) {
+    std::memcpy(&eight, mask + step, sizeof(eight));
+    if (eight != 0) break;
+  }
+  while (step < windows.steps && !mask[step]) ++step;
+  return step;
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 // A warp has a few sources and as many columns as its lanes hold.
-#include <algorithm>
 #include <cstdint>
 
 #include "cc/engine/causal_windows.h"
@@ -18,7 +17,7 @@ constexpr int kWindowWarps = 8, kSourcesOfWarp = 8;
 template <typename T>
 struct WindowParams {
   CausalWindows<T> windows;
-  int64_t warps, groups;  // Of one sequence's sources; of columns, the fastest in order.
+  int64_t warps, groups;  // Along the sources of one sequence; along the columns, the fastest.
 };
 
 // Finds the first step from some step on that is not masked; all lanes of a warp ask at once. What
@@ -129,7 +128,7 @@ cudaError_t LaunchWindows(const CausalWindows<T>& windows, cudaStream_t stream) 
                       {CeilDiv(warps, kWindowWarps), kWindowWarps * kWarp, 0, stream}, params);
 }
 
-// In packs of 16 bytes where those of a warp are no longer than a row.
+// In packs of 16 bytes where those of a warp are no longer than a row; of 4; or element by element.
 template <bool kToWindows, typename T>
 const char* RunWindows(const CausalWindows<T>& of_elements, void* stream) {
   using Stored = typename StorageOf<T>::type;

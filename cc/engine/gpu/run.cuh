@@ -16,7 +16,7 @@ template <typename Cell, typename T>
 auto Stored(const Arrays<Cell, T>& arrays) {
   Arrays<Cell, typename StorageOf<T>::type> stored;
   static_assert(sizeof(stored) == sizeof(arrays));
-  memcpy(&stored, &arrays, sizeof(stored));  // Pointers and strides.
+  memcpy(static_cast<void*>(&stored), &arrays, sizeof(stored));  // Pointers and strides.
   return stored;
 }
 
