@@ -180,9 +180,8 @@ def main():
     chunks, test = chunks_of(ids[:-held_out], *shape), chunks_of(ids[-held_out:], *shape)
     print(f"{len(ids):,} characters, {len(characters)} distinct; {len(chunks)} chunks of {shape}")
     size = len(characters), arguments.batch
-    memory = {"forget_bias": tf_plr.initializers.Chrono(arguments.steps)}
     models = {
-        "GILRLSTM": Model(tf_plr.GILRLSTM, arguments.units, *size, **memory),
+        "GILRLSTM": Model(tf_plr.GILRLSTM, arguments.units, *size, forget_bias=1.0),
         "keras.layers.LSTM": Model(keras.layers.LSTM, units_of_lstm(arguments.units), *size),
     }
     curves, result = {}, {}

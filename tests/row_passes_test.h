@@ -189,10 +189,9 @@ void TestRowPassesOf(const Problem& problem, double stored) {
   for (int64_t mean_run : {1, 7, 40, 300, 2500}) {
     TestHeldRows<Engine, Element, T>(problem, stored, mean_run);
   }
-  for (int64_t mean_run : {0, 1, 7, 40, 600}) {
-    for (int64_t before : {1, 3, 35}) {
-      TestCausalWindows<Engine, Element, T>(problem, stored, mean_run, before);
-    }
+  for (const auto& [mean_run, before] :
+       {std::pair{0, 1}, {0, 35}, {1, 3}, {7, 35}, {40, 1}, {600, 3}}) {
+    TestCausalWindows<Engine, Element, T>(problem, stored, mean_run, before);
   }
 }
 

@@ -72,7 +72,8 @@ def test_every_path(rng, shape, algorithm, reverse, with_initial_state):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_dtype_and_mode(rng, dtype, algorithm, mode):
-    for shape in [(2, 41, 19), (3, 300, 1), (1, 400, 2)]:
+    shapes = [(2, 41, 19), (3, 300, 1), (1, 400, 2)]
+    for shape in shapes[:1] if algorithm == "composed" else shapes:  # To which all are alike.
         for reverse in (False, True):
             arguments = random_arguments(rng, shape, 1, dtype, True, long_memory=True)
             d_states = random_arguments(rng, shape, 1, dtype, False)[1]

@@ -169,7 +169,8 @@ def test_results_do_not_depend_on_the_number_of_threads():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_dtype_and_mode(rng, dtype, algorithm, mode):
-    for shape in [(2, 41, 19), (3, 700, 1), (1, 900, 2)]:
+    shapes = [(2, 41, 19), (3, 700, 1), (1, 900, 2)]
+    for shape in shapes[:1] if algorithm == "composed" else shapes:  # To which all are alike.
         for reverse in (False, True):
             arguments = random_arguments(rng, shape, 1, dtype, with_initial_state=not reverse)
             states = call(
