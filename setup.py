@@ -2,7 +2,7 @@
 """Builds the native library tf_plr/_native.so beside the Python sources.
 
 pyproject.toml holds everything static; here is what depends on the machine: TensorFlow's compile
-flags, whether there is a CUDA compiler, and the TensorFlow release that the wheel will require.
+flags, whether there is a CUDA compiler, and the TensorFlow release that the wheel is for.
 
 Environment variables:
   TF_PLR_CUDA                 0: build without GPU code even where nvcc is found.
@@ -132,7 +132,13 @@ class BuildNative(build_ext):
             build_dir,
         )
         jobs = [(host, source) for source in ext.sources]
-        info = {"tensorflow": tf.__version__, "cuda": None, "cuda_architectures": []}
+        info = {
+            "tensorflow": tf.__version__,
+            "machine": os.uname().machine,
+            "compiler": version_of(CXX).splitlines()[0],
+            "cuda": None,
+            "cuda_architectures": [],
+        }
         if nvcc:
             architectures = cuda_architectures()
             info["cuda"] = cuda_release_of(nvcc)
@@ -166,6 +172,7 @@ class BuildNative(build_ext):
         )
         if not linked or any(changed for _, changed in compiled):
             self._link(objects, library, nvcc)
+        info["sha256"] = hashlib.sha256(library.read_bytes()).hexdigest()
         library.with_suffix(".json").write_text(json.dumps(info, indent=2) + "\n")
 
     def copy_extensions_to_source(self):
@@ -212,6 +219,7 @@ class BuildNative(build_ext):
         linker = [nvcc, "-ccbin", CXX, "-cudart", "static"] if nvcc else [CXX]
         command = [*linker, "-shared", *objects, "-o", str(library), *tf.sysconfig.get_link_flags()]
         command.append("-l:libtensorflow_cc.so.2")  # tf2xla.
+        command += ["-Xlinker", "--version-script=cc/no_exports.map"]
         print(shlex.join(command), flush=True)
         subprocess.run(command, check=True, cwd=ROOT)
 
@@ -230,11 +238,14 @@ def sources(suffix):
 setup(
     ext_modules=[Extension("tf_plr._native", sources("cc"))],
     cmdclass={"build_ext": BuildNative, "bdist_wheel": PlatformWheel},
-    # The native library is bound to the ABI of the TensorFlow minor it was built with.
-    install_requires=[
-        f"tensorflow=={TF_MINOR}.*",
-        "keras>=3.15",
-        "numpy>=1.26",
-        "typing-extensions>=4.4",
-    ],
+    install_requires=["keras>=3.15", "numpy>=1.26", "typing-extensions>=4.4"],
+    # The native library is bound to the ABI of the TensorFlow minor it was built with. Which of its
+    # packages that is, is up to who installs it: a requirement would add a second one beside it.
+    extras_require={
+        "tf": [f"tensorflow=={TF_MINOR}.*"],
+        "tf-cpu": [f"tensorflow-cpu=={TF_MINOR}.*"],
+        "tf-cuda": [f"tensorflow[and-cuda]=={TF_MINOR}.*"],
+        "test": ["pytest>=8", "pytest-xdist>=3"],
+        "examples": ["matplotlib>=3.8", "pandas>=2", "scipy>=1.11"],
+    },
 )

@@ -166,7 +166,7 @@ BAD = {
     "history must be of rank 2|history must have shape": {"history": tf.zeros([2, 2, 4])},
     "history must have shape": {"history": tf.zeros([2, 9])},
     "mask must have shape": {"mask": tf.zeros([2, 4], tf.bool)},
-    "'size' of 1 must be at least minimum 2": {"size": 1},
+    "less than minimum 2|must be at least minimum 2": {"size": 1},
 }
 
 

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: MIT
 """What happens when the native library is not there, or not the right one."""
 
+import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -12,15 +17,21 @@ from conftest import run_python
 import tf_plr
 from tf_plr import _library
 
+BUILT = _library.information()
+
 
 @pytest.fixture
 def library(tmp_path, monkeypatch):
-    """A copy of the library's info file, beside no library; `_library` looks here."""
+    """A copy of what the build says, beside no library; `_library` looks here."""
     monkeypatch.setattr(_library, "PATH", tmp_path / "_native.so")
     _library.load_library.cache_clear()
-    shutil.copy(_library.__file__.replace("_library.py", "_native.json"), tmp_path)
+    describe(**BUILT)
     yield _library.PATH
     _library.load_library.cache_clear()
+
+
+def describe(**built):
+    _library.PATH.with_suffix(".json").write_text(json.dumps(built))
 
 
 def recur(algorithm="auto"):
@@ -35,18 +46,93 @@ def test_missing(library):
 
 def test_built_for_another_tensorflow(library):
     library.write_bytes(b"")
-    info = json.loads(library.with_suffix(".json").read_text())
-    library.with_suffix(".json").write_text(json.dumps({**info, "tensorflow": "2.3.1"}))
+    describe(**{**BUILT, "tensorflow": "2.3.1"})
     with pytest.raises(
         ImportError, match=rf"TensorFlow 2\.3\.1, but TensorFlow {tf.__version__}.*pip install"
     ):
         recur()
 
 
+def test_built_for_another_processor(library):
+    library.write_bytes(b"")
+    describe(**{**BUILT, "machine": "s390x"})
+    with pytest.raises(ImportError, match=r"was built for s390x processors, .*pip install"):
+        recur()
+
+
+@pytest.mark.parametrize("kept", [0, 1000, -1])
+def test_not_whole(library, kept):
+    """The loader would die of SIGBUS, or the process of a wrong instruction."""
+    whole = Path(_library.__file__).with_name("_native.so").read_bytes()
+    library.write_bytes(whole[:kept])
+    with pytest.raises(ImportError, match=r"is not whole, .* SHA-256 .*pip install"):
+        recur()
+
+
 def test_not_a_library(library):
     library.write_bytes(b"not a library")
+    describe(**{**BUILT, "sha256": hashlib.sha256(b"not a library").hexdigest()})
     with pytest.raises(ImportError, match=r"could not be loaded .*pip install"):
         recur()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"tensorflow": "2.21.0"}', "\0"])
+def test_damaged_description(library, text):
+    library.write_bytes(b"")
+    library.with_suffix(".json").write_text(text)
+    with pytest.raises(ImportError, match=r"is damaged: .*pip install"):
+        recur()
+
+
+def test_no_description(library):
+    library.write_bytes(b"")
+    library.with_suffix(".json").unlink()
+    with pytest.raises(ImportError, match=r"not built: no .*json.*pip install"):
+        recur()
+
+
+def test_a_second_copy(tmp_path):
+    """Of the library, in one process."""
+    for suffix in (".so", ".json"):
+        shutil.copy(_library.PATH.with_suffix(suffix), tmp_path)
+    run_python(
+        """
+import sys, pathlib, pytest, tensorflow as tf, tf_plr
+tf_plr._library.PATH = pathlib.Path(sys.argv[1])
+tf_plr._library.load_library.cache_clear()
+with pytest.raises(ImportError, match="another copy of .* is loaded in this process"):
+    tf_plr.load_library()
+""",
+        tmp_path / "_native.so",
+    )
+
+
+def diagnose(cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "tf_plr"],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+    )
+
+
+def test_diagnosis():
+    done = diagnose(tempfile.gettempdir())
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.endswith("All is well.\n")
+    for name in ("recurrence", "its gradient", "fused cells", "windows"):
+        assert done.stdout.count(f"{name} works") >= 2  # On the CPU, with XLA and without.
+    assert f"for TensorFlow {BUILT['tensorflow']}" in done.stdout
+
+
+def test_diagnosis_of_a_damaged_library(tmp_path):
+    broken = tmp_path / "tf_plr"
+    shutil.copytree(_library.PATH.parent, broken)
+    (broken / "_native.so").write_bytes(_library.PATH.read_bytes()[:5000])
+    done = diagnose(tmp_path, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "PROBLEM     tf_plr's native library" in done.stdout and "is not whole" in done.stdout
 
 
 def test_import_loads_what_is_there_and_keeps_the_error_otherwise(tmp_path):

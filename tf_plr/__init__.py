@@ -3,6 +3,13 @@
 
 import contextlib
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+if find_spec("tensorflow") is None:
+    raise ImportError(
+        "tf_plr needs TensorFlow, and none is installed: install it, or tf_plr with one of its "
+        "extras [tf], [tf-cpu] and [tf-cuda]"
+    )
 
 from tf_plr import initializers, layers
 from tf_plr import vectorization as vectorization  # Registers.

@@ -2,7 +2,9 @@
 """Loads the native library: on import, or else an error says why when an op is first needed."""
 
 import functools
+import hashlib
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,34 @@ REMEDY = (
     '--no-deps --no-build-isolation .`. Or pass algorithm="composed", which needs no library; for '
     "a cell on its own, call tf_plr.set_fused(False)."
 )
+# What the build says of the library, in a file beside it.
+INFORMATION = ("tensorflow", "machine", "compiler", "cuda", "cuda_architectures", "sha256")
+
+
+def information() -> dict[str, Any]:
+    """What the build says of the library.
+
+    Raises:
+        ImportError: the library or what is said of it is missing, or the latter is damaged.
+    """
+    path = PATH.with_suffix(".json")
+    for needed in (PATH, path):
+        if not needed.exists():
+            raise ImportError(f"tf_plr's native library is not built: no {needed}. {REMEDY}")
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+        missing = [name for name in INFORMATION if name not in found]
+    except (ValueError, TypeError) as error:
+        raise ImportError(
+            f"{path}, which says what tf_plr's native library was built for, is damaged: {error}. "
+            f"{REMEDY}"
+        ) from error
+    if missing:
+        raise ImportError(
+            f"{path}, which says what tf_plr's native library was built for, is damaged: it does "
+            f"not say {', '.join(missing)}. {REMEDY}"
+        )
+    return found
 
 
 @functools.cache
@@ -24,26 +54,41 @@ def load_library() -> Any:
     needed.
 
     Raises:
-        ImportError: the library is missing, was built for another TensorFlow, or cannot be
-            loaded. The message says what was found, what was expected, and the remedy.
+        ImportError: the library is missing or damaged, was built for another TensorFlow or another
+            kind of processor, or cannot be loaded. The message says what was found, what was
+            expected, and the remedy.
     """
-    info_path = PATH.with_suffix(".json")
-    for path in (PATH, info_path):
-        if not path.exists():
-            raise ImportError(f"tf_plr's native library is not built: no {path}. {REMEDY}")
-    built_for = json.loads(info_path.read_text())["tensorflow"]
+    built = information()
+    built_for = built["tensorflow"]
     if _minor(built_for) != _minor(tf.__version__):
         raise ImportError(
             f"tf_plr's native library {PATH} was built for TensorFlow {built_for}, but TensorFlow "
             f"{tf.__version__} is running; their binary interfaces differ. {REMEDY}"
         )
+    if built["machine"] != platform.machine():
+        raise ImportError(
+            f"tf_plr's native library {PATH} was built for {built['machine']} processors, but this "
+            f"one is {platform.machine()}. {REMEDY}"
+        )
+    digest = hashlib.sha256(PATH.read_bytes()).hexdigest()
+    if digest != built["sha256"]:  # The loader would crash.
+        raise ImportError(
+            f"tf_plr's native library {PATH} is not whole, or not the one that was built: its "
+            f"SHA-256 is {digest}, but should be {built['sha256']}. {REMEDY}"
+        )
     try:
-        return tf.load_op_library(str(PATH))
+        library = tf.load_op_library(str(PATH))
     except (tf.errors.OpError, OSError) as error:
         raise ImportError(
             f"tf_plr's native library {PATH}, built for TensorFlow {built_for}, could not be "
             f"loaded into TensorFlow {tf.__version__}: {error}. {REMEDY}"
         ) from error
+    if not hasattr(library, "tf_plr_linear_recurrence"):  # What was registered before is left out.
+        raise ImportError(
+            f"another copy of tf_plr's native library than {PATH} is loaded in this process: start "
+            "a new one, with one tf_plr on its path"
+        )
+    return library
 
 
 def _minor(version: str) -> list[str]:
