@@ -159,8 +159,8 @@ class BuildNative(build_ext):
                 f"tf_plr: building for CPU only (no nvcc), TensorFlow {tf.__version__}", flush=True
             )
 
-        # Slowest first: CUDA, then the rest.
-        jobs.sort(key=lambda job: not job[1].endswith(".cu"))
+        # Slowest first: CUDA, XLA, then the rest.
+        jobs.sort(key=lambda job: (not job[1].endswith(".cu"), "/xla/" not in job[1]))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             compiled = list(pool.map(lambda job: job[0].compile(job[1]), jobs))
         objects = [obj for obj, _ in compiled]

@@ -4,13 +4,10 @@
 The exit code is 0 if all is well, and 1 if not; what is wrong is said at the end.
 """
 
-import os
 import platform
 import sys
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
