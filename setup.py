@@ -28,6 +28,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 CXX = os.environ.get("CXX", "g++")
+EXPORTS = ROOT / "cc" / "no_exports.map"
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf  # noqa: E402 (the log level must be set before)
@@ -168,7 +169,7 @@ class BuildNative(build_ext):
         library = Path(self.get_ext_fullpath(ext.name)).resolve()
         library.parent.mkdir(parents=True, exist_ok=True)
         linked = library.exists() and all(
-            Path(obj).stat().st_mtime <= library.stat().st_mtime for obj in objects
+            Path(part).stat().st_mtime <= library.stat().st_mtime for part in [*objects, EXPORTS]
         )
         if not linked or any(changed for _, changed in compiled):
             self._link(objects, library, nvcc)
@@ -219,7 +220,7 @@ class BuildNative(build_ext):
         linker = [nvcc, "-ccbin", CXX, "-cudart", "static"] if nvcc else [CXX]
         command = [*linker, "-shared", *objects, "-o", str(library), *tf.sysconfig.get_link_flags()]
         command.append("-l:libtensorflow_cc.so.2")  # tf2xla.
-        command += ["-Xlinker", "--version-script=cc/no_exports.map"]
+        command += ["-Xlinker", f"--version-script={EXPORTS}"]
         print(shlex.join(command), flush=True)
         subprocess.run(command, check=True, cwd=ROOT)
 

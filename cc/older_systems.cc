@@ -18,9 +18,11 @@ namespace std {
 
 void __throw_bad_array_new_length() { throw bad_array_new_length(); }
 
-void condition_variable::wait(unique_lock<mutex>& lock) noexcept {
+#if __GNUC__ >= 12  // Before, it was noexcept, and is old enough.
+void condition_variable::wait(unique_lock<mutex>& lock) {
   pthread_cond_wait(native_handle(), lock.mutex()->native_handle());
 }
+#endif
 
 template basic_stringstream<char>::basic_stringstream();
 

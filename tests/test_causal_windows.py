@@ -52,7 +52,7 @@ def test_values(rng):
 
 
 def test_the_gradient_is_the_adjoint(rng):
-    """It adds each weight to the input that stands in its place."""
+    """It adds what weighs an element of a window to the gradient of the input that this is."""
     for shape, masked, dtype in itertools.product(SHAPES, (False, True), DTYPES):
         *arrays, mask = draw(rng, shape, masked)
         x = [tf.cast(array, dtype) for array in arrays]

@@ -118,8 +118,9 @@ def diagnose(cwd, **environment):
 
 
 def test_diagnosis():
-    done = diagnose(tempfile.gettempdir())
-    assert done.returncode == 0, done.stdout
+    # Without GPUs, as the library may have no code for them.
+    done = diagnose(tempfile.gettempdir(), CUDA_VISIBLE_DEVICES="-1")
+    assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("All is well.\n")
     for name in ("recurrence", "its gradient", "fused cells", "windows"):
         assert done.stdout.count(f"{name} works") >= 2  # On the CPU, with XLA and without.

@@ -4,10 +4,13 @@
 The exit code is 0 if all is well, and 1 if not; what is wrong is said at the end.
 """
 
+import os
 import platform
 import sys
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # Others may use the GPU now.
 
 import keras
 import numpy as np
@@ -18,49 +21,52 @@ from tf_plr import _library
 from tf_plr.causal_windows import causal_windows
 from tf_plr.gated_recurrence import gated_recurrence
 
-DECAYS, IMPULSES = tf.fill([3], 0.5), tf.ones([3])
+
+def recurrence(decays: Any, impulses: Any) -> Any:
+    return tf_plr.linear_recurrence(decays, impulses)
 
 
-def recurrence() -> Any:
-    return tf_plr.linear_recurrence(DECAYS, IMPULSES)
-
-
-def gradient() -> Any:
+def gradient(decays: Any, impulses: Any) -> Any:
     with tf.GradientTape() as tape:
-        tape.watch(IMPULSES)
-        last = tf_plr.linear_recurrence(DECAYS, IMPULSES)[2]
-    return tape.gradient(last, IMPULSES)
+        tape.watch(impulses)
+        last = tf_plr.linear_recurrence(decays, impulses)[2]
+    return tape.gradient(last, impulses)
 
 
-def fused() -> Any:
-    product, state = tf.zeros([1, 2, 2]), tf.ones([1, 1])
+def fused(product: Any, bias: Any, state: Any) -> Any:
     outputs, _ = gated_recurrence(
-        product, tf.constant([0.0, 1.0]), None, state, None, cell="f", blocks=[0, 1],
-        keep_states=False, algorithm="auto",
+        product, bias, None, state, None, cell="f", blocks=[0, 1], keep_states=False,
+        algorithm="auto",
     )  # fmt: skip
     return outputs[0, :, 0]
 
 
-def windows() -> Any:
-    return causal_windows(tf.constant([[[2.0], [3.0]]]), tf.constant([[1.0]]), None, 2)[0][0]
+def windows(inputs: Any, history: Any) -> Any:
+    return causal_windows(inputs, history, None, 2)[0][0]
 
 
-IMPULSE = np.tanh(1) / 2
-# What it is: what runs it, and its result.
-KERNELS = {
-    "recurrence": (recurrence, [1, 1.5, 1.75]),
-    "its gradient": (gradient, [0.25, 0.5, 1]),
-    "fused cells": (fused, [0.5 + IMPULSE, 0.25 + 1.5 * IMPULSE]),
-    "windows": (windows, [[1, 2], [2, 3]]),
-}
+DECAYS, IMPULSES, IMPULSE = [0.5, 0.5, 0.5], [1, 1, 1], np.tanh(1) / 2
+# What it is: what runs it, on what, and the result. (Arguments: a CPU would fold constants.)
+KERNELS: dict[str, tuple[Any, list[Any], list[Any]]] = {
+    "recurrence": (recurrence, [DECAYS, IMPULSES], [1, 1.5, 1.75]),
+    "its gradient": (gradient, [DECAYS, IMPULSES], [0.25, 0.5, 1]),
+    "fused cells": (
+        fused, [np.zeros([1, 2, 2]), [0, 1], [[1]]], [0.5 + IMPULSE, 0.25 + 1.5 * IMPULSE],
+    ),
+    "windows": (windows, [[[[2], [3]]], [[1]]], [[1, 2], [2, 3]]),
+}  # fmt: skip
 
 
-def say_versions() -> None:
+def say_versions(problems: list[str]) -> None:
     print(f"tf_plr      {tf_plr.__version__}, {Path(tf_plr.__file__).parent}")
     print(f"TensorFlow  {tf.__version__}, {Path(tf.__file__).parent}")
     print(f"Keras       {keras.__version__}, backend {keras.backend.backend()}")
     print(f"NumPy       {np.__version__}")
     print(f"Python      {platform.python_version()}, {platform.platform()}")
+    if keras.backend.backend() != "tensorflow":
+        problems.append(
+            "tf_plr's layers need Keras' TensorFlow backend: set KERAS_BACKEND=tensorflow"
+        )
 
 
 def say_library(problems: list[str]) -> dict[str, Any]:
@@ -82,13 +88,13 @@ def say_library(problems: list[str]) -> dict[str, Any]:
 
 
 def say_devices(built: dict[str, Any], problems: list[str]) -> list[str]:
-    """Prints the devices, and returns their names."""
+    """Prints the GPUs; returns the kinds of devices that the library has kernels for."""
+    oldest = min(map(int, built.get("cuda_architectures", [])), default=0)
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         details = tf.config.experimental.get_device_details(gpu)
         major, minor = details.get("compute_capability", (0, 0))
         print(f"GPU         {details.get('device_name', gpu.name)}, sm_{major}{minor}")
-        oldest = min(map(int, built.get("cuda_architectures", [])), default=0)
         if built and not oldest:
             problems.append(
                 "there is a GPU, but the library was built without GPU code, so its ops run on the "
@@ -99,36 +105,42 @@ def say_devices(built: dict[str, Any], problems: list[str]) -> list[str]:
                 f"the library was built for GPUs from sm_{oldest} on, but this one is "
                 f"sm_{major}{minor}: build it with TF_PLR_CUDA_ARCHITECTURES={10 * major + minor}"
             )
-    if not gpus and Path("/dev/nvidiactl").exists():
-        problems.append(
-            "there is an NVIDIA driver, but TensorFlow finds no GPU: it needs its CUDA libraries, "
-            "as tensorflow[and-cuda] has them, and a driver that is not older than they want "
-            f"(CUDA {tf.sysconfig.get_build_info().get('cuda_version', 'none: a CPU build')})"
-        )
-    elif not gpus:
+    if not gpus:
         print("GPU         none")
-    return ["CPU", *(["GPU"] if gpus else [])]
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if oldest and not gpus and not hidden and Path("/dev/nvidiactl").exists():
+        cuda = tf.sysconfig.get_build_info().get("cuda_version")
+        problems.append(
+            f"there is an NVIDIA driver, but TensorFlow, built for CUDA {cuda}, finds no GPU: its "
+            "CUDA libraries are missing, or the driver is older than they want"
+            if cuda
+            else "there is an NVIDIA driver, but this TensorFlow was built without GPU code"
+        )
+    return ["CPU", *(["GPU"] if gpus and oldest else [])]
 
 
 def try_kernels(device: str, problems: list[str]) -> None:
     for compiled in (False, True):
+        place = device + (", XLA" if compiled else "")
         words = []
-        for name, (run, expected) in KERNELS.items():
-            place = f"{name} on the {device}{', XLA' if compiled else ''}"
+        for name, (run, values, expected) in KERNELS.items():
             try:
                 with tf.device(f"/{device}:0"):
-                    result = tf.function(run, jit_compile=compiled)()
-                np.testing.assert_allclose(result, expected, rtol=1e-5)
+                    arguments = [tf.constant(value, tf.float32) for value in values]
+                    result = tf.function(run, jit_compile=compiled)(*arguments).numpy()
+                if not np.allclose(result, expected, rtol=1e-5):
+                    raise ValueError(f"the result is {result.tolist()}, but should be {expected}")
                 words.append(f"{name} works")
             except Exception as error:
                 words.append(f"{name} FAILS")
-                problems.append(f"{place}: {str(error).strip().splitlines()[0]}")
-        print(f"{device + (', XLA' if compiled else ''):11} {', '.join(words)}")
+                lines = [*str(error).strip().splitlines(), ""]
+                problems.append(f"{name} on the {place}: {type(error).__name__}: {lines[0]}")
+        print(f"{place:11} {', '.join(words)}")
 
 
 def main() -> int:
     problems: list[str] = []
-    say_versions()
+    say_versions(problems)
     built = say_library(problems)
     devices = say_devices(built, problems)
     if built:

@@ -12,9 +12,9 @@ import tensorflow as tf
 
 PATH = Path(__file__).with_name("_native.so")
 REMEDY = (
-    "Rebuild it for this TensorFlow: in tf_plr's source tree, run `pip install --force-reinstall "
-    '--no-deps --no-build-isolation .`. Or pass algorithm="composed", which needs no library; for '
-    "a cell on its own, call tf_plr.set_fused(False)."
+    "Rebuild it with the TensorFlow that is to run it: in tf_plr's source tree, run `pip install "
+    '--force-reinstall --no-deps --no-build-isolation .`. Or pass algorithm="composed", which needs '
+    "no library; for a cell on its own, call tf_plr.set_fused(False)."
 )
 # What the build says of the library, in a file beside it.
 INFORMATION = ("tensorflow", "machine", "compiler", "cuda", "cuda_architectures", "sha256")
@@ -63,7 +63,8 @@ def load_library() -> Any:
     if _minor(built_for) != _minor(tf.__version__):
         raise ImportError(
             f"tf_plr's native library {PATH} was built for TensorFlow {built_for}, but TensorFlow "
-            f"{tf.__version__} is running; their binary interfaces differ. {REMEDY}"
+            f"{tf.__version__} is running; their binary interfaces differ. Run TensorFlow "
+            f"{'.'.join(_minor(built_for))}, or another build of tf_plr. {REMEDY}"
         )
     if built["machine"] != platform.machine():
         raise ImportError(

@@ -91,10 +91,11 @@ class CustomCallKernel : public XlaOpKernel {
   virtual Status Plan(DataType type, const std::vector<TensorShape>& inputs,
                       CustomCall* call) const = 0;
 
-  // A GPU's workspace, for any GPU: which one will run the computation is not known here.
-  void AppendWorkspace(int64_t bytes, CustomCall* call) const {
+  // On a GPU, the workspace; for any GPU, as which one will run the computation is not known here.
+  template <typename Bytes>
+  void AppendWorkspace(const Bytes& bytes, CustomCall* call) const {
     if (!on_gpu_) return;
-    call->results.push_back(xla::ShapeUtil::MakeShapeWithDescendingLayout(xla::U8, {bytes}));
+    call->results.push_back(xla::ShapeUtil::MakeShapeWithDescendingLayout(xla::U8, {bytes()}));
   }
 
  private:
@@ -127,7 +128,7 @@ class XlaRecurrenceKernel : public CustomCallKernel {
     Problem problem;
     TF_RETURN_IF_ERROR(ReadShapes<Op>(inputs, attributes_, &problem, &outputs));
     for (const TensorShape& shape : outputs) TF_RETURN_IF_ERROR(call->Append(type, shape));
-    AppendWorkspace(WorkspaceBytes(type, problem), call);
+    AppendWorkspace([&] { return WorkspaceBytes(type, problem); }, call);
     call->attributes =
         StrCat("{outer = ", problem.outer, " : i64, steps = ", problem.steps,
                " : i64, inner = ", problem.inner, " : i64, reverse = ", problem.reverse ? 1 : 0,
@@ -171,7 +172,7 @@ class XlaGatedKernel : public CustomCallKernel {
     if (Op::kIsGradient && gated.holds) {  // Room for the gradient by outputs that are not held.
       TF_RETURN_IF_ERROR(call->Append(type, inputs[GatedRecurrenceGrad::DOutputs(gated)]));
     }
-    AppendWorkspace(WorkspaceBytes(type, gated), call);
+    AppendWorkspace([&] { return WorkspaceBytes(type, gated); }, call);
     call->attributes = GatedAttributes::Of(gated);
     return absl::OkStatus();
   }

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: MIT
+"""The short form of hostile.py, in a process of its own, which must outlive it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize("options", [["--edits", "240"], ["--edits", "60", "--xla"]])
+def test_edited_graphs(options):
+    program = Path(__file__).with_name("hostile.py")
+    done = subprocess.run(
+        [sys.executable, program, *options], capture_output=True, text=True, timeout=300
+    )
+    said = done.stdout.splitlines()[-3:]
+    assert done.returncode == 0, f"{said}\n{done.stderr[-2000:]}"
+    results = int(said[-1].split()[0])
+    assert results >= 6  # All that were not edited, at least.
