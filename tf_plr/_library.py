@@ -13,8 +13,8 @@ import tensorflow as tf
 PATH = Path(__file__).with_name("_native.so")
 REMEDY = (
     "Rebuild it with the TensorFlow that is to run it: in tf_plr's source tree, run `pip install "
-    '--force-reinstall --no-deps --no-build-isolation .`. Or pass algorithm="composed", which needs '
-    "no library; for a cell on its own, call tf_plr.set_fused(False)."
+    '--force-reinstall --no-deps --no-build-isolation .`. Or pass algorithm="composed", which '
+    "needs no library; for a cell on its own, call tf_plr.set_fused(False)."
 )
 # What the build says of the library, in a file beside it.
 INFORMATION = ("tensorflow", "machine", "compiler", "cuda", "cuda_architectures", "sha256")
