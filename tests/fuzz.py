@@ -83,7 +83,7 @@ def recurrence(rng):
     state = exact(rng.normal(size=columns) * 0.1) if rng.random() < 0.5 else None
     d_states = exact(rng.normal(size=shape) / max(1, steps) ** 0.5)
     nan = rng.random() < 0.1 and min(shape) > 0
-    place = tuple(int(rng.integers(size)) for size in shape)
+    place = tuple(int(rng.integers(max(1, size))) for size in shape)
     said = (f"recurrence {shape} axis {axis} {dtype} {algorithm} {mode} decays {kind}"
             f"{' reverse' if reverse else ''}{' state' if state is not None else ''}"
             f"{' NaN' if nan else ''}")  # fmt: skip
@@ -190,6 +190,7 @@ def run(seed, numbers, say=lambda *_: None):
 
 
 def main():
+    tf.get_logger().setLevel("ERROR")  # That each problem is traced is meant so.
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problems", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)

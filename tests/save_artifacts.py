@@ -12,7 +12,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 import tf_plr
 
@@ -52,13 +51,7 @@ def main():
         outputs[name] = model(inputs()).numpy()
         model.save(folder / f"{name}.keras")
         model.save_weights(folder / f"{name}.weights.h5")
-        served = tf.Module()
-        served.model = model
-        served.serve = tf.function(
-            lambda x, model=model: model(x),
-            input_signature=[tf.TensorSpec([None, None, FEATURES])],
-        )
-        tf.saved_model.save(served, folder / name)
+        model.export(folder / name, verbose=False)
     np.savez_compressed(folder / "answers.npz", inputs=inputs(), **outputs)
 
 

@@ -22,9 +22,6 @@ def test_artifacts(version, name):
         inputs, expected = file["inputs"], file[name]
     weights = build(name)
     weights.load_weights(folder / f"{name}.weights.h5")
-    for answer in (
-        keras.saving.load_model(folder / f"{name}.keras"),
-        weights,
-        tf.saved_model.load(folder / name).serve,
-    ):
+    exported = tf.saved_model.load(folder / name)
+    for answer in (keras.saving.load_model(folder / f"{name}.keras"), weights, exported.serve):
         np.testing.assert_allclose(answer(inputs), expected, rtol=1e-5, atol=1e-6)
