@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parent.parent
 HEADERS = tf.sysconfig.get_include()
 
 
-def build_and_run(source, program, *flags):
+def build_and_run(source, program, *flags, **environment):
     compiler = [os.environ.get("CXX", "g++"), "-std=c++17", *flags, "-I."]
     subprocess.run([*compiler, "-o", program, source], cwd=ROOT, check=True)
-    subprocess.run([program], check=True, timeout=600)
+    subprocess.run([program], check=True, timeout=600, env={**os.environ, **environment})
 
 
 def test_choice_of_kernels(tmp_path):
@@ -25,8 +25,9 @@ def test_choice_of_kernels(tmp_path):
 @pytest.mark.skipif(
     not Path(HEADERS, "Eigen").exists(), reason="this TensorFlow came without its headers"
 )
-def test_kernels_on_a_cpu(tmp_path):
+@pytest.mark.parametrize("part", ["0/2", pytest.param("1/2", marks=pytest.mark.slow)])
+def test_kernels_on_a_cpu(tmp_path, part):
     """Under schedules that change: see cuda_on_cpu/."""
     flags = ["-O1", "-w", "-pthread", f"-I{HEADERS}", "-Itests/cuda_on_cpu"]
     program = tmp_path / "emulated_gpu_engine_test"
-    build_and_run("tests/emulated_gpu_engine_test.cc", program, *flags)
+    build_and_run("tests/emulated_gpu_engine_test.cc", program, *flags, TEST_PART=part)
