@@ -25,7 +25,6 @@ from test_gradients import assert_gradients, gradients
 from test_recurrence import to_tensors
 
 import tf_plr
-from tf_plr.causal_windows import DTYPES as WINDOWS_DTYPES
 from tf_plr.causal_windows import causal_windows
 from tf_plr.gated_recurrence import CELLS, gated_recurrence, unfused_gated_recurrence
 from tf_plr.recurrence import ALGORITHMS, DTYPES
@@ -156,7 +155,7 @@ def gated(rng):
 
 def windows(rng):
     shape = (size_of(rng, 5), size_of(rng, 600), size_of(rng, 150), 1 + size_of(rng, 12))
-    masked, dtype = bool(rng.random() < 0.6), rng.choice(WINDOWS_DTYPES)
+    masked, dtype = bool(rng.random() < 0.6), rng.choice(test_gated_recurrence.DTYPES)
 
     def check():
         inputs, history, mask = test_causal_windows.draw(rng, shape, masked)

@@ -10,7 +10,8 @@ from conftest import MODES, call
 from reference import UNIT_ROUNDOFF
 
 import tf_plr
-from tf_plr.causal_windows import DTYPES, causal_windows
+from tf_plr.causal_windows import causal_windows
+from tf_plr.gated_recurrence import DTYPES
 from tf_plr.layers.steps import AllSteps
 
 # (batch, steps, features, size): one step, windows longer than the sequence, odd and long rows.

@@ -7,14 +7,12 @@ import tensorflow as tf
 
 from tf_plr import _library
 
-DTYPES = ("float16", "bfloat16", "float32")
-
 
 def causal_windows(inputs: Any, history: Any, mask: Any, size: int) -> tuple[Any, Any]:
     """Returns the windows, and the last history: see the documentation of `TfPlr>CausalWindows`.
 
     Args:
-        inputs: [batch, steps, features], of one of `DTYPES`.
+        inputs: [batch, steps, features], of one of the fused op's `DTYPES`.
         history: [batch, (size - 1) * features], the inputs before the first step, oldest first.
         mask: [batch, steps], False where a step is masked; or None.
         size: Inputs in a window, 2 or more.

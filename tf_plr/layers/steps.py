@@ -12,8 +12,8 @@ from typing import Any
 import tensorflow as tf
 from keras import ops, random
 
-from tf_plr.causal_windows import DTYPES, causal_windows
-from tf_plr.gated_recurrence import CELLS, gated_recurrence
+from tf_plr.causal_windows import causal_windows
+from tf_plr.gated_recurrence import CELLS, DTYPES, gated_recurrence
 from tf_plr.layers import fusion
 from tf_plr.layers.types import Tensor
 from tf_plr.recurrence import linear_recurrence
