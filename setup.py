@@ -8,7 +8,7 @@ Environment variables:
   TF_PLR_CUDA                 0: build without GPU code even where nvcc is found.
   TF_PLR_CUDA_ARCHITECTURES   GPU architectures, "80 90" by default; PTX of the last is added.
                               Not a list of numbers: an error.
-  CXX                         The C++ compiler, g++ by default.
+  CXX, CXXFLAGS, LDFLAGS      The C++ compiler, g++ by default, and more flags for it.
   CUDA_HOME                   Where to look for bin/nvcc before PATH.
 """
 
@@ -83,6 +83,50 @@ def cuda_architectures():
     return architectures
 
 
+def cxx_command(nvcc):
+    include = tf.sysconfig.get_include()
+    flags = [f for f in tf.sysconfig.get_compile_flags() if not f.startswith("-I")]
+    # The last two: what tf2xla's headers include.
+    for path in ("", "external/highwayhash", "external/farmhash_archive/src"):
+        flags += ["-isystem", str(Path(include, path))]
+    flags += ["-I.", "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden"]
+    flags += ["-Wall", "-Wextra", "-Wno-psabi"]
+    if os.uname().machine == "x86_64":
+        flags.append("-march=x86-64-v2")
+    if nvcc:
+        flags.append("-DTF_PLR_CUDA")
+    # What the environment adds, a sanitizer for instance.
+    return [CXX, *flags, *shlex.split(os.environ.get("CXXFLAGS", ""))]
+
+
+def nvcc_command(nvcc):
+    architectures = cuda_architectures()
+    last = architectures[-1]
+    flags = ["-ccbin", CXX, "-std=c++17", "-O3", "-DNDEBUG", "-I.", "-cudart", "static"]
+    flags += ["-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall"]
+    flags += [f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures]
+    flags.append(f"-gencode=arch=compute_{last},code=compute_{last}")
+    if numbers_of(cuda_release_of(nvcc)) >= COMPRESSING_CUDA:
+        flags.append("--compress-mode=size")
+    return [nvcc, *flags]
+
+
+def link_flags():
+    libraries = ["-l:libtensorflow_framework.so.2", "-l:libtensorflow_cc.so.2"]  # Of tf2xla.
+    return [f"-L{tf.sysconfig.get_lib()}", *libraries, "-Xlinker", f"--version-script={EXPORTS}"]
+
+
+def description(nvcc):
+    """What the library says of itself, but for the checksum."""
+    return {
+        "tensorflow": tf.__version__,
+        "machine": os.uname().machine,
+        "compiler": version_of(CXX).splitlines()[0],
+        "cuda": cuda_release_of(nvcc) if nvcc else None,
+        "cuda_architectures": cuda_architectures() if nvcc else [],
+    }
+
+
 class Compiler:
     """One compiler and its flags: turns a source into an object, if anything changed."""
 
@@ -126,39 +170,16 @@ class BuildNative(build_ext):
         build_dir = Path(self.build_temp).resolve()
         build_dir.mkdir(parents=True, exist_ok=True)
         nvcc = find_nvcc()
-        flags = self._common_flags()
-        host = Compiler(
-            [CXX, *flags, "-Wall", "-Wextra", *(["-DTF_PLR_CUDA"] if nvcc else [])],
-            version_of(CXX),
-            build_dir,
-        )
+        info = description(nvcc)
+        host = Compiler(cxx_command(nvcc), version_of(CXX), build_dir)
         jobs = [(host, source) for source in ext.sources]
-        info = {
-            "tensorflow": tf.__version__,
-            "machine": os.uname().machine,
-            "compiler": version_of(CXX).splitlines()[0],
-            "cuda": None,
-            "cuda_architectures": [],
-        }
+        devices = "CPU only (no nvcc)"
         if nvcc:
-            architectures = cuda_architectures()
-            info["cuda"] = cuda_release_of(nvcc)
-            versions = version_of(nvcc) + version_of(CXX)
-            command = self._nvcc_command(nvcc, architectures)
-            if numbers_of(info["cuda"]) >= COMPRESSING_CUDA:
-                command.append("--compress-mode=size")
-            device = Compiler(command, versions, build_dir)
+            device = Compiler(nvcc_command(nvcc), version_of(nvcc) + version_of(CXX), build_dir)
             jobs += [(device, source) for source in sources("cu")]
-            info["cuda_architectures"] = architectures
-            print(
-                f"tf_plr: building for CPU and GPU (CUDA {info['cuda']}, "
-                f"sm_{' sm_'.join(architectures)}), TensorFlow {tf.__version__}",
-                flush=True,
-            )
-        else:
-            print(
-                f"tf_plr: building for CPU only (no nvcc), TensorFlow {tf.__version__}", flush=True
-            )
+            architectures = " ".join(f"sm_{a}" for a in info["cuda_architectures"])
+            devices = f"CPU and GPU (CUDA {info['cuda']}, {architectures})"
+        print(f"tf_plr: building for {devices}, TensorFlow {tf.__version__}", flush=True)
 
         # Slowest first: CUDA, XLA, then the rest.
         jobs.sort(key=lambda job: (not job[1].endswith(".cu"), "/xla/" not in job[1]))
@@ -183,44 +204,12 @@ class BuildNative(build_ext):
             self.copy_file(str(built), str(ROOT / Path(*ext.name.split(".")).with_suffix(".json")))
 
     @staticmethod
-    def _common_flags():
-        include = tf.sysconfig.get_include()
-        flags = [f for f in tf.sysconfig.get_compile_flags() if not f.startswith("-I")]
-        # The last two: what tf2xla's headers include.
-        for path in ("", "external/highwayhash", "external/farmhash_archive/src"):
-            flags += ["-isystem", str(Path(include, path))]
-        flags += ["-I.", "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-Wno-psabi"]
-        if os.uname().machine == "x86_64":
-            flags.append("-march=x86-64-v2")
-        return flags
-
-    @staticmethod
-    def _nvcc_command(nvcc, architectures):
-        targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures]
-        last = architectures[-1]
-        targets.append(f"-gencode=arch=compute_{last},code=compute_{last}")
-        return [
-            nvcc,
-            "-ccbin",
-            CXX,
-            "-std=c++17",
-            "-O3",
-            "-DNDEBUG",
-            "-I.",
-            "-cudart",
-            "static",
-            "-Xcompiler",
-            "-fPIC,-fvisibility=hidden,-Wall",
-            *targets,
-        ]
-
-    @staticmethod
     def _link(objects, library, nvcc):
         # nvcc knows where its runtime lies; linked statically, it needs no CUDA at run time.
         linker = [nvcc, "-ccbin", CXX, "-cudart", "static"] if nvcc else [CXX]
-        command = [*linker, "-shared", *objects, "-o", str(library), *tf.sysconfig.get_link_flags()]
-        command.append("-l:libtensorflow_cc.so.2")  # tf2xla.
-        command += ["-Xlinker", f"--version-script={EXPORTS}"]
+        command = [*linker, "-shared", *objects, "-o", str(library), *link_flags()]
+        for flag in shlex.split(os.environ.get("LDFLAGS", "")):
+            command += ["-Xcompiler", flag] if nvcc else [flag]
         print(shlex.join(command), flush=True)
         subprocess.run(command, check=True, cwd=ROOT)
 
@@ -236,17 +225,18 @@ def sources(suffix):
     return sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(f"cc/**/*.{suffix}"))
 
 
-setup(
-    ext_modules=[Extension("tf_plr._native", sources("cc"))],
-    cmdclass={"build_ext": BuildNative, "bdist_wheel": PlatformWheel},
-    install_requires=["keras>=3.15", "numpy>=1.26", "typing-extensions>=4.4"],
-    # The native library is bound to the ABI of the TensorFlow minor it was built with. Which of its
-    # packages that is, is up to who installs it: a requirement would add a second one beside it.
-    extras_require={
-        "tf": [f"tensorflow=={TF_MINOR}.*"],
-        "tf-cpu": [f"tensorflow-cpu=={TF_MINOR}.*"],
-        "tf-cuda": [f"tensorflow[and-cuda]=={TF_MINOR}.*"],
-        "test": ["pytest>=8", "pytest-xdist>=3"],
-        "examples": ["matplotlib>=3.8", "pandas>=2", "scipy>=1.11"],
-    },
-)
+if __name__ == "__main__":
+    setup(
+        ext_modules=[Extension("tf_plr._native", sources("cc"))],
+        cmdclass={"build_ext": BuildNative, "bdist_wheel": PlatformWheel},
+        install_requires=["keras>=3.15", "numpy>=1.26", "typing-extensions>=4.4"],
+        # The native library is bound to the ABI of the TensorFlow minor it was built with. Which of
+        # its packages that is, is up to who installs it: a requirement would add a second one.
+        extras_require={
+            "tf": [f"tensorflow=={TF_MINOR}.*"],
+            "tf-cpu": [f"tensorflow-cpu=={TF_MINOR}.*"],
+            "tf-cuda": [f"tensorflow[and-cuda]=={TF_MINOR}.*"],
+            "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6"],
+            "examples": ["matplotlib>=3.8", "pandas>=2", "scipy>=1.11"],
+        },
+    )

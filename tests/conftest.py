@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Several test processes share a GPU.
@@ -67,6 +68,20 @@ def run_python(program, *arguments, **environment):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
+
+
+ROOT = Path(__file__).resolve().parent.parent
+HEADERS = tf.sysconfig.get_include()  # Eigen's among them.
+needs_headers = pytest.mark.skipif(
+    not Path(HEADERS, "Eigen").exists(), reason="this TensorFlow came without its headers"
+)
+
+
+def build_and_run(sources, program, *flags, **environment):
+    """Compiles a C++ program of the root folder's sources, and runs it."""
+    compiler = [os.environ.get("CXX", "g++"), "-std=c++17", *flags, "-I.", f"-I{HEADERS}"]
+    subprocess.run([*compiler, "-pthread", "-o", program, *sources], cwd=ROOT, check=True)
+    subprocess.run([program], check=True, timeout=600, env={**os.environ, **environment})
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <new>
@@ -135,7 +136,7 @@ class Engine {
         }
       }
     };
-    RunTasks({threads, workers.schedule}, CeilDiv(blocks, task_blocks), run);
+    RunTasks({threads, std::cref(workers.schedule)}, CeilDiv(blocks, task_blocks), run);
     return nullptr;
   }
 
@@ -376,6 +377,12 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
                 const Workers& workers) {
   return Engine<Cell, T>(problem, arrays).Run(algorithm, workers);
 }
+
+#define TF_PLR_INSTANTIATE_CELL(Cell, T) \
+  template const char* Run(const Problem&, const Arrays<Cell, T>&, Algorithm, const Workers&);
+#define TF_PLR_INSTANTIATE(T)                \
+  TF_PLR_INSTANTIATE_CELL(RecurrenceCell, T) \
+  TF_PLR_INSTANTIATE_CELL(RecurrenceGradientCell, T)
 
 }  // namespace cpu
 }  // namespace tf_plr

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The CPU engine as plain functions, compiled in run.cc and run_gated_*.cc.
+// The CPU engine as plain functions, compiled in run_*.cc.
 #ifndef TF_PLR_ENGINE_CPU_RUN_H_
 #define TF_PLR_ENGINE_CPU_RUN_H_
 

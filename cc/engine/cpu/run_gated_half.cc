@@ -4,14 +4,11 @@
 namespace tf_plr {
 namespace cpu {
 
-#define TF_PLR_INSTANTIATE_CELL(Cell)                                                   \
-  template const char* Run(const Problem&, const Arrays<Cell, Eigen::half>&, Algorithm, \
-                           const Workers&);
-#define TF_PLR_INSTANTIATE(Name, activation, input, output) \
-  TF_PLR_INSTANTIATE_CELL(Name##Cell)                       \
-  TF_PLR_INSTANTIATE_CELL(Name##GradientCell)
+#define TF_PLR_INSTANTIATE_GATED(Name, activation, input, output) \
+  TF_PLR_INSTANTIATE_CELL(Name##Cell, Eigen::half)                \
+  TF_PLR_INSTANTIATE_CELL(Name##GradientCell, Eigen::half)
 
-TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_INSTANTIATE)
+TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_INSTANTIATE_GATED)
 
 }  // namespace cpu
 }  // namespace tf_plr

@@ -28,18 +28,13 @@ struct Workers {
 
 // Calls task(0, worker), task(1, worker), ... task(count - 1, worker), each once, and returns when
 // all have returned. Workers are numbered from 0 to workers.threads - 1, and each has one task at a
-// time. A task must not throw.
+// time. A task must not throw. Where there is no memory for helpers, the calling thread does it all.
 //
 // Tasks are claimed in order, so a task may wait for one with a smaller number: that one has been
 // claimed by a running thread. The calling thread takes part, so a pool that is busy elsewhere
 // delays nothing; a helper that starts after the last task was claimed touches only `Shared`.
-inline void RunTasks(const Workers& workers, int64_t count,
-                     const std::function<void(int64_t, int)>& task) {
-  const int64_t helpers = (workers.threads < count ? workers.threads : count) - 1;
-  if (helpers <= 0) {
-    for (int64_t i = 0; i < count; ++i) task(i, 0);
-    return;
-  }
+template <typename Task>
+void RunTasks(const Workers& workers, int64_t count, const Task& task) {
   struct Shared {
     std::atomic<int64_t> next{0};
     std::atomic<int> workers{0};
@@ -47,7 +42,16 @@ inline void RunTasks(const Workers& workers, int64_t count,
     std::condition_variable all_done;
     int64_t done = 0;  // Guarded by mutex.
   };
-  auto shared = std::make_shared<Shared>();
+  const int64_t helpers = std::min<int64_t>(workers.threads, count) - 1;
+  std::shared_ptr<Shared> shared;
+  try {
+    if (helpers > 0) shared = std::make_shared<Shared>();
+  } catch (const std::bad_alloc&) {
+  }
+  if (shared == nullptr) {
+    for (int64_t i = 0; i < count; ++i) task(i, 0);
+    return;
+  }
   auto work = [shared, count, &task]() noexcept {
     const int worker = shared->workers.fetch_add(1);
     int64_t finished = 0;
