@@ -16,6 +16,7 @@ import tensorflow as tf
 
 SYMBOLS = 128
 CORRECT_IN_A_ROW = 5
+SECONDS_BETWEEN_CHECKPOINTS = 30
 
 
 def signs_of(seed, batch):
@@ -124,23 +125,55 @@ class Trainer:
         float(self.step(tf.constant([0, 0]))[0])
         return time.perf_counter() - start
 
-    def run(self, layer, seed, iterations, seconds=math.inf):
-        """(iterations until learned, or None; seconds; losses)."""
+    def run(self, layer, seed, iterations, seconds=math.inf, checkpoint=None):
+        """(iterations until learned, or None; seconds; losses).
+
+        With a checkpoint, a path that ends in .npz, a run that was stopped goes on from there.
+        """
         keras.utils.set_random_seed(seed)
         self.model.set_weights(build(layer, self.units).get_weights())
         for variable in self.optimizer.variables:
             if "learning_rate" not in variable.path:
                 variable.assign(tf.zeros_like(variable))
-        losses, in_a_row = [], 0
+        losses, in_a_row, before = [], 0, 0.0
+        if checkpoint is not None and checkpoint.exists():
+            losses, in_a_row, before = self._restore(checkpoint)
         bar = keras.utils.Progbar(iterations, stateful_metrics=["loss"])
-        start = time.perf_counter()
-        for i in range(iterations):
-            loss, correct = self.step(tf.constant([seed, 2 * i]))
+        start = saved = time.perf_counter()
+        # A step is read when the next is on its way, so that the device never waits for Python.
+        coming = self._launch(seed, len(losses))
+        while True:
+            (loss, correct), coming = coming, self._launch(seed, len(losses) + 1)
             losses.append(float(loss))
-            bar.update(i + 1, [("loss", losses[-1])], finalize=False)
             in_a_row = in_a_row + 1 if bool(correct) else 0
-            if in_a_row == CORRECT_IN_A_ROW:
-                return i + 1, time.perf_counter() - start, losses
-            if not np.isfinite(losses[-1]) or time.perf_counter() - start > seconds:
-                break
-        return None, time.perf_counter() - start, losses
+            now = time.perf_counter()
+            elapsed = before + now - start
+            bar.update(len(losses), [("loss", losses[-1])], finalize=False)
+            if in_a_row >= CORRECT_IN_A_ROW:
+                return len(losses), elapsed, losses
+            if len(losses) == iterations or not np.isfinite(losses[-1]) or elapsed > seconds:
+                return None, elapsed, losses
+            if checkpoint is not None and now - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                # The variables have seen the coming step too.
+                loss, correct = coming
+                in_a_row_then = in_a_row + 1 if bool(correct) else 0
+                self._save(checkpoint, [*losses, float(loss)], in_a_row_then, elapsed)
+                saved = now
+
+    def _launch(self, seed, iteration):
+        return self.step(tf.constant([seed, 2 * iteration]))
+
+    def _variables(self):
+        return [*self.model.trainable_variables, *self.optimizer.variables]
+
+    def _save(self, path, losses, in_a_row, seconds):
+        values = {str(i): variable.numpy() for i, variable in enumerate(self._variables())}
+        new = path.with_suffix(".new.npz")
+        np.savez(new, losses=losses, in_a_row=in_a_row, seconds=seconds, **values)
+        new.replace(path)
+
+    def _restore(self, path):
+        with np.load(path) as saved:
+            for i, variable in enumerate(self._variables()):
+                variable.assign(saved[str(i)])
+            return list(saved["losses"]), int(saved["in_a_row"]), float(saved["seconds"])

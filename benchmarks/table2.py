@@ -4,7 +4,8 @@
     python benchmarks/table2.py [--quick] [--output RESULTS.json]
 
 Two layers, batch x steps = 65,536, forward and gradient in one tf.function (on a GPU under XLA),
-inputs of 4 features already on the device. Each number is how many times as fast as
+inputs of 4 features already on the device. With --output, rows that are in the file already are not
+measured again. Each number is how many times as fast as
 algorithm="serial" the same layer is, from the medians of repeated runs in one process; the paper's
 are of a K80 (Martin and Cundy, ICLR 2018, table 2).
 """
@@ -69,19 +70,22 @@ def main():
     if arguments.quick:
         arguments.units, arguments.size, arguments.seconds = 32, 4096, 0.05
     result = {"environment": environment(arguments.commit), "rows": []}
+    if arguments.output and arguments.output.exists():
+        result = json.loads(arguments.output.read_text())
+    rows = {(row["layer"], row["steps"]): row for row in result["rows"]}
     print(json.dumps(result["environment"]))
     print(f"times as fast as serial; {arguments.units} units, batch x steps = {arguments.size:,}")
     print(f"{'':>10} {'steps':>7} {'parallel':>9} {'auto':>6} {'paper':>6} {'serial, ms':>11}")
     for i, (name, layer) in enumerate(LAYERS.items()):
         for steps in [s for s in PAPER if s <= arguments.size]:
             batch = arguments.size // steps
-            ms = {
-                algorithm: median_ms(
-                    run_of(layer, batch, steps, arguments.units, algorithm), arguments.seconds
-                )
-                for algorithm in ALGORITHMS
-            }
-            result["rows"].append({"layer": name, "batch": batch, "steps": steps, **ms})
+            ms = rows.get((name, steps))
+            if ms is None:
+                ms = {"layer": name, "batch": batch, "steps": steps}
+                for algorithm in ALGORITHMS:
+                    run = run_of(layer, batch, steps, arguments.units, algorithm)
+                    ms[algorithm] = median_ms(run, arguments.seconds)
+                result["rows"].append(ms)
             print(
                 f"{name:>10} {steps:>7,} {ms['serial'] / ms['parallel']:9.2f} "
                 f"{ms['serial'] / ms['auto']:6.2f} {PAPER[steps][i]:6.2f} {ms['serial']:11.2f}",

@@ -6,7 +6,8 @@
 The problem is that of one_bit.py, the stopping rule the paper's. GILR-LSTM learns with the initial
 biases of docs/memory.md, which are arguments of the layer; the LSTM is keras' (cuDNN on a GPU, with
 its own defaults), for as many seconds as it is given. With --output, runs that are in the file
-already are not repeated, and the learning curves are drawn beside it.
+already are not repeated, one that was stopped goes on from its last checkpoint, and the learning
+curves are drawn beside it.
 """
 
 import argparse
@@ -98,7 +99,12 @@ def main():
                 compile_seconds = trainer.compile()
             for seed in seeds:
                 limit = math.inf if ours else arguments.lstm_seconds
-                learned, seconds, losses = trainer.run(layer, seed, arguments.iterations, limit)
+                checkpoint = None
+                if arguments.output:
+                    checkpoint = arguments.output.with_suffix(f".{steps}.{name}.{seed}.npz")
+                learned, seconds, losses = trainer.run(
+                    layer, seed, arguments.iterations, limit, checkpoint
+                )
                 every = max(1, len(losses) // 200)
                 chosen.append(
                     {
@@ -112,6 +118,7 @@ def main():
                 result["runs"].append(chosen[-1])
                 if arguments.output:
                     arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+                    checkpoint.unlink(missing_ok=True)
             paper = PAPER.get(steps, ("", ""))[ours]
             print(
                 f"\nT = {steps:,}, {name}, 2 x {units}, batch {batch}: {summary(chosen)}; compiled "

@@ -184,7 +184,7 @@ def plot(curves, path):
     for name, curve in curves.items():
         seconds, losses = np.array(curve).T
         axes.plot(seconds, losses, label=name, linewidth=1)
-    axes.set(xlabel="seconds of training", ylabel="cross entropy, nats")
+    axes.set(xlabel="seconds of training", ylabel="cross entropy, nats", ylim=(4, 7.5))
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120, bbox_inches="tight")

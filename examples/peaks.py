@@ -54,10 +54,10 @@ def train(model, samples, labels, iterations, rate):
     return float(np.median(times[1:]))
 
 
-def find(model, samples, apart):
-    """(how likely an event is near each sample, the peaks of that, at least so far apart)."""
+def find(model, samples, apart, height=0.5):
+    """(how likely an event is near each sample, the peaks of that, so high and so far apart)."""
     likely = tf.sigmoid(model.predict(samples[None, :, None], verbose=0)[0, :, 0]).numpy()
-    return likely, find_peaks(likely, height=0.5, distance=apart)[0]
+    return likely, find_peaks(likely, height=height, distance=apart)[0]
 
 
 def precision_and_recall(found, events, tolerance):

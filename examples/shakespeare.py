@@ -6,8 +6,9 @@
 
 The works are one stream, cut into as many parallel ones as a batch has rows; each chunk of steps
 starts from the states after the one before (stateful=True). GILRLSTM and keras.layers.LSTM of as
-many parameters train for the same time, compilation not counted, and are compared in bits per
-character on the last twentieth. Then GILRLSTM's cells write some text, step by step.
+many parameters train for the same time, compilation and evaluation not counted. Twenty times in it
+each is tried on the twentieth before the last, and what did best there is compared, in bits per
+character, on the last. Then GILRLSTM's cells write some text, step by step.
 """
 
 import argparse
@@ -53,20 +54,16 @@ def chunks_of(ids, batch, steps):
 class Model:
     """Two stateful layers between an embedding and the logits of the next character."""
 
-    def __init__(self, layer, units, symbols, batch, **options):
+    def __init__(self, layer, units, symbols, batch, dropout, **options):
         self.embedding = keras.layers.Embedding(symbols, 64)
         self.recurrent = [
             layer(units, return_sequences=True, stateful=True, **options) for _ in range(2)
         ]
         self.logits = keras.layers.Dense(symbols)
-        self.model = keras.Sequential(
-            [
-                keras.Input((None,), batch_size=batch, dtype="int32"),
-                self.embedding,
-                *self.recurrent,
-                self.logits,
-            ]
-        )
+        layers = [keras.Input((None,), batch_size=batch, dtype="int32"), self.embedding]
+        for recurrent in self.recurrent:
+            layers += [recurrent, keras.layers.Dropout(dropout)]
+        self.model = keras.Sequential([*layers, self.logits])
         self.optimizer = keras.optimizers.Adam(0.002, global_clipnorm=1.0)
         self.optimizer.build(self.model.trainable_variables)
         compiled = layer is tf_plr.GILRLSTM and ON_GPU  # XLA does not compile cuDNN's LSTM.
@@ -91,21 +88,33 @@ class Model:
         return bits
 
 
-def train(model, chunks, seconds):
-    """[(seconds, bits per character)] for each step."""
+def train(model, chunks, validation, seconds, evaluations=20):
+    """[(seconds, bits per character)] in training, and on the validation chunks.
+
+    Leaves the weights that did best on these.
+    """
     start = time.perf_counter()
     model.train(chunks[0])
+    evaluate(model, validation)
     print(f"compiled in {time.perf_counter() - start:.1f} s")
-    curve, bar = [], keras.utils.Progbar(100, stateful_metrics=["bits"])
-    start = time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < seconds:
-        chunk = len(curve) % len(chunks)
+    curve, validated, elapsed = [], [], 0.0
+    bar = keras.utils.Progbar(100, stateful_metrics=["bits"])
+    while elapsed < seconds:
+        start, chunk = time.perf_counter(), len(curve) % len(chunks)
         if chunk == 0:
             model.reset()
-        curve.append((elapsed, float(model.train(chunks[chunk]))))
-        bar.update(min(100, int(100 * elapsed / seconds)), [("bits", curve[-1][1])], finalize=False)
+        bits = float(model.train(chunks[chunk]))
+        elapsed += time.perf_counter() - start
+        curve.append((elapsed, bits))
+        bar.update(min(100, int(100 * elapsed / seconds)), [("bits", bits)], finalize=False)
+        if elapsed * evaluations >= seconds * (len(validated) + 1):
+            validated.append((elapsed, evaluate(model, validation)))
+            if validated[-1][1] == min(bits for _, bits in validated):
+                best = model.model.get_weights()
+            model.reset()
     print()
-    return curve
+    model.model.set_weights(best)
+    return curve, validated
 
 
 def evaluate(model, chunks):
@@ -148,11 +157,12 @@ def units_of_lstm(units):
 
 def plot(curves, path):
     figure, axes = plt.subplots(figsize=(6, 4))
-    for name, curve in curves.items():
-        seconds, bits = np.array(curve).T
+    for i, (name, (trained, validated)) in enumerate(curves.items()):
+        seconds, bits = np.array(trained).T
         width = max(1, len(bits) // 100)
         smooth = np.convolve(bits, np.ones(width) / width, "valid")
-        axes.plot(seconds[width - 1 :], smooth, label=name)
+        axes.plot(seconds[width - 1 :], smooth, f"C{i}", label=name, linewidth=1)
+        axes.plot(*np.array(validated).T, f"C{i}o--", label="not trained on", markersize=3)
     axes.set(xlabel="seconds of training", ylabel="bits per character", ylim=(1, 5))
     axes.grid(alpha=0.3)
     axes.legend()
@@ -165,6 +175,7 @@ def main():
     parser.add_argument("--units", type=int, default=512)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=512, help="of a chunk")
+    parser.add_argument("--dropout", type=float, default=0.2, help="after each recurrent layer")
     parser.add_argument("--quick", action="store_true", help="a small one, for a CPU")
     arguments = parser.parse_args()
     if arguments.quick:
@@ -175,11 +186,11 @@ def main():
     text = load_text()
     characters = sorted(set(text))
     ids = np.searchsorted(characters, list(text)).astype("int32")
-    held_out = len(ids) // 20
-    shape = arguments.batch, arguments.steps
-    chunks, test = chunks_of(ids[:-held_out], *shape), chunks_of(ids[-held_out:], *shape)
+    part, shape = len(ids) // 20, (arguments.batch, arguments.steps)
+    parts = np.split(ids, [len(ids) - 2 * part, len(ids) - part])
+    chunks, validation, test = (chunks_of(ids, *shape) for ids in parts)
     print(f"{len(ids):,} characters, {len(characters)} distinct; {len(chunks)} chunks of {shape}")
-    size = len(characters), arguments.batch
+    size = len(characters), arguments.batch, arguments.dropout
     models = {
         "GILRLSTM": Model(tf_plr.GILRLSTM, arguments.units, *size, forget_bias=1.0),
         "keras.layers.LSTM": Model(keras.layers.LSTM, units_of_lstm(arguments.units), *size),
@@ -187,10 +198,10 @@ def main():
     curves, result = {}, {}
     for name, model in models.items():
         print(f"{name}: {model.model.count_params():,} parameters")
-        curves[name] = train(model, chunks, arguments.seconds)
+        curves[name] = train(model, chunks, validation, arguments.seconds)
         result[name] = {
             "bits per character": evaluate(model, test),
-            "characters a second": len(curves[name]) * shape[0] * shape[1] / arguments.seconds,
+            "characters a second": len(curves[name][0]) * shape[0] * shape[1] / arguments.seconds,
         }
         print(f"{name}: {json.dumps(result[name])}")
     plot(curves, OUTPUT / "shakespeare.png")

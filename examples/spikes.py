@@ -3,13 +3,14 @@
 
     pip install scipy matplotlib
     pip install --no-deps nitime==0.12.1          # the recording
-    python examples/spikes.py [--iterations 1500] [--quick]
+    python examples/spikes.py [--iterations 400] [--quick]
 
 The nitime package has a sound (its loudness) and the 929 times at which an auditory receptor neuron
 of a locust fired. Two GILRLSTM layers, causal, hear the first four fifths as one sequence, and
 learn which samples are within half a millisecond of a spike; precision and recall are those of the
-last fifth, which they never heard: a spike is found if a peak of the output lies within 2 ms. The
-neuron itself does not fire at quite the same moments twice.
+last fifth, which they never heard: a spike is found if a peak of the output above 0.2 lies within
+2 ms. (That height, the rate and the iterations did best on the fourth fifth, learned from three.)
+The neuron itself does not fire at quite the same moments twice.
 """
 
 import argparse
@@ -38,9 +39,9 @@ def load():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--iterations", type=int, default=1500)
+    parser.add_argument("--iterations", type=int, default=400)
     parser.add_argument("--units", type=int, default=64)
-    parser.add_argument("--forget-bias", type=float, default=5.0, help="5: a memory of 7 ms")
+    parser.add_argument("--forget-bias", type=float, default=4.0, help="4: a memory of 3 ms")
     parser.add_argument("--quick", action="store_true", help="a few iterations on half a second")
     arguments = parser.parse_args()
     keras.utils.set_random_seed(0)
@@ -58,9 +59,9 @@ def main():
         for _ in range(2)
     ]
     model = keras.Sequential([keras.Input((None, 1)), *layers, keras.layers.Dense(1)])
-    seconds = peaks.train(model, sound[:cut], labels[:cut], arguments.iterations, rate=0.01)
+    seconds = peaks.train(model, sound[:cut], labels[:cut], arguments.iterations, rate=0.003)
     print(f"an epoch, one sequence of {cut:,} samples: {seconds:.4f} s")
-    likely, found = peaks.find(model, sound[cut:], apart=int(APART * HERTZ))
+    likely, found = peaks.find(model, sound[cut:], apart=int(APART * HERTZ), height=0.2)
     held_out = spikes[spikes >= cut] - cut
     precision, recall = peaks.precision_and_recall(found, held_out, TOLERANCE * HERTZ)
     print(f"held out: {len(held_out)} spikes, precision {precision:.3f}, recall {recall:.3f}")

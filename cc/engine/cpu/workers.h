@@ -28,7 +28,7 @@ struct Workers {
 
 // Calls task(0, worker), task(1, worker), ... task(count - 1, worker), each once, and returns when
 // all have returned. Workers are numbered from 0 to workers.threads - 1, and each has one task at a
-// time. A task must not throw. Where there is no memory for helpers, the calling thread does it all.
+// time. A task must not throw. Without memory for helpers, the calling thread does it all.
 //
 // Tasks are claimed in order, so a task may wait for one with a smaller number: that one has been
 // claimed by a running thread. The calling thread takes part, so a pool that is busy elsewhere

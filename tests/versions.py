@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""Builds from source and runs the tests with several TensorFlow releases.
+
+    python tests/versions.py [2.19.1 2.20.0 2.21.0 2.22.0rc0] [--pytest "-k xla"]
+
+Each gets a virtual environment of this Python, the newest Keras and NumPy that it takes, and a copy
+of the sources, in build/versions; the GPU is left out unless TF_PLR_CUDA is set. Prints a row of a
+table for each; what each command said is in its log there.
+"""
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "build" / "versions"
+PACKAGES = [
+    "setuptools>=77", "pytest>=8", "pytest-xdist>=3", "hypothesis==6.*", "matplotlib>=3.8",
+    "pandas>=2", "scipy>=1.11",
+]  # fmt: skip
+
+
+class Release:
+    def __init__(self, version):
+        self.version = version
+        self.folder = FOLDER / version
+        self.python = self.folder / "venv" / "bin" / "python"
+        self.source = self.folder / "source"
+
+    def run(self, name, *command):
+        """The end of what a command said, and whether it went well."""
+        log = self.folder / f"{name}.log"
+        environment = {"TF_PLR_CUDA": "0", "TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
+        with log.open("w") as file:
+            done = subprocess.run(
+                [*map(str, command)],
+                cwd=self.source,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                check=False,
+            )
+        return log.read_text(errors="replace")[-100_000:], done.returncode == 0
+
+    def prepare(self):
+        self.source.mkdir(parents=True, exist_ok=True)
+        for name in ("tf_plr", "cc", "tests"):
+            shutil.copytree(
+                ROOT / name,
+                self.source / name,
+                dirs_exist_ok=True,
+                ignore=shutil.ignore_patterns("_native.*", "__pycache__"),
+            )
+        for name in ("setup.py", "pyproject.toml", "README.md"):
+            shutil.copy2(ROOT / name, self.source)
+        if not self.python.exists():
+            subprocess.run([sys.executable, "-m", "venv", self.folder / "venv"], check=True)
+        install = [self.python, "-m", "pip", "install", "-q"]
+        return self.run("install", *install, f"tensorflow=={self.version}", *PACKAGES)
+
+    def row(self, pytest):
+        """TensorFlow, Keras, NumPy, build, diagnosis, tests."""
+        said, well = self.prepare()
+        if not well:
+            return [self.version, "", "", f"not installed: {said.strip().splitlines()[-1]}", "", ""]
+        versions, _ = self.run(
+            "versions", self.python, "-c",
+            "from importlib.metadata import version as v; print(v('keras'), v('numpy'))",
+        )  # fmt: skip
+        start = time.perf_counter()
+        said, well = self.run("build", self.python, "setup.py", "build_ext", "--inplace")
+        build = f"{time.perf_counter() - start:.0f} s" if well else said.strip().splitlines()[-1]
+        row = [self.version, *versions.split()[-2:], build]
+        if not well:
+            return [*row, "", ""]
+        said, well = self.run("diagnosis", self.python, "-m", "tf_plr")
+        diagnosis = "all is well" if well else said.strip().splitlines()[-1]
+        said, _ = self.run("tests", self.python, "-m", "pytest", "-q", "-n", "2", *pytest)
+        counts = re.findall(r"\d+ (?:passed|failed|skipped|errors?)", said)
+        return [*row, diagnosis, ", ".join(counts)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("releases", nargs="*", default=["2.19.1", "2.20.0", "2.21.0", "2.22.0rc0"])
+    parser.add_argument("--pytest", default="", help="more arguments of pytest")
+    arguments = parser.parse_args()
+    print("| TensorFlow | Keras | NumPy | build | `python -m tf_plr` | tests |")
+    print("|---|---|---|---|---|---|")
+    for version in arguments.releases:
+        row = Release(version).row(shlex.split(arguments.pytest))
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
