@@ -205,41 +205,6 @@ def test_decoding_token_by_token(layer, x):
         np.testing.assert_allclose(output, expected[:, t], atol=1e-6)
 
 
-def test_mirrored_strategy():
-    """Two replicas train as one does."""
-    run_python("""
-import keras, numpy as np, tensorflow as tf, tf_plr
-device = tf.config.list_physical_devices()[-1]  # A GPU, or else the CPU.
-kind = device.device_type
-halves = [tf.config.LogicalDeviceConfiguration(*([2048] if kind == "GPU" else [])) for _ in "ab"]
-tf.config.set_logical_device_configuration(device, halves)
-tf.config.experimental.enable_tensor_float_32_execution(False)
-x = np.random.default_rng(0).normal(size=(16, 12, 3)).astype("float32")
-y = x.mean((1, 2))[:, None]
-losses = []
-for devices in ([f"/{kind}:0"], [f"/{kind}:0", f"/{kind}:1"]):
-    strategy = tf.distribute.MirroredStrategy(
-        devices, cross_device_ops=tf.distribute.ReductionToOneDevice()
-    )
-    assert strategy.num_replicas_in_sync == len(devices)
-    keras.utils.set_random_seed(0)
-    with strategy.scope():
-        layers = [tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN]
-        model = keras.Sequential([keras.Input((None, 3))])
-        for layer in layers:
-            model.add(layer(4, return_sequences=layer is not layers[-1]))
-        model.add(keras.layers.Dense(1))
-        model.compile(keras.optimizers.SGD(0.1), "mse")
-    fit = model.fit(x, y, batch_size=8, epochs=3, verbose=0, shuffle=False)
-    losses.append(fit.history["loss"])
-np.testing.assert_allclose(*losses, rtol=1e-4)
-
-# The last batch is one sequence, so that one of two replicas has none.
-model.fit(x[:9], y[:9], batch_size=8, verbose=0, shuffle=False)
-assert all(np.all(np.isfinite(w)) for w in model.get_weights())
-""")
-
-
 def test_op_determinism():
     run_python("""
 import keras, numpy as np, tensorflow as tf, tf_plr

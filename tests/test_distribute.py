@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""Data parallel training, tf.distribute: several replicas learn as one does."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+from conftest import run_python
+
+MODEL = """
+import os, sys
+import keras, numpy as np, tensorflow as tf, tf_plr
+tf.config.experimental.enable_tensor_float_32_execution(False)
+x = np.random.default_rng(0).normal(size=(16, 12, 3)).astype("float32")
+y = x.mean((1, 2))[:, None]
+
+def make(policy="float32"):
+    keras.utils.set_random_seed(0)
+    layers = [tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN]
+    model = keras.Sequential([keras.Input((None, 3))])
+    for layer in layers:
+        model.add(layer(4, return_sequences=layer is not layers[-1], dtype=policy))
+    model.add(keras.layers.Dense(1, dtype="float32"))
+    return model
+"""
+
+MIRRORED = """
+device = tf.config.list_physical_devices()[-1]  # A GPU, or else the CPU.
+kind = device.device_type
+halves = [tf.config.LogicalDeviceConfiguration(*([2048] if kind == "GPU" else [])) for _ in "ab"]
+tf.config.set_logical_device_configuration(device, halves)
+
+def strategy_of(devices):
+    return tf.distribute.MirroredStrategy(
+        [f"/{kind}:{i}" for i in range(devices)],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
+"""
+
+
+def test_fit_with_two_replicas(tmp_path):
+    run_python(
+        MODEL
+        + MIRRORED
+        + """
+for policy, tolerance in (("float32", 1e-4), ("mixed_bfloat16", 0.05)):
+    losses = []
+    for devices in (1, 2):
+        strategy = strategy_of(devices)
+        assert strategy.num_replicas_in_sync == devices
+        with strategy.scope():
+            model = make(policy)
+            model.compile(keras.optimizers.SGD(0.1), "mse")
+        fit = model.fit(x, y, batch_size=8, epochs=3, verbose=0, shuffle=False)
+        losses.append(fit.history["loss"])
+    np.testing.assert_allclose(*losses, rtol=tolerance)
+
+# The last batch is one sequence, so that one of two replicas has none.
+model.fit(x[:9], y[:9], batch_size=8, verbose=0, shuffle=False)
+assert all(np.all(np.isfinite(w)) for w in model.get_weights())
+
+# What was saved under a strategy is a model like any other.
+model.save(sys.argv[1])
+alone = keras.models.load_model(sys.argv[1])
+np.testing.assert_allclose(alone(x[:4]), model(x[:4]), atol=1e-6)
+""",
+        tmp_path / "model.keras",
+    )
+
+
+def test_two_workers_learn_as_one(tmp_path):
+    """MultiWorkerMirroredStrategy, two processes; Keras' own fit is not made for it."""
+    program = (
+        MODEL
+        + """
+several = "TF_CONFIG" in os.environ
+strategy = tf.distribute.MultiWorkerMirroredStrategy() if several else tf.distribute.get_strategy()
+assert strategy.num_replicas_in_sync == 1 + several
+with strategy.scope():
+    model = make()
+    optimizer = keras.optimizers.Adam(0.01)
+    optimizer.build(model.trainable_variables)
+options = tf.data.Options()
+options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+# Of the last batch of one, a worker has nothing.
+batches = tf.data.Dataset.from_tensor_slices((x[:9], y[:9])).batch(8).with_options(options)
+batches = strategy.experimental_distribute_dataset(batches)
+
+@tf.function
+def step(x, y):
+    def replica(x, y):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum((model(x, training=True) - y) ** 2) / 8
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)
+        return loss
+    return strategy.reduce("SUM", strategy.run(replica, args=(x, y)), axis=None)
+
+for _ in range(3):
+    for batch in batches:
+        step(*batch)
+np.savez(sys.argv[1], *model.get_weights())
+"""
+    )
+    sockets = [socket.socket() for _ in range(2)]
+    for each in sockets:
+        each.bind(("localhost", 0))
+    workers = [f"localhost:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+
+    def start(name, **environment):
+        command = [sys.executable, "-c", program, str(tmp_path / name)]
+        return subprocess.Popen(command, env={**os.environ, **environment})
+
+    def config(index):
+        task = {"type": "worker", "index": index}
+        return json.dumps({"cluster": {"worker": workers}, "task": task})
+
+    names = ["alone.npz", "0.npz", "1.npz"]
+    processes = [start(names[0])] + [start(names[1 + i], TF_CONFIG=config(i)) for i in range(2)]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0, 0]
+    alone, *others = (np.load(tmp_path / name) for name in names)
+    for other in others:
+        for name in alone.files:
+            np.testing.assert_allclose(other[name], alone[name], atol=1e-5)
