@@ -24,33 +24,35 @@ struct CpuEngine {
 
   template <typename Cell, typename T>
   static void Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm) {
-    Check(cpu::Run(problem, arrays, algorithm, TwoThreads()));
+    Check(cpu::Run(problem, arrays, algorithm, Threads()));
   }
 
-  static void Copy(const CopyRows& copy) { cpu::Copy(copy, TwoThreads()); }
+  static void Copy(const CopyRows& copy) { cpu::Copy(copy, Threads()); }
   template <typename T>
   static void Sum(const ColumnSums<T>& sums) {
-    Check(cpu::Sum(sums, TwoThreads()));
+    Check(cpu::Sum(sums, Threads()));
   }
   template <typename T>
   static void Hold(const HeldRows<T>& rows) {
-    cpu::Hold(rows, TwoThreads());
+    cpu::Hold(rows, Threads());
   }
   template <typename T>
   static void SumHeld(const HeldRows<T>& rows) {
-    Check(cpu::SumHeld(rows, TwoThreads()));
+    Check(cpu::SumHeld(rows, Threads()));
   }
   template <typename T>
   static void ToWindows(const CausalWindows<T>& windows) {
-    cpu::ToWindows(windows, TwoThreads());
+    cpu::ToWindows(windows, Threads());
   }
   template <typename T>
   static void FromWindows(const CausalWindows<T>& windows) {
-    Check(cpu::FromWindows(windows, TwoThreads()));
+    Check(cpu::FromWindows(windows, Threads()));
   }
 
-  static Workers TwoThreads() {
-    return {2, [](std::function<void()> work) { std::thread(work).detach(); }};
+  // Pools of 0 threads, as an embedder of XLA may have, to 3, in turn.
+  static Workers Threads() {
+    static int calls = 0;
+    return {calls++ % 4, [](std::function<void()> work) { std::thread(work).detach(); }};
   }
   static void Check(const char* error) {
     if (error == nullptr) return;

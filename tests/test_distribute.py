@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Data parallel training, tf.distribute: several replicas learn as one does."""
+"""tf.distribute: replicas with a batch each, or with a part of a sequence each, are as one."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from conftest import run_python
 
 MODEL = """
@@ -127,3 +128,114 @@ np.savez(sys.argv[1], *model.get_weights())
     for other in others:
         for name in alone.files:
             np.testing.assert_allclose(other[name], alone[name], atol=1e-5)
+
+
+SHARDS = """
+import sys
+import numpy as np, pytest, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 8)
+import tf_plr
+from tf_plr import distributed
+rng = np.random.default_rng(0)
+
+def draw(shape, dtype):
+    values = rng.uniform(-1, 1, shape)
+    return tf.constant(values + 1j * values[::-1] if "complex" in dtype else values, dtype)
+
+def with_gradients(function, decays, impulses, state, d_states, **options):
+    with tf.GradientTape() as tape:
+        tape.watch([decays, impulses, state])
+        states = function(decays, impulses, state, **options)
+    by = tape.gradient(states, [decays, impulses, state], output_gradients=d_states)
+    return [states, *by]
+
+# One strategy a process: collectives of several get in each other's way.
+replicas = int(sys.argv[1])
+strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
+
+def shards_of(arrays, axis):
+    return [
+        strategy.experimental_distribute_values_from_function(
+            lambda context: parts[context.replica_id_in_sync_group]
+        )
+        for parts in (tf.split(a, replicas, axis) for a in arrays)
+    ]
+"""
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 8])
+def test_a_sequence_over_several_replicas(replicas):
+    """Values and gradients are those of one device."""
+    run_python(
+        SHARDS
+        + """
+for axis, reverse, dtype in (
+    (0, False, "float32"), (1, True, "float64"), (-1, False, "complex64"), (1, True, "bfloat16"),
+):
+    shape = [3, 5, 4]
+    shape[axis] = 6 * replicas
+    decays, impulses, d_states = (draw(shape, dtype) for _ in range(3))
+    state = draw(np.delete(shape, axis), dtype)
+    options = {"axis": axis, "reverse": reverse}
+    expected = with_gradients(
+        tf_plr.linear_recurrence, decays, impulses, state, d_states, **options
+    )
+
+    @tf.function
+    def run(*shards):
+        def replica(decays, impulses, d_states):
+            return with_gradients(
+                distributed.linear_recurrence, decays, impulses, state, d_states, **options
+            )
+        return strategy.run(replica, args=shards)
+
+    results = run(*shards_of([decays, impulses, d_states], axis))
+    *along_time, by_state = map(strategy.experimental_local_results, results)
+    actual = [tf.concat(parts, axis) for parts in along_time] + [tf.add_n(by_state)]
+    roundoff = {"float64": 2e-15, "bfloat16": 0.05}.get(dtype, 2e-6)
+    for a, e in zip(actual, expected, strict=True):
+        assert a.dtype == e.dtype
+        assert np.max(np.abs(a - e)) <= roundoff * np.max(np.abs(e)), dtype
+""",
+        replicas,
+    )
+
+
+def test_what_a_sequence_over_replicas_refuses():
+    run_python(
+        SHARDS
+        + """
+shards = shards_of([draw([4, 3], "float32")] * 2, 0)
+
+compiled = tf.function(distributed.linear_recurrence, jit_compile=True)
+
+@tf.function
+def run_compiled(*shards):
+    return strategy.run(compiled, args=shards)
+
+# On CPUs, TensorFlow refuses the collective's variables first.
+with pytest.raises(tf.errors.InvalidArgumentError, match="cannot_run_under_XLA|different_device"):
+    run_compiled(*shards)
+
+with strategy.scope(), pytest.raises(RuntimeError, match="by strategy.run"):
+    distributed.linear_recurrence([0.5], [1.0])
+
+@tf.function
+def twice(*shards):
+    def replica(decays, impulses):
+        with tf.GradientTape() as outer:
+            outer.watch(decays)
+            with tf.GradientTape() as inner:
+                inner.watch(decays)
+                states = distributed.linear_recurrence(decays, impulses)
+            first = inner.gradient(states, decays)
+        return outer.gradient(first, decays)
+    return strategy.run(replica, args=shards)
+
+with pytest.raises(LookupError, match="first derivatives only"):
+    twice(*shards)
+assert distributed.linear_recurrence([0.5, 0.5], [1.0, 1.0])[1] == 1.5  # In no strategy.
+""",
+        2,
+    )

@@ -38,6 +38,7 @@ class Release:
         """The end of what a command said, and whether it went well."""
         log = self.folder / f"{name}.log"
         environment = {"TF_PLR_CUDA": "0", "TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
+        environment["PYTHONPATH"] = str(self.source)  # For the tests' own processes, too.
         with log.open("w") as file:
             done = subprocess.run(
                 [*map(str, command)],

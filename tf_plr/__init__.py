@@ -11,7 +11,7 @@ if find_spec("tensorflow") is None:
         "extras [tf], [tf-cpu] and [tf-cuda]"
     )
 
-from tf_plr import initializers, layers
+from tf_plr import distributed, initializers, layers
 from tf_plr import vectorization as vectorization  # Registers.
 from tf_plr._library import load_library
 from tf_plr.layers import (
@@ -46,6 +46,7 @@ __all__ = [
     "LinearSurrogateLSTMCell",
     "QRNNCell",
     "SRUCell",
+    "distributed",
     "initializers",
     "is_fused",
     "layers",

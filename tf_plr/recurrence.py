@@ -75,7 +75,7 @@ def linear_recurrence(
     given = (decays, impulses, initial_state)
     symbols = [a for a in given if isinstance(a, keras.KerasTensor)]
     if symbols:
-        # As in `_checked`, Python and NumPy values take the dtype of what is beside them.
+        # As in `checked`, Python and NumPy values take the dtype of what is beside them.
         convertible = [
             a
             if a is None or isinstance(a, keras.KerasTensor) or tf.is_tensor(a)
@@ -87,7 +87,7 @@ def linear_recurrence(
     # Where TensorFlow forgets ranks later, in derivatives, it need not know them.
     axis = _counted_from_the_first(axis, decays, impulses)
     if algorithm == "composed":
-        arguments = _checked(decays, impulses, initial_state, axis, algorithm)
+        arguments = checked(decays, impulses, initial_state, axis, algorithm)
         return composed_linear_recurrence(*arguments, reverse=reverse)
     ops = _library.load_library()
     try:
@@ -101,7 +101,7 @@ def linear_recurrence(
         )
     except Exception:
         # The native op has found the mistake; say it in the caller's words where that can be done.
-        _checked(decays, impulses, initial_state, axis, algorithm)
+        checked(decays, impulses, initial_state, axis, algorithm)
         raise
 
 
@@ -162,7 +162,7 @@ def _rank_of(value: Any) -> int | None:
         return None
 
 
-def _checked(
+def checked(
     decays: Any, impulses: Any, initial_state: Any, axis: int, algorithm: str
 ) -> tuple[Any, Any, Any, int]:
     """Returns the first four as tensors and a non-negative axis, or raises what is wrong."""
