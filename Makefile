@@ -85,11 +85,13 @@ cpu-engine-test: $(VENV)/installed
 	$(CXX) $(CPU_FLAGS) -O3 -DNDEBUG -o build/cpu_engine_test tests/cpu_engine_test.cc $(CPU_ENGINE)
 	$(RUN) build/cpu_engine_test
 
+SANITIZE_FLAGS := -O1 -g -fno-sanitize-recover=all  # A finding is a failure.
+
 # Under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer.
 define SANITIZE
-build/$(1)/%.o: %.cc $(SOURCES) | $(VENV)/installed
+build/$(1)/%.o: %.cc $(wildcard tests/*.h) $(SOURCES) | $(VENV)/installed
 	@mkdir -p $$(@D)
-	$(CXX) $$(CPU_FLAGS) -O1 -g -fsanitize=$(1) -c -o $$@ $$<
+	$(CXX) $$(CPU_FLAGS) $$(SANITIZE_FLAGS) -fsanitize=$(1) -c -o $$@ $$<
 
 build/$(1)/cpu_engine_test: $(patsubst %.cc,build/$(1)/%.o,tests/cpu_engine_test.cc $(CPU_ENGINE))
 	$(CXX) -fsanitize=$(1) -o $$@ $$^ -pthread
@@ -101,7 +103,7 @@ $(eval $(call SANITIZE,thread))
 
 cpu-sanitize:
 	$(MAKE) -j 2 build/$(ADDRESS)/cpu_engine_test build/thread/cpu_engine_test
-	UBSAN_OPTIONS=halt_on_error=1 build/$(ADDRESS)/cpu_engine_test
+	build/$(ADDRESS)/cpu_engine_test
 	build/thread/cpu_engine_test
 
 # libFuzzer, for so many seconds; with g++, as many random inputs.
@@ -111,7 +113,7 @@ FUZZER = $(if $(findstring clang,$(CXX)),fuzzer$(comma)$(ADDRESS),$(ADDRESS) -DT
 fuzz-engine: CXX = clang++
 fuzz-engine: $(VENV)/installed
 	mkdir -p build
-	$(CXX) $(CPU_FLAGS) -O1 -g -fsanitize=$(FUZZER) -o build/fuzz_engine \
+	$(CXX) $(CPU_FLAGS) $(SANITIZE_FLAGS) -fsanitize=$(FUZZER) -o build/fuzz_engine \
 	  tests/fuzz_engine.cc cc/engine/cpu/run_real.cc
 	build/fuzz_engine $(if $(findstring clang,$(CXX)),-max_total_time=)$(FUZZ)
 

@@ -8,7 +8,7 @@ Environment variables:
   TF_PLR_CUDA                 0: build without GPU code even where nvcc is found.
   TF_PLR_CUDA_ARCHITECTURES   GPU architectures, "80 90" by default; PTX of the last is added.
                               Not a list of numbers: an error.
-  CXX, CXXFLAGS, LDFLAGS      The C++ compiler, g++ by default, and more flags for it.
+  CXX, CXXFLAGS               The C++ compiler, g++ by default, and more flags for it.
   CUDA_HOME                   Where to look for bin/nvcc before PATH.
 """
 
@@ -28,6 +28,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 CXX = os.environ.get("CXX", "g++")
+CXXFLAGS = shlex.split(os.environ.get("CXXFLAGS", ""))
 EXPORTS = ROOT / "cc" / "no_exports.map"
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -101,8 +102,7 @@ def cxx_command(nvcc):
         flags.append("-march=x86-64-v2")
     if nvcc:
         flags.append("-DTF_PLR_CUDA")
-    # What the environment adds, a sanitizer for instance.
-    return [CXX, *flags, *shlex.split(os.environ.get("CXXFLAGS", ""))]
+    return [CXX, *flags, *CXXFLAGS]
 
 
 def nvcc_command(nvcc):
@@ -212,10 +212,8 @@ class BuildNative(build_ext):
     @staticmethod
     def _link(objects, library, nvcc):
         # nvcc knows where its runtime lies; linked statically, it needs no CUDA at run time.
-        linker = [nvcc, "-ccbin", CXX, "-cudart", "static"] if nvcc else [CXX]
+        linker = [nvcc, "-ccbin", CXX, "-cudart", "static"] if nvcc else [CXX, *CXXFLAGS]
         command = [*linker, "-shared", *objects, "-o", str(library), *link_flags()]
-        for flag in shlex.split(os.environ.get("LDFLAGS", "")):
-            command += ["-Xcompiler", flag] if nvcc else [flag]
         print(shlex.join(command), flush=True)
         subprocess.run(command, check=True, cwd=ROOT)
 

@@ -12,16 +12,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import setup
 
 os.chdir(setup.ROOT)
-nvcc = setup.find_nvcc()
 print(
     json.dumps(
         {
             "python": sys.executable,
             "include": tf.sysconfig.get_include(),
-            "cxx": setup.cxx_command(nvcc)[1:],
+            "cxx": setup.cxx_command(nvcc=None)[1:],
             "link": setup.link_flags(),
-            "nvcc": setup.nvcc_command(nvcc) if nvcc else [],
-            "description": setup.description(nvcc),
+            "description": setup.description(nvcc=None),
         }
     )
 )

@@ -54,15 +54,14 @@ def _local_tensorflow(ctx):
             flags.append(flag)
     ctx.file("BUILD.bazel", _BUILD.format(includes = includes, python = found["python"]))
     ctx.file("description.json", json.encode(found["description"]))
-    ctx.file("flags.bzl", "CXX = {}\nNVCC = {}\nLINK = {}\n".format(
+    ctx.file("flags.bzl", "CXX = {}\nLINK = {}\n".format(
         flags,
-        found["nvcc"],
         [flag for flag in found["link"] if flag != "-Xlinker" and "--version-script" not in flag],
     ))
 
 local_tensorflow = repository_rule(
     _local_tensorflow,
     doc = "Asks the Python of PYTHON_BIN_PATH, or python3.",
-    environ = ["PYTHON_BIN_PATH", "PATH", "CXX", "CUDA_HOME", "TF_PLR_CUDA", "TF_PLR_CUDA_ARCHITECTURES"],
+    environ = ["PYTHON_BIN_PATH", "PATH", "CXXFLAGS"],
     local = True,
 )

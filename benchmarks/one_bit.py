@@ -157,7 +157,8 @@ class Trainer:
                 # The variables have seen the coming step too.
                 loss, correct = coming
                 in_a_row_then = in_a_row + 1 if bool(correct) else 0
-                self._save(checkpoint, [*losses, float(loss)], in_a_row_then, elapsed)
+                if in_a_row_then < CORRECT_IN_A_ROW:  # Else the run ends now.
+                    self._save(checkpoint, [*losses, float(loss)], in_a_row_then, elapsed)
                 saved = now
 
     def _launch(self, seed, iteration):

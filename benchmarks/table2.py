@@ -72,16 +72,16 @@ def main():
     result = {"environment": environment(arguments.commit), "rows": []}
     if arguments.output and arguments.output.exists():
         result = json.loads(arguments.output.read_text())
-    rows = {(row["layer"], row["steps"]): row for row in result["rows"]}
+    rows = {(r["layer"], r["batch"], r["steps"], r.get("units", 256)): r for r in result["rows"]}
     print(json.dumps(result["environment"]))
     print(f"times as fast as serial; {arguments.units} units, batch x steps = {arguments.size:,}")
     print(f"{'':>10} {'steps':>7} {'parallel':>9} {'auto':>6} {'paper':>6} {'serial, ms':>11}")
     for i, (name, layer) in enumerate(LAYERS.items()):
         for steps in [s for s in PAPER if s <= arguments.size]:
             batch = arguments.size // steps
-            ms = rows.get((name, steps))
+            ms = rows.get((name, batch, steps, arguments.units))
             if ms is None:
-                ms = {"layer": name, "batch": batch, "steps": steps}
+                ms = {"layer": name, "batch": batch, "steps": steps, "units": arguments.units}
                 for algorithm in ALGORITHMS:
                     run = run_of(layer, batch, steps, arguments.units, algorithm)
                     ms[algorithm] = median_ms(run, arguments.seconds)

@@ -61,7 +61,7 @@ def summary(runs):
     for key, unit in (("learned", "iterations"), ("seconds", "s")):
         if learned:
             values = [run[key] for run in learned]
-            text += f"; {np.mean(values):,.4g} ± {np.std(values):,.2g} {unit}"
+            text += f"; {np.mean(values):,.4g} ± {np.std(values):,.3g} {unit}"
     a_second = [run["iterations"] / run["seconds"] for run in runs]
     return text + f"; {1e3 / np.mean(a_second):,.2f} ms an iteration"
 

@@ -55,7 +55,10 @@ def train(model, samples, labels, iterations, rate):
 
 
 def find(model, samples, apart, height=0.5):
-    """(how likely an event is near each sample, the peaks of that, so high and so far apart)."""
+    """(how likely an event is near each sample, the peaks of that).
+
+    Peaks are at least so high, and so far apart.
+    """
     likely = tf.sigmoid(model.predict(samples[None, :, None], verbose=0)[0, :, 0]).numpy()
     return likely, find_peaks(likely, height=height, distance=apart)[0]
 

@@ -7,8 +7,9 @@
 The works are one stream, cut into as many parallel ones as a batch has rows; each chunk of steps
 starts from the states after the one before (stateful=True). GILRLSTM and keras.layers.LSTM of as
 many parameters train for the same time, compilation and evaluation not counted. Twenty times in it
-each is tried on the twentieth before the last, and what did best there is compared, in bits per
-character, on the last. Then GILRLSTM's cells write some text, step by step.
+each is tried on the twentieth before the last, after which states start afresh, and what did best
+there is compared, in bits per character, on the last. Then GILRLSTM's cells write some text, step
+by step.
 """
 
 import argparse
@@ -97,7 +98,7 @@ def train(model, chunks, validation, seconds, evaluations=20):
     model.train(chunks[0])
     evaluate(model, validation)
     print(f"compiled in {time.perf_counter() - start:.1f} s")
-    curve, validated, elapsed = [], [], 0.0
+    curve, validated, elapsed, best = [], [], 0.0, model.model.get_weights()
     bar = keras.utils.Progbar(100, stateful_metrics=["bits"])
     while elapsed < seconds:
         start, chunk = time.perf_counter(), len(curve) % len(chunks)
@@ -162,7 +163,7 @@ def plot(curves, path):
         width = max(1, len(bits) // 100)
         smooth = np.convolve(bits, np.ones(width) / width, "valid")
         axes.plot(seconds[width - 1 :], smooth, f"C{i}", label=name, linewidth=1)
-        axes.plot(*np.array(validated).T, f"C{i}o--", label="not trained on", markersize=3)
+        axes.plot(*np.array(validated).T, f"C{i}o--", label=f"{name}, not trained on", markersize=3)
     axes.set(xlabel="seconds of training", ylabel="bits per character", ylim=(1, 5))
     axes.grid(alpha=0.3)
     axes.legend()

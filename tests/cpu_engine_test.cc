@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The CPU engine alone, for compilers and processors that the rest is not tested on. Build and run:
 // make cpu-engine-test
+#include <random>
 #include <thread>
 
 #include "Eigen/Core"
@@ -49,10 +50,11 @@ struct CpuEngine {
     Check(cpu::FromWindows(windows, Threads()));
   }
 
-  // Pools of 0 threads, as an embedder of XLA may have, to 3, in turn.
+  // Pools of 0 threads, as an embedder of XLA may have, to 3.
   static Workers Threads() {
-    static int calls = 0;
-    return {calls++ % 4, [](std::function<void()> work) { std::thread(work).detach(); }};
+    static std::mt19937 random(1);
+    return {static_cast<int>(random() % 4), [std::function<void()> work) {
+      std::thread(work).detach(); }};
   }
   static void Check(const char* error) {
     if (error == nullptr) return;

@@ -123,7 +123,11 @@ np.savez(sys.argv[1], *model.get_weights())
 
     names = ["alone.npz", "0.npz", "1.npz"]
     processes = [start(names[0])] + [start(names[1 + i], TF_CONFIG=config(i)) for i in range(2)]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0, 0]
+    try:
+        assert [process.wait(timeout=300) for process in processes] == [0, 0, 0]
+    finally:
+        for process in processes:
+            process.kill()
     alone, *others = (np.load(tmp_path / name) for name in names)
     for other in others:
         for name in alone.files:

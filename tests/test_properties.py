@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What holds for every recurrence, whatever its numbers: hypothesis looks for one where it fails.
 
-Both sides are the op's, in float64, so that a tolerance says only how roundings may differ.
+Both sides are the op's, in float64 but for the last test, so that a tolerance says only how
+roundings may differ.
 """
 
 import numpy as np

@@ -53,10 +53,10 @@ class Release:
     def prepare(self):
         self.source.mkdir(parents=True, exist_ok=True)
         for name in ("tf_plr", "cc", "tests", "examples", "benchmarks", "docs"):
+            shutil.rmtree(self.source / name, ignore_errors=True)
             shutil.copytree(
                 ROOT / name,
                 self.source / name,
-                dirs_exist_ok=True,
                 ignore=shutil.ignore_patterns("_native.*", "__pycache__"),
             )
         for name in ("setup.py", "pyproject.toml", "README.md", "CHANGELOG.md", "Makefile"):
@@ -69,25 +69,29 @@ class Release:
         return self.run("data", *install, "--no-deps", *DATA) if well else (said, well)
 
     def row(self, pytest):
-        """TensorFlow, Keras, NumPy, build, diagnosis, tests."""
+        """TensorFlow, Keras, NumPy, build, diagnosis, tests; and whether all went well."""
         said, well = self.prepare()
         if not well:
-            return [self.version, "", "", f"not installed: {said.strip().splitlines()[-1]}", "", ""]
+            return [self.version, "", "", f"not installed: {last_line(said)}", "", ""], False
         versions, _ = self.run(
             "versions", self.python, "-c",
             "from importlib.metadata import version as v; print(v('keras'), v('numpy'))",
         )  # fmt: skip
         start = time.perf_counter()
         said, well = self.run("build", self.python, "setup.py", "build_ext", "--inplace")
-        build = f"{time.perf_counter() - start:.0f} s" if well else said.strip().splitlines()[-1]
+        build = f"{time.perf_counter() - start:.0f} s" if well else last_line(said)
         row = [self.version, *versions.split()[-2:], build]
         if not well:
-            return [*row, "", ""]
-        said, well = self.run("diagnosis", self.python, "-m", "tf_plr")
-        diagnosis = "all is well" if well else said.strip().splitlines()[-1]
-        said, _ = self.run("tests", self.python, "-m", "pytest", "-q", "-n", "2", *pytest)
-        counts = re.findall(r"\d+ (?:passed|failed|skipped|errors?)", said)
-        return [*row, diagnosis, ", ".join(counts)]
+            return [*row, "", ""], False
+        said, diagnosed = self.run("diagnosis", self.python, "-m", "tf_plr")
+        tests, passed = self.run("tests", self.python, "-m", "pytest", "-q", "-n", "2", *pytest)
+        counts = re.findall(r"^\d+ (?:passed|failed).* in .*s", tests, re.MULTILINE)
+        diagnosis = "all is well" if diagnosed else last_line(said)
+        return [*row, diagnosis, last_line("\n".join(counts))], diagnosed and passed
+
+
+def last_line(text):
+    return text.strip().rpartition("\n")[2]
 
 
 def main():
@@ -97,10 +101,13 @@ def main():
     arguments = parser.parse_args()
     print("| TensorFlow | Keras | NumPy | build | `python -m tf_plr` | tests |")
     print("|---|---|---|---|---|---|")
+    all_well = True
     for version in arguments.releases:
-        row = Release(version).row(shlex.split(arguments.pytest))
+        row, well = Release(version).row(shlex.split(arguments.pytest))
         print("| " + " | ".join(row) + " |", flush=True)
+        all_well &= well
+    return 0 if all_well else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -26,7 +26,8 @@ def linear_recurrence(
     map, from the state before them to the state after. These are exchanged; each replica applies
     those of the steps before its own, in a fixed order, and runs its shard from the state that it
     finds. Gradients take the same way back, once: there are no second ones. With one replica, or
-    in no strategy, nothing is exchanged. A shard is scanned twice, as is its gradient.
+    in no strategy, nothing is exchanged. A shard is scanned twice, as is its gradient; in 16-bit
+    types, the state at its border is rounded to 16 bits.
 
     Args:
         decays: Tensor of this replica's steps, as for `tf_plr.linear_recurrence`; its shape must be
@@ -112,8 +113,9 @@ class Exchange:
         # Has no kernel under XLA, where replicas would wait for each other forever.
         guard = tf.raw_ops.Timestamp(name="an_exchange_between_replicas_cannot_run_under_XLA")
         with tf.control_dependencies([guard]):
+            ones = tf.ones([tf.rank(tensor)], tf.int32)
             mine = tf.reshape(
-                tf.range(self.replicas) == self._own, [self.replicas, *[1] * tensor.shape.rank]
+                tf.range(self.replicas) == self._own, tf.concat([[self.replicas], ones], 0)
             )
             # Not a product, which would spread NaN and infinities.
             slots = tf.where(mine, tensor[None], tf.zeros([], tensor.dtype))
@@ -124,10 +126,10 @@ class Exchange:
 
         maps: [replicas, 2, ...], decay and impulse of each replica's map.
         """
-        order = list(reversed(self._order)) if backward else list(self._order)
-        state = tf.zeros_like(maps[0, 1])
-        found = state
-        for replica in order:
+        first, *others = reversed(self._order) if backward else self._order
+        found = tf.zeros_like(maps[0, 1])
+        state = maps[first, 1]  # From zero; a product with it might be infinity times zero.
+        for replica in others:
             found = tf.where(self._own == replica, state, found)
             state = maps[replica, 0] * state + maps[replica, 1]
         return found

@@ -136,6 +136,7 @@ class Engine {
         }
       }
     };
+    // By reference: a copy may allocate, and throw.
     RunTasks({threads, std::cref(workers.schedule)}, CeilDiv(blocks, task_blocks), run);
     return nullptr;
   }

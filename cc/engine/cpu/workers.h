@@ -65,7 +65,7 @@ void RunTasks(const Workers& workers, int64_t count, const Task& task) {
   };
   try {
     for (int64_t i = 0; i < helpers; ++i) workers.schedule(work);
-  } catch (const std::bad_alloc&) {
+  } catch (...) {  // No memory, or no more threads.
     // Those that have been scheduled, and the calling thread, do it all.
   }
   work();
