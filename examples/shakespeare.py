@@ -185,6 +185,8 @@ def main():
     keras.utils.set_random_seed(0)
     OUTPUT.mkdir(exist_ok=True)
     text = load_text()
+    if arguments.quick:
+        text = text[:200_000]
     characters = sorted(set(text))
     ids = np.searchsorted(characters, list(text)).astype("int32")
     part, shape = len(ids) // 20, (arguments.batch, arguments.steps)

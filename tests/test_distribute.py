@@ -168,7 +168,7 @@ def shards_of(arrays, axis):
 """
 
 
-@pytest.mark.parametrize("replicas", [1, 2, 8])
+@pytest.mark.parametrize("replicas", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_sequence_over_several_replicas(replicas):
     """Values and gradients are those of one device."""
     run_python(

@@ -215,21 +215,25 @@ def test_a_loop_of_fused_steps_under_xla(rng, layer):
     np.testing.assert_allclose(compiled(x), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_saved_models(tmp_path, layer):
-    model = keras.Sequential([keras.Input((None, 3)), layer(4)])
-    x = np.ones([2, 7, 3], "float32")
-    model.export(str(tmp_path / "model"), verbose=False)
+def test_saved_models(tmp_path):
+    x, names = np.ones([2, 7, 3], "float32"), [layer.__name__ for layer in LAYERS]
+    models = [keras.Sequential([keras.Input((None, 3)), layer(4)]) for layer in LAYERS]
+    for model, name in zip(models, names, strict=True):
+        model.export(str(tmp_path / name), verbose=False)
     program = """
 import sys
 import numpy as np
 import tensorflow as tf
 import tf_plr
 tf.config.experimental.enable_tensor_float_32_execution(False)  # As in conftest.py.
-model = tf.saved_model.load(sys.argv[1])
-np.save(sys.argv[2], model.serve(np.ones([2, 7, 3], "float32")))
+for path in sys.argv[1:]:
+    model = tf.saved_model.load(path)
+    np.save(path + ".npy", model.serve(np.ones([2, 7, 3], "float32")))
 """
-    run_python(program, tmp_path / "model", tmp_path / "served.npy")
-    np.testing.assert_allclose(np.load(tmp_path / "served.npy"), model(x), rtol=1e-6, atol=1e-6)
+    run_python(program, *(tmp_path / name for name in names))
+    for model, name in zip(models, names, strict=True):
+        served = np.load(tmp_path / f"{name}.npy")
+        np.testing.assert_allclose(served, model(x), rtol=1e-6, atol=1e-6)
 
 
 def test_an_activation_that_has_no_hash(rng):

@@ -160,10 +160,10 @@ def test_results_do_not_depend_on_the_number_of_threads():
         subprocess.run(
             [sys.executable, "-c", DIGESTS, threads], capture_output=True, text=True, check=True
         ).stdout
-        for threads in ("1", "2", "5")
+        for threads in ("1", "5")
     ]
     assert len(digests[0].split()) == 30
-    assert digests[0] == digests[1] == digests[2]
+    assert digests[0] == digests[1]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
