@@ -66,17 +66,16 @@ def linear_recurrence(
         own = tf.where(exchange.is_first, initial_state, 0)
         last = time.last(on_one_device(decays, impulses, own, **how))
         maps = exchange(tf.stack([product, _wide(last)]))
-        before = tf.cast(exchange.fold(maps, backward=False), decays.dtype)
-        before = tf.where(exchange.is_first, initial_state, before)
-        states = on_one_device(decays, impulses, before, **how)
+        # The first replica's fold is zero, and so is what the others have of their own.
+        before = own + tf.cast(exchange.fold(maps, backward=False), decays.dtype)
+        arguments = [decays, impulses, before]
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(arguments)
+            states = on_one_device(*arguments, **how)
 
         def gradient(d_states: Any) -> Any:
             def pull(d_states: Any) -> Any:
-                with tf.GradientTape() as tape:
-                    arguments = [decays, impulses, before]
-                    tape.watch(arguments)
-                    again = on_one_device(*arguments, **how)
-                return tape.gradient(again, arguments, output_gradients=d_states)
+                return tape.gradient(states, arguments, output_gradients=d_states)
 
             carried = _wide(pull(d_states)[2])
             maps_back = tf.stack([tf.math.conj(maps[:, 0]), exchange(carried)], axis=1)
