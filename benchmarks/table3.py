@@ -74,6 +74,9 @@ def main():
     parser.add_argument("--models", nargs="+", choices=("GILR-LSTM", "LSTM"), default=None)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--iterations", type=int, default=1500, help="at most, in a run")
+    parser.add_argument(
+        "--dtype-policy", default="float32", help="of the nets, such as mixed_bfloat16"
+    )
     parser.add_argument("--lstm-seconds", type=float, default=30, help="at most, in an LSTM's run")
     parser.add_argument("--quick", action="store_true", help="64 steps, for a CPU")
     parser.add_argument("--output", type=Path, help="JSON")
@@ -81,6 +84,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.steps, arguments.seeds, arguments.lstm_seconds = [64], 1, 1
+    policy = arguments.dtype_policy
+    keras.config.set_dtype_policy(policy)
     result = {"environment": environment(arguments.commit), "runs": []}
     if arguments.output and arguments.output.exists():
         result = json.loads(arguments.output.read_text())
@@ -92,7 +97,8 @@ def main():
             if not ours and steps > 65_535:
                 continue  # cuDNN refuses; and it would take minutes an iteration.
             layer = gilr_lstm(steps) if ours else keras.layers.LSTM
-            chosen = [r for r in result["runs"] if r["steps"] == steps and r["recipe"] == name]
+            recipe = name if policy == "float32" else f"{name}, {policy}"
+            chosen = [r for r in result["runs"] if (r["steps"], r["recipe"]) == (steps, recipe)]
             seeds = [s for s in range(arguments.seeds) if s not in [run["seed"] for run in chosen]]
             if seeds:
                 trainer = Trainer(layer, units, steps, batch, rate, chunk=chunk, jit_compile=ours)
@@ -101,7 +107,7 @@ def main():
                 limit = math.inf if ours else arguments.lstm_seconds
                 checkpoint = None
                 if arguments.output:
-                    checkpoint = arguments.output.with_suffix(f".{steps}.{name}.{seed}.npz")
+                    checkpoint = arguments.output.with_suffix(f".{steps}.{name}.{policy}.{seed}.npz")
                 learned, seconds, losses = trainer.run(
                     layer, seed, arguments.iterations, limit, checkpoint
                 )
@@ -109,7 +115,7 @@ def main():
                 chosen.append(
                     {
                         "steps": steps, "units": units, "batch": batch, "rate": rate,
-                        "recipe": name, "seed": seed, "learned": learned,
+                        "recipe": recipe, "seed": seed, "learned": learned,
                         "iterations": len(losses), "seconds": round(seconds, 3),
                         "compile_seconds": round(compile_seconds, 1), "every": every,
                         "losses": [round(loss, 4) for loss in losses[::every]],
@@ -121,9 +127,9 @@ def main():
                     checkpoint.unlink(missing_ok=True)
             paper = PAPER.get(steps, ("", ""))[ours]
             print(
-                f"\nT = {steps:,}, {name}, 2 x {units}, batch {batch}: {summary(chosen)}; compiled "
-                f"in {chosen[0]['compile_seconds']} s (the paper's iterations / 1,000 and hours: "
-                f"{paper or 'none'})",
+                f"\nT = {steps:,}, {recipe}, 2 x {units}, batch {batch}: {summary(chosen)}; "
+                f"compiled in {chosen[0]['compile_seconds']} s (the paper's iterations / 1,000 "
+                f"and hours: {paper or 'none'})",
                 flush=True,
             )
     if arguments.output:
