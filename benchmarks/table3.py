@@ -107,7 +107,8 @@ def main():
                 limit = math.inf if ours else arguments.lstm_seconds
                 checkpoint = None
                 if arguments.output:
-                    checkpoint = arguments.output.with_suffix(f".{steps}.{name}.{policy}.{seed}.npz")
+                    run = f".{steps}.{name}.{policy}.{seed}.npz"
+                    checkpoint = arguments.output.with_suffix(run)
                 learned, seconds, losses = trainer.run(
                     layer, seed, arguments.iterations, limit, checkpoint
                 )
