@@ -25,7 +25,17 @@ if readelf -d "$library" | grep -E 'RPATH|RUNPATH'; then
   echo "error: the library looks for others in a folder of this machine" && exit 1
 fi
 if grep -q '"cuda": "' "${library%.so}.json"; then
-  cuobjdump --list-elf --list-ptx "$library" | grep -o 'sm_[0-9]*\.[a-z]*' | sort | uniq -c
+  if ! cuobjdump=$(command -v cuobjdump); then  # NVIDIA's package of it, which any release reads.
+    "$work/build/bin/pip" install -q --no-deps --target "$work/tools" nvidia-cuda-cuobjdump
+    cuobjdump=$(find "$work/tools" -name cuobjdump -type f)
+    chmod +x "$cuobjdump"
+  fi
+  found=$("$cuobjdump" --list-elf --list-ptx "$library" | grep -o 'sm_[0-9]*\.[a-z]*' | sort | uniq -c)
+  echo "$found"
+  for architecture in $TF_PLR_CUDA_ARCHITECTURES; do
+    grep -q "sm_$architecture.cubin" <<< "$found" || { echo "error: no code for $architecture" && exit 1; }
+  done
+  grep -q "sm_$architecture.ptx" <<< "$found" || { echo "error: no PTX" && exit 1; }
 fi
 most=20000000
 bytes=$(stat -c %s "$wheel")

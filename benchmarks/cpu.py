@@ -99,7 +99,7 @@ def contenders(kind):
         def gradient(algorithm):
             # The states stand for themselves and for their gradient.
             return lambda a, x: library.tf_plr_linear_recurrence_grad(
-                a, x, x, [], axis=1, reverse=False, algorithm=algorithm
+                a, x, x, [], [], axis=1, reverse=False, algorithm=algorithm
             )[:2]
 
         return {f"tf_plr {name}": gradient(name) for name in ("auto", "serial", "parallel")}

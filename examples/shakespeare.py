@@ -207,6 +207,7 @@ def main():
             "characters a second": len(curves[name][0]) * shape[0] * shape[1] / arguments.seconds,
         }
         print(f"{name}: {json.dumps(result[name])}")
+        result[name]["seconds and bits, validation"] = curves[name][1]
     plot(curves, OUTPUT / "shakespeare.png")
     (OUTPUT / "shakespeare.json").write_text(json.dumps(result, indent=1) + "\n")
     print(write(models["GILRLSTM"], characters, "HAMLET.", 100 if arguments.quick else 1000))

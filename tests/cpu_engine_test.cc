@@ -28,6 +28,12 @@ struct CpuEngine {
     Check(cpu::Run(problem, arrays, algorithm, Threads()));
   }
 
+  template <typename Cell, typename T, typename A>
+  static void Reduce(const Problem& problem, const Arrays<Cell, T>& arrays,
+                     const ColumnTransitions<A>& transitions) {
+    Check(cpu::Reduce(problem, arrays, transitions, Threads()));
+  }
+
   static void Copy(const CopyRows& copy) { cpu::Copy(copy, Threads()); }
   template <typename T>
   static void Sum(const ColumnSums<T>& sums) {
@@ -53,8 +59,8 @@ struct CpuEngine {
   // Pools of 0 threads, as an embedder of XLA may have, to 3.
   static Workers Threads() {
     static std::mt19937 random(1);
-    return {static_cast<int>(random() % 4), [std::function<void()> work) {
-      std::thread(work).detach(); }};
+    return {static_cast<int>(random() % 4),
+            [](std::function<void()> work) { std::thread(std::move(work)).detach(); }};
   }
   static void Check(const char* error) {
     if (error == nullptr) return;

@@ -35,6 +35,15 @@ struct EmulatedGpuEngine {
     Check(gpu::Run(problem, arrays, algorithm, given, nullptr));
   }
 
+  template <typename Cell, typename Element, typename A>
+  static void Reduce(const Problem& problem, const Arrays<Cell, Element>& arrays,
+                     const ColumnTransitions<A>& transitions) {
+    const size_t words = gpu::ReduceWorkspaceBytes(problem, arrays) / sizeof(uint4) + 1;
+    std::vector<uint4> workspace(words, uint4{1, 1, 1, 1});
+    const gpu::Workspace given{workspace.data(), words * sizeof(uint4)};
+    Check(gpu::Reduce(problem, arrays, transitions, given, nullptr));
+  }
+
   static void Copy(const CopyRows& copy) { Check(gpu::Copy(copy, nullptr)); }
   template <typename Element>
   static void Sum(const ColumnSums<Element>& sums) {

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <type_traits>
 #include <vector>
 
 #include "cc/engine/cells/recurrence.h"
@@ -119,7 +120,22 @@ struct Rounding {
   double stored, accumulated;
 };
 
-// Engine has Array<T>, memory of its own, and Run; T is how the host sees its Element.
+// In which a T is accumulated.
+template <typename T>
+using AccumulatorOf = std::conditional_t<sizeof(T) == 2, float, T>;
+
+// Finds the transitions of all steps of each column, and compares them.
+template <typename Engine, typename T, typename Cell, typename Element>
+void TestReduce(const Problem& problem, const Arrays<Cell, Element>& arrays,
+                const std::vector<WideOf<T>>& decays, const std::vector<WideOf<T>>& impulses,
+                double tolerance) {
+  typename Engine::template Array<AccumulatorOf<T>> d(problem.columns()), i(problem.columns());
+  Engine::Reduce(problem, arrays, ColumnTransitions<AccumulatorOf<T>>{d.data, i.data});
+  Expect("reduced decays", d.Read(), decays, tolerance, problem, Algorithm::kParallel);
+  Expect("reduced impulses", i.Read(), impulses, tolerance, problem, Algorithm::kParallel);
+}
+
+// Engine has Array<T>, memory of its own, Run and Reduce; T is how the host sees its Element.
 template <typename Engine, typename Element, typename T>
 void Test(Problem p, Algorithm algorithm, bool with_initial, Rounding rounding) {
   if (!IsMine()) return;
@@ -130,15 +146,20 @@ void Test(Problem p, Algorithm algorithm, bool with_initial, Rounding rounding) 
   const auto decays = DrawDecays<T>(p, random), impulses = Draw<T>(p.size(), random);
   const auto d_states = Draw<T>(p.size(), random), initial = Draw<T>(p.columns(), random);
   std::vector<W> states(p.size()), d_decays(p.size()), d_impulses(p.size());
-  std::vector<W> d_initial(p.columns());
+  std::vector<W> d_initial(p.columns()), product(p.columns()), conjugate(p.columns());
+  std::vector<W> from_zero(p.columns());
   std::vector<T> rounded(p.size());
   for (int64_t column = 0; column < p.columns(); ++column) {
     const int64_t base = column / p.inner * p.steps * p.inner + column % p.inner;
     auto at = [&](int64_t t) { return base + (p.reverse ? p.steps - 1 - t : t) * p.inner; };
     const W first = with_initial ? R::Widen(initial[column]) : 0;
     W state = first;
+    product[column] = 1;
     for (int64_t t = 0; t < p.steps; ++t) {
-      state = R::Widen(decays[at(t)]) * state + R::Widen(impulses[at(t)]);
+      const W decay = R::Widen(decays[at(t)]), impulse = R::Widen(impulses[at(t)]);
+      product[column] *= decay;
+      from_zero[column] = decay * from_zero[column] + impulse;
+      state = decay * state + impulse;
       states[at(t)] = state;
       rounded[at(t)] = R::Narrow(state);
     }
@@ -151,6 +172,7 @@ void Test(Problem p, Algorithm algorithm, bool with_initial, Rounding rounding) 
       carried = ConjugateOf(R::Widen(decays[at(t)])) * gradient;
     }
     d_initial[column] = carried;
+    conjugate[column] = ConjugateOf(product[column]);
   }
 
   using Array = typename Engine::template Array<T>;
@@ -162,6 +184,11 @@ void Test(Problem p, Algorithm algorithm, bool with_initial, Rounding rounding) 
     Array& y = in_place ? x : new_states;
     Arrays<RecurrenceCell, Element> arrays{
         {element(a), element(x)}, {element(y)}, boundary, nullptr, nullptr};
+    if (!in_place) {
+      Arrays<RecurrenceCell, Element> inputs{};
+      std::copy_n(arrays.inputs, RecurrenceCell::kStepInputs, inputs.inputs);
+      TestReduce<Engine, T>(p, inputs, product, from_zero, tolerance);
+    }
     Engine::Run(p, arrays, algorithm);
     Expect("states", y.Read(), states, tolerance, p, algorithm);
   }
@@ -175,6 +202,11 @@ void Test(Problem p, Algorithm algorithm, bool with_initial, Rounding rounding) 
                                                    boundary};
     Problem backward = p;
     backward.reverse = !p.reverse;
+    if (!in_place) {
+      Arrays<RecurrenceGradientCell, Element> inputs{};
+      std::copy_n(arrays.inputs, RecurrenceGradientCell::kStepInputs, inputs.inputs);
+      TestReduce<Engine, T>(backward, inputs, conjugate, d_initial, tolerance);
+    }
     Engine::Run(backward, arrays, algorithm);
     Expect("d_decays", by_a.Read(), d_decays, tolerance, p, algorithm);
     Expect("d_impulses", by_x.Read(), d_impulses, tolerance, p, algorithm);

@@ -50,6 +50,18 @@ struct WideArray {
   Element* Block(int block) { return reinterpret_cast<Element*>(array.data + block * inner); }
 };
 
+// As TestReduce, of the arrays that a step uses; states are float32.
+template <typename Engine, typename T, typename Cell, typename Element>
+void TestGatedReduce(const Problem& problem, Arrays<Cell, Element> arrays,
+                     const std::vector<double>& decays, const std::vector<double>& impulses,
+                     double tolerance) {
+  for (int k = Cell::kStepInputs; k < Cell::kInputs; ++k) arrays.inputs[k] = nullptr;
+  for (Element*& output : arrays.outputs) output = nullptr;
+  arrays.initial_carry = arrays.final_carry = nullptr;
+  arrays.boundary = nullptr;
+  TestReduce<Engine, T>(problem, arrays, decays, impulses, tolerance);
+}
+
 template <typename Engine, typename Cell, typename Element, typename T>
 void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding rounding) {
   if (!IsMine()) return;
@@ -82,6 +94,8 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
   }
 
   std::vector<double> h(p.size()), kept(p.size()), last(p.columns()), d_initial(p.columns());
+  std::vector<double> product_of_decays(p.columns(), 1), from_zero(p.columns());
+  std::vector<double> d_from_zero(p.columns());
   std::vector<double> d_product(rows * wide), d_highway(p.size());
   std::vector<T> rounded(p.size());
   for (int64_t column = 0; column < p.columns(); ++column) {
@@ -101,7 +115,10 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
       double output = 0;
       if (mask[row_of(t)]) {
         const double f = c.Gate(in(t, 0)), z = c.Value(in(t, 1));
-        state = f * state + (c.own ? c.Gate(in(t, 2)) : 1 - f) * z;
+        const double impulse = (c.own ? c.Gate(in(t, 2)) : 1 - f) * z;
+        state = f * state + impulse;
+        product_of_decays[column] *= f;
+        from_zero[column] = f * from_zero[column] + impulse;
         const double o = c.gated ? c.Gate(in(t, 2 + c.own)) : 1;
         output = o * state;
         if (c.highway) output += (1 - o) * R::Widen(highway[at]);
@@ -118,6 +135,7 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
       const double d = R::Widen(d_h[at]);
       if (!mask[row_of(t)]) {
         if (!c.gated) carried += d;
+        if (!c.gated) d_from_zero[column] += d;
         continue;
       }
       double before = initial[column];
@@ -141,6 +159,8 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
         d_highway[at] = (1 - o) * d;
       }
       carried = f * g + (c.previous ? d : 0);
+      d_from_zero[column] = f * (d_from_zero[column] + (c.previous ? 0 : o * d));
+      if (c.previous) d_from_zero[column] += d;
     }
     d_initial[column] = carried;
   }
@@ -175,6 +195,7 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
     arrays.initial_carry = with_extras ? first.data : nullptr;
     arrays.final_carry = final_carry.data;
     arrays.gated.mask = counts;
+    TestGatedReduce<Engine, T>(p, arrays, product_of_decays, from_zero, tolerance);
     Engine::Run(p, arrays, algorithm);
     Expect("h", y.Read(), h, tolerance, p, algorithm);
     if (c.gated && with_extras) Expect("states", k.Read(), kept, tolerance, p, algorithm);
@@ -213,6 +234,7 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
   arrays.gated.mask = counts;
   Problem against = p;
   against.reverse = !p.reverse;
+  TestGatedReduce<Engine, T>(against, arrays, product_of_decays, d_from_zero, tolerance);
   Engine::Run(against, arrays, algorithm);
   // What belongs to nobody is as it was.
   for (int64_t row = 0; row < rows; ++row) {

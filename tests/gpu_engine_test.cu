@@ -61,6 +61,18 @@ struct GpuEngine {
     Check(cudaFree(workspace));
   }
 
+  template <typename Cell, typename Element, typename A>
+  static void Reduce(const Problem& problem, const Arrays<Cell, Element>& arrays,
+                     const ColumnTransitions<A>& transitions) {
+    const size_t bytes = gpu::ReduceWorkspaceBytes(problem, arrays);
+    void* workspace;
+    Check(cudaMalloc(&workspace, bytes + 1));
+    Check(cudaMemset(workspace, 0xAB, bytes + 1));
+    const gpu::Workspace given{workspace, bytes};
+    CheckRun(gpu::Reduce(problem, arrays, transitions, given, nullptr));
+    Check(cudaFree(workspace));
+  }
+
   static void Copy(const CopyRows& copy) { CheckRun(gpu::Copy(copy, nullptr)); }
   template <typename Element>
   static void Sum(const ColumnSums<Element>& sums) {

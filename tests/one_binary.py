@@ -77,7 +77,8 @@ def custom_call(name, operands, results, attributes):
 @tf.custom_gradient
 def recurrence(decays, impulses):
     steps, columns = decays.shape
-    attributes = {"outer": 1, "steps": steps, "inner": columns, "reverse": 0, "algorithm": 0}
+    attributes = {"outer": 1, "steps": steps, "inner": columns, "reverse": 0, "algorithm": 0,
+                  "initial_states": 0}  # fmt: skip
     (states,) = custom_call("TfPlr>LinearRecurrence", [decays, impulses], [impulses], attributes)
 
     def gradient(d_states):

@@ -1,13 +1,78 @@
 # SPDX-License-Identifier: MIT
 """One sequence over several devices, the replicas of a `tf.distribute` strategy."""
 
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 
+from tf_plr import _library, gated_recurrence
+from tf_plr.exchange import Exchange
 from tf_plr.recurrence import checked
 from tf_plr.recurrence import linear_recurrence as on_one_device
 from tf_plr.time_axis import TimeAxis
+
+
+def shard_sequences(
+    dataset: Any, replicas: int, *, targets: Literal["sequence", "step"] = "sequence"
+) -> Any:
+    """Cuts the sequences in a dataset's batches into parts of equal length, one for each replica.
+
+    Sequences [batch, time, ...] become [replicas * batch, time / replicas, ...]: the first parts of
+    all, then the second parts, and so on. `fit` and `strategy.experimental_distribute_dataset` give
+    each replica its share of the batch in this order; layers with `sequence_parallel=True` take it
+    from there. Layers between them must treat every step by itself, as `Dense` does.
+
+    Example:
+
+    >>> batches = tf.data.Dataset.from_tensors((tf.zeros((8, 1000, 3)), tf.zeros((8, 1))))
+    >>> x, y = next(iter(tf_plr.distributed.shard_sequences(batches, 2)))
+    >>> x.shape, y.shape
+    (TensorShape([16, 500, 3]), TensorShape([16, 1]))
+
+    Args:
+        dataset: `tf.data.Dataset` of batches: sequences, or (sequences, targets), or (sequences,
+            targets, sample weights). Sequences may be any structure of tensors [batch, time, ...].
+        replicas: Their number, `strategy.num_replicas_in_sync`.
+        targets: `"sequence"`: a target for each sequence, [batch, ...], which every replica gets;
+            `"step"`: one for each step, [batch, time, ...], cut as the sequences are. Sample
+            weights are cut if they have an axis of time.
+
+    Returns:
+        A `tf.data.Dataset` of the same structure.
+
+    Raises:
+        ValueError: a number of steps that replicas cannot share equally; other arguments out of
+            range.
+        tf.errors.InvalidArgumentError: the same, where only the running graph knows the steps.
+    """
+    if replicas < 1:
+        raise ValueError(f"replicas must be at least 1, but is {replicas}")
+    if targets not in ("sequence", "step"):
+        raise ValueError(f'targets must be "sequence" or "step", but is {targets!r}')
+
+    def cut(tensor: Any) -> Any:
+        shape = tf.shape(tensor)
+        message = f"the steps of sequences must be a multiple of the {replicas} replicas"
+        if tensor.shape[1] is None:
+            tf.debugging.assert_equal(shape[1] % replicas, 0, message)
+        elif tensor.shape[1] % replicas != 0:
+            raise ValueError(f"{message}, but are {tensor.shape[1]}")
+        return tf.concat(tf.split(tensor, replicas, axis=1), axis=0)
+
+    def repeat(tensor: Any) -> Any:
+        return tf.concat([tensor] * replicas, axis=0)
+
+    def shard(sequences: Any, *others: Any) -> Any:
+        sequences = tf.nest.map_structure(cut, sequences)
+        if not others:
+            return sequences
+        y, *weights = others
+        y = tf.nest.map_structure(cut if targets == "step" else repeat, y)
+        have_time = [targets == "step" and weight.shape.rank != 1 for weight in weights]
+        pairs = zip(weights, have_time, strict=True)
+        return (sequences, y, *(cut(w) if has_time else repeat(w) for w, has_time in pairs))
+
+    return dataset.map(shard, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def linear_recurrence(
@@ -26,8 +91,8 @@ def linear_recurrence(
     map, from the state before them to the state after. These are exchanged; each replica applies
     those of the steps before its own, in a fixed order, and runs its shard from the state that it
     finds. Gradients take the same way back, once: there are no second ones. With one replica, or
-    in no strategy, nothing is exchanged. A shard is scanned twice, as is its gradient; in 16-bit
-    types, the state at its border is rounded to 16 bits.
+    in no strategy, nothing is exchanged. In 16-bit types, the state at the border of a shard is
+    rounded to 16 bits.
 
     Args:
         decays: Tensor of this replica's steps, as for `tf_plr.linear_recurrence`; its shape must be
@@ -37,103 +102,127 @@ def linear_recurrence(
             step is used. None: zeros.
         axis: The axis of time.
         reverse: Whether to run from the end of the axis, and from the last replica, to the start.
-        algorithm: `"auto"`, `"parallel"`, `"serial"` or `"composed"`.
+        algorithm: `"auto"`, `"parallel"` or `"serial"`.
 
     Returns:
         The states after each of this replica's steps: a tensor of the shape and dtype of `decays`.
 
     Raises:
-        TypeError, ValueError: as `tf_plr.linear_recurrence`.
+        TypeError, ValueError: as `tf_plr.linear_recurrence`, and for `"composed"`.
         LookupError: a second derivative is asked for.
         RuntimeError: called outside of replicas, but in the scope of a strategy that has several.
         tf.errors.InvalidArgumentError: the function is compiled by XLA, in which replicas would
             wait for each other forever.
     """
-    how: dict[str, Any] = {"axis": axis, "reverse": reverse, "algorithm": algorithm}
+    if algorithm == "composed":
+        raise ValueError('algorithm must not be "composed" where replicas share a sequence')
     exchange = Exchange(reverse)
+    how: dict[str, Any] = {"axis": axis, "reverse": reverse, "algorithm": algorithm}
     if exchange.replicas == 1:
         return on_one_device(decays, impulses, initial_state, **how)
+    return linear_recurrence_over(exchange, decays, impulses, initial_state, **how)
+
+
+def linear_recurrence_over(
+    exchange: Exchange,
+    decays: Any,
+    impulses: Any,
+    initial_state: Any,
+    *,
+    axis: int,
+    reverse: bool = False,
+    algorithm: str,
+) -> Any:
+    """As `linear_recurrence`; `exchange` says in which order replicas are processed."""
     decays, impulses, initial_state, axis = checked(
         decays, impulses, initial_state, axis, algorithm
     )
-    time = TimeAxis(axis, reverse)
     if initial_state is None:
-        initial_state = tf.zeros_like(time.last(impulses))
+        initial_state = tf.zeros_like(TimeAxis(axis, reverse).last(impulses))
+    native = _library.load_library()
+    dtype = decays.dtype
+    wide = tf.float32 if dtype.size == 2 else dtype
 
     @tf.custom_gradient
     def shard(decays: Any, impulses: Any, initial_state: Any) -> Any:
-        product = tf.reduce_prod(_wide(decays), axis)
-        own = tf.where(exchange.is_first, initial_state, 0)
-        last = time.last(on_one_device(decays, impulses, own, **how))
-        maps = exchange(tf.stack([product, _wide(last)]))
-        # The first replica's fold is zero, and so is what the others have of their own.
-        before = own + tf.cast(exchange.fold(maps, backward=False), decays.dtype)
-        arguments = [decays, impulses, before]
-        with tf.GradientTape(persistent=True) as tape:
-            tape.watch(arguments)
-            states = on_one_device(*arguments, **how)
+        def transition_of(impulses: Any, gradient: bool) -> Any:
+            return native.tf_plr_linear_recurrence_transition(
+                decays, impulses, A=wide, axis=axis, reverse=reverse, gradient=gradient
+            )
+
+        how = {"axis": axis, "reverse": reverse, "algorithm": algorithm}
+        before = exchange.carry_before(transition_of(impulses, False), initial_state)
+        before = tf.cast(before, dtype)
+        states = native.tf_plr_linear_recurrence(decays, impulses, [before], **how)
 
         def gradient(d_states: Any) -> Any:
-            def pull(d_states: Any) -> Any:
-                return tape.gradient(states, arguments, output_gradients=d_states)
-
-            carried = _wide(pull(d_states)[2])
-            maps_back = tf.stack([tf.math.conj(maps[:, 0]), exchange(carried)], axis=1)
-            after = tf.cast(exchange.fold(maps_back, backward=True), decays.dtype)
-            d_decays, d_impulses, d_before = pull(time.add_to_last(d_states, after))
-            gradients = d_decays, d_impulses, tf.where(exchange.is_first, d_before, 0)
-            message = "a recurrence over several replicas has first derivatives only"
-            return [tf.raw_ops.PreventGradient(input=g, message=message) for g in gradients]
+            after = exchange.carry_before(
+                transition_of(d_states, True), tf.zeros_like(before), backward=True
+            )
+            d_decays, d_impulses, d_before = native.tf_plr_linear_recurrence_grad(
+                decays, states, d_states, [before], [tf.cast(after, dtype)], **how
+            )
+            return _once(d_decays, d_impulses, exchange.of_first(d_before[0]))
 
         return states, gradient
 
     return shard(decays, impulses, initial_state)
 
 
-class Exchange:
-    """All-reduces of a buffer with a slot for each replica: see `linear_recurrence`."""
+def gated_recurrence_over(
+    exchange: Exchange,
+    product: Any,
+    bias: Any,
+    beside: Any,
+    initial_state: Any,
+    mask: Any,
+    *,
+    cell: str,
+    blocks: list[int],
+    keep_states: bool,
+    algorithm: str,
+) -> tuple[Any, Any]:
+    """As `tf_plr.gated_recurrence.gated_recurrence`, of steps that are spread over replicas.
 
-    def __init__(self, reverse: bool) -> None:
-        self._context = tf.distribute.get_replica_context()
-        if self._context is None:
-            raise RuntimeError(
-                "what spreads sequences over replicas must be called in a replica: by strategy.run"
+    The last state is that after this replica's steps.
+    """
+    native = _library.load_library()
+    how: dict[str, Any] = {"cell": cell, "blocks": blocks}
+    given = {"product": product, "bias": bias, "beside": beside}
+    given = {name: tensor for name, tensor in given.items() if tensor is not None}
+
+    @tf.custom_gradient
+    def shard(initial_state: Any, *tensors: Any) -> Any:
+        inputs = {**dict.fromkeys(("bias", "beside")), **dict(zip(given, tensors, strict=True))}
+
+        def transition_of(d_outputs: list[Any]) -> Any:
+            arguments = (inputs["bias"], inputs["beside"], None, mask)
+            optional = [[] if tensor is None else [tensor] for tensor in arguments]
+            return native.tf_plr_gated_recurrence_transition(
+                inputs["product"], *optional, d_outputs, reverse=False, **how
             )
-        self.replicas = self._context.num_replicas_in_sync
-        self._own = tf.cast(self._context.replica_id_in_sync_group, tf.int32)
-        # In the order of the recurrence.
-        self._order = range(self.replicas)[:: -1 if reverse else 1]
-        self.is_first = self._own == self._order[0]
 
-    def __call__(self, tensor: Any) -> Any:
-        """The tensors of all replicas: [replicas, ...]."""
-        if tensor.dtype.is_complex:  # Which collectives do not take.
-            return tf.complex(self(tf.math.real(tensor)), self(tf.math.imag(tensor)))
-        # Has no kernel under XLA, where replicas would wait for each other forever.
-        guard = tf.raw_ops.Timestamp(name="an_exchange_between_replicas_cannot_run_under_XLA")
-        with tf.control_dependencies([guard]):
-            ones = tf.ones([tf.rank(tensor)], tf.int32)
-            mine = tf.reshape(
-                tf.range(self.replicas) == self._own, tf.concat([[self.replicas], ones], 0)
-            )
-            # Not a product, which would spread NaN and infinities.
-            slots = tf.where(mine, tensor[None], tf.zeros([], tensor.dtype))
-        return self._context.all_reduce(tf.distribute.ReduceOp.SUM, slots)
+        before = exchange.carry_before(transition_of([]), initial_state)
+        arguments = [before, *tensors]
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            results = gated_recurrence.gated_recurrence(
+                **inputs, initial_state=before, mask=mask, keep_states=keep_states,
+                algorithm=algorithm, **how,
+            )  # fmt: skip
 
-    def fold(self, maps: Any, *, backward: bool) -> Any:
-        """The state before this replica's steps, from zero; backward: the gradient after them.
+        def gradient(d_outputs: Any, d_last: Any) -> Any:
+            after = exchange.carry_before(transition_of([d_outputs]), d_last, backward=True)
+            d_before, *rest = tape.gradient(results, arguments, [d_outputs, after])
+            return _once(exchange.of_first(d_before), *rest)
 
-        maps: [replicas, 2, ...], decay and impulse of each replica's map.
-        """
-        first, *others = reversed(self._order) if backward else self._order
-        found = tf.zeros_like(maps[0, 1])
-        state = maps[first, 1]  # From zero; a product with it might be infinity times zero.
-        for replica in others:
-            found = tf.where(self._own == replica, state, found)
-            state = maps[replica, 0] * state + maps[replica, 1]
-        return found
+        return results, gradient
+
+    outputs, last = shard(initial_state, *given.values())
+    return outputs, last
 
 
-def _wide(tensor: Any) -> Any:
-    """In the dtype in which recurrences are accumulated."""
-    return tf.cast(tensor, tf.float32) if tensor.dtype.size == 2 else tensor
+def _once(*gradients: Any) -> list[Any]:
+    """Gradients that cannot be differentiated again."""
+    message = "a recurrence over several replicas has first derivatives only"
+    return [tf.raw_ops.PreventGradient(input=gradient, message=message) for gradient in gradients]

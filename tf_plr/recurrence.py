@@ -235,7 +235,7 @@ def _check_dtype(name: str, tensor: Any, decays: Any) -> None:
 def _linear_recurrence_gradient(op: Any, d_states: Any) -> list[Any]:
     decays, _, *initial_state = op.inputs
     d_decays, d_impulses, d_initial_state = _library.load_library().tf_plr_linear_recurrence_grad(
-        decays, op.outputs[0], d_states, initial_state, **attributes_of(op)
+        decays, op.outputs[0], d_states, initial_state, [], **attributes_of(op)
     )
     return [d_decays, d_impulses, *d_initial_state]
 
@@ -250,7 +250,9 @@ def _linear_recurrence_grad_gradient(
     g_t does so by the forward recurrence s = LR(decays, u_decays * h_{t-1} + u_impulses,
     u_initial_state), and s is the gradient by d_states.
     """
-    decays, states, _, *initial_state = op.inputs
+    decays, states, _, *columns = op.inputs
+    count = op.get_attr("num_initial_states")
+    initial_state, d_last_state = columns[:count], columns[count:]
     gradient = op.outputs[1]
     attributes = attributes_of(op)
     time = TimeAxis(attributes["axis"], attributes["reverse"])
@@ -261,7 +263,8 @@ def _linear_recurrence_grad_gradient(
     previous_s = time.previous(s, u_initial_state[0] if initial_state else None)
     by_decays = tf.math.conj(previous_s) * gradient
     by_states, by_initial_state = time.unshift(tf.math.conj(u_decays) * gradient)
-    return [by_decays, by_states, s, *([by_initial_state] if initial_state else [])]
+    by_columns = [by_initial_state] if initial_state else []
+    return [by_decays, by_states, s, *by_columns, *(time.last(s) for _ in d_last_state)]
 
 
 def attributes_of(op: Any) -> dict[str, Any]:

@@ -25,9 +25,10 @@ def _linear_recurrence(pfor_input: Any) -> Any:
 
 @RegisterPFor("TfPlr>LinearRecurrenceGrad")
 def _linear_recurrence_grad(pfor_input: Any) -> list[Any]:
-    (decays, states, d_states, *initial_state), attributes = _stacked(pfor_input)
+    (decays, states, d_states, *columns), attributes = _stacked(pfor_input)
+    count = pfor_input.op.get_attr("num_initial_states")
     d_decays, d_impulses, d_initial_state = _library.load_library().tf_plr_linear_recurrence_grad(
-        decays, states, d_states, initial_state, **attributes
+        decays, states, d_states, columns[:count], columns[count:], **attributes
     )
     return [wrap(gradient, True) for gradient in (d_decays, d_impulses, *d_initial_state)]
 

@@ -45,6 +45,12 @@ struct Arrays {
   std::conditional_t<Cell::kGated, GatedArrays<Cell>, NotGated> gated = {};
 };
 
+// What all steps of each column do together: carry -> decay * carry + impulse. Column arrays.
+template <typename A>
+struct ColumnTransitions {
+  A *decays, *impulses;
+};
+
 }  // namespace tf_plr
 
 #endif  // TF_PLR_ENGINE_PROBLEM_H_

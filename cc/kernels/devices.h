@@ -33,6 +33,14 @@ struct Cpu {
     return error == nullptr ? absl::OkStatus() : absl::ResourceExhaustedError(error);
   }
 
+  template <typename Cell, typename Element, typename A>
+  static absl::Status Reduce(tensorflow::OpKernelContext* context, const Problem& problem,
+                             const Arrays<Cell, Element>& arrays,
+                             const ColumnTransitions<A>& transitions) {
+    const char* error = cpu::Reduce(problem, arrays, transitions, WorkersOf(context));
+    return error == nullptr ? absl::OkStatus() : absl::ResourceExhaustedError(error);
+  }
+
   static absl::Status CopyInFront(tensorflow::OpKernelContext* context, const CopyRows& copy) {
     cpu::Copy(copy, WorkersOf(context));
     return absl::OkStatus();
@@ -94,6 +102,19 @@ struct Gpu {
     void* const data = bytes > 0 ? workspace.data() : nullptr;
     const char* error =
         gpu::Run(problem, arrays, algorithm, gpu::Workspace{data, bytes}, StreamOf(context));
+    return error == nullptr ? absl::OkStatus() : absl::InternalError(error);
+  }
+
+  template <typename Cell, typename Element, typename A>
+  static absl::Status Reduce(tensorflow::OpKernelContext* context, const Problem& problem,
+                             const Arrays<Cell, Element>& arrays,
+                             const ColumnTransitions<A>& transitions) {
+    const size_t bytes = gpu::ReduceWorkspaceBytes(problem, arrays);
+    tensorflow::Tensor workspace;
+    TF_RETURN_IF_ERROR(context->allocate_temp(
+        tensorflow::DT_INT8, tensorflow::TensorShape({static_cast<int64_t>(bytes)}), &workspace));
+    const char* error = gpu::Reduce(problem, arrays, transitions,
+                                    gpu::Workspace{workspace.data(), bytes}, StreamOf(context));
     return error == nullptr ? absl::OkStatus() : absl::InternalError(error);
   }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The two gated ops as the kernels see them, with or without XLA: attributes, shapes, arrays.
+// The gated ops as the kernels see them, with or without XLA: attributes, shapes, arrays.
 #ifndef TF_PLR_KERNELS_GATED_OPS_H_
 #define TF_PLR_KERNELS_GATED_OPS_H_
 
@@ -102,7 +102,10 @@ inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, Ga
   TF_RETURN_IF_ERROR(context->GetAttr("cell", &cell));
   TF_RETURN_IF_ERROR(context->GetAttr("blocks", &blocks));
   TF_RETURN_IF_ERROR(context->GetAttr("reverse", &call->problem.reverse));
-  TF_RETURN_IF_ERROR(ReadAlgorithm(context, &call->algorithm));
+  call->algorithm = Algorithm::kParallel;
+  if (context->HasAttr("algorithm")) {
+    TF_RETURN_IF_ERROR(ReadAlgorithm(context, &call->algorithm));
+  }
   const auto given = [&](const char* attribute, bool* is_given) -> absl::Status {
     int count;
     TF_RETURN_IF_ERROR(context->GetAttr(attribute, &count));
@@ -114,7 +117,8 @@ inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, Ga
   TF_RETURN_IF_ERROR(given("num_beside", &call->has_beside));
   TF_RETURN_IF_ERROR(given("num_initial_states", &call->has_initial_state));
   TF_RETURN_IF_ERROR(given("num_masks", &call->has_mask));
-  TF_RETURN_IF_ERROR(context->GetAttr("hold", &call->holds));
+  call->holds = false;
+  if (context->HasAttr("hold")) TF_RETURN_IF_ERROR(context->GetAttr("hold", &call->holds));
   call->cell = 0;
   while (cell != kGatedCellNames[call->cell].name) ++call->cell;  // The op has checked it.
 
@@ -258,6 +262,26 @@ struct GatedRecurrenceGrad {
   }
 };
 
+struct GatedRecurrenceTransition {
+  static constexpr const char* kName = "TfPlr>GatedRecurrenceTransition";
+
+  // Inputs: as of GatedRecurrence, then d_outputs if given.
+  // Outputs: transition (float).
+  static absl::Status ReadShapes(const std::vector<tensorflow::TensorShape>& inputs,
+                                 bool has_d_outputs, GatedCall* call,
+                                 tensorflow::TensorShape* output) {
+    size_t next;
+    TF_RETURN_IF_ERROR(ReadCommonShapes(inputs, call, &next));
+    if (has_d_outputs) {
+      const int64_t width = call->InFront() + call->units;
+      TF_RETURN_IF_ERROR(
+          Expect("d_outputs", inputs[next], {call->batch, call->steps, width}, "of outputs"));
+      call->problem.reverse = !call->problem.reverse;
+    }
+    return tensorflow::TensorShape::BuildTensorShape({2, call->batch, call->units}, output);
+  }
+};
+
 // Puts the buffers of a call in the places that its cell knows.
 template <typename Element>
 class GatedBinding {
@@ -352,6 +376,25 @@ class GatedBinding {
     arrays.initial_carry = static_cast<const float*>(inputs_[rest_ + 2]);
     arrays.final_carry = static_cast<float*>(outputs_.back());
     arrays.boundary = static_cast<const Element*>(initial_state_);
+    arrays.gated.mask = mask_;
+    return arrays;
+  }
+
+  // What a step of the forward or gradient cell uses.
+  template <typename Cell>
+  Arrays<Cell, Element> Steps() const {
+    Arrays<Cell, Element> arrays{};
+    TakeBlock(&arrays, Cell::kForget, GatedCall::kForget);
+    if constexpr (Cell::kIsGradient) {
+      if constexpr (Cell::kHasOutputGate) {
+        TakeBlock(&arrays, Cell::kOutputGate, GatedCall::kOutputGate);
+      }
+      const int64_t in_front = call_.InFront();
+      SetInput(&arrays, Cell::kDH, inputs_[rest_], in_front, in_front + call_.problem.inner);
+    } else {
+      TakeBlock(&arrays, Cell::kCandidate, GatedCall::kCandidate);
+      if constexpr (Cell::kOwn) TakeBlock(&arrays, Cell::kInput, GatedCall::kInput);
+    }
     arrays.gated.mask = mask_;
     return arrays;
   }

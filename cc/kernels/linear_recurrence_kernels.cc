@@ -43,8 +43,8 @@ class RecurrenceKernel : public OpKernel {
       }
       outputs.push_back(Data<Element>(*output));
     }
-    OP_REQUIRES_OK(context,
-                   Device::Run(context, problem, Op::Bind(inputs, outputs), attributes_.algorithm));
+    const auto arrays = Op::Bind(inputs, outputs, attributes_.has_initial_state);
+    OP_REQUIRES_OK(context, Device::Run(context, problem, arrays, attributes_.algorithm));
   }
 
  private:

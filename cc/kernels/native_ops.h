@@ -17,8 +17,9 @@
 namespace tf_plr {
 
 // An op runs a cell. Its inputs are kStepInputs of the shape of decays, then initial_state if
-// given; its outputs are kStepOutputs of that shape, then, if kReturnsFinalCarry and initial_state
-// was given, the last carry. Bind puts them in the places that the cell knows.
+// given, then, of a gradient op, d_last_state if given; its outputs are kStepOutputs of that shape,
+// then, if kReturnsFinalCarry and initial_state was given, the last carry. Bind puts them in the
+// places that the cell knows.
 struct LinearRecurrence {
   using Cell = RecurrenceCell;
   static constexpr const char* kName = "TfPlr>LinearRecurrence";
@@ -31,11 +32,11 @@ struct LinearRecurrence {
 
   template <typename Element>
   static Arrays<Cell, Element> Bind(const std::vector<Element*>& inputs,
-                                    const std::vector<Element*>& outputs) {
+                                    const std::vector<Element*>& outputs, bool has_initial_state) {
     Arrays<Cell, Element> arrays{};
     arrays.inputs[Cell::kDecays] = inputs[0];
     arrays.inputs[Cell::kImpulses] = inputs[1];
-    if (inputs.size() > 2) arrays.initial_carry = inputs[2];
+    if (has_initial_state) arrays.initial_carry = inputs[2];
     arrays.outputs[Cell::kStates] = outputs[0];
     return arrays;
   }
@@ -52,12 +53,14 @@ struct LinearRecurrenceGrad {
 
   template <typename Element>
   static Arrays<Cell, Element> Bind(const std::vector<Element*>& inputs,
-                                    const std::vector<Element*>& outputs) {
+                                    const std::vector<Element*>& outputs, bool has_initial_state) {
     Arrays<Cell, Element> arrays{};
     arrays.inputs[Cell::kDecays] = inputs[0];
     arrays.inputs[Cell::kPreviousStates] = inputs[1];
     arrays.inputs[Cell::kDStates] = inputs[2];
-    if (inputs.size() > 3) arrays.boundary = inputs[3];
+    size_t next = 3;
+    if (has_initial_state) arrays.boundary = inputs[next++];
+    if (next < inputs.size()) arrays.initial_carry = inputs[next];
     arrays.outputs[Cell::kDDecays] = outputs[0];
     arrays.outputs[Cell::kDImpulses] = outputs[1];
     if (outputs.size() > 2) arrays.final_carry = outputs[2];
@@ -85,11 +88,27 @@ struct Attributes {
   int axis;
   bool reverse;
   Algorithm algorithm;
+  bool has_initial_state, has_d_last_state;
 
   static absl::Status Read(tensorflow::OpKernelConstruction* context, Attributes* attributes) {
     TF_RETURN_IF_ERROR(context->GetAttr("axis", &attributes->axis));
     TF_RETURN_IF_ERROR(context->GetAttr("reverse", &attributes->reverse));
+    TF_RETURN_IF_ERROR(ReadCount(context, "initial_state", &attributes->has_initial_state));
+    TF_RETURN_IF_ERROR(ReadCount(context, "d_last_state", &attributes->has_d_last_state));
     return ReadAlgorithm(context, &attributes->algorithm);
+  }
+
+ private:
+  // Of an input that an op may have once.
+  static absl::Status ReadCount(tensorflow::OpKernelConstruction* context, const char* input,
+                                bool* is_given) {
+    const std::string attribute = absl::StrCat("num_", input, "s");
+    int count = 0;
+    if (context->HasAttr(attribute)) TF_RETURN_IF_ERROR(context->GetAttr(attribute, &count));
+    *is_given = count > 0;
+    if (count <= 1) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat(input, " must be at most one tensor, but ", count, " came"));
   }
 };
 
@@ -101,18 +120,28 @@ inline absl::Status CheckShape(const char* name, const tensorflow::TensorShape& 
                                                  shape.DebugString()));
 }
 
-// Checks initial_state; sets the shape of steps_shape without axis.
-inline absl::Status CheckInitialState(const tensorflow::TensorShape& steps_shape, int axis,
-                                      const tensorflow::TensorShape& initial_state,
-                                      tensorflow::TensorShape* columns_shape) {
+// Checks a state; sets the shape of steps_shape without axis.
+inline absl::Status CheckState(const char* name, const tensorflow::TensorShape& steps_shape,
+                               int axis, const tensorflow::TensorShape& state,
+                               tensorflow::TensorShape* columns_shape) {
   *columns_shape = steps_shape;
   if (!columns_shape->RemoveDimWithStatus(axis).ok()) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "initial_state must have the shape of impulses, ", steps_shape.DebugString(),
-        ", without axis ", axis, ", which is more than a tensor can have, but has shape ",
-        initial_state.DebugString()));
+        name, " must have the shape of impulses, ", steps_shape.DebugString(), ", without axis ",
+        axis, ", which is more than a tensor can have, but has shape ", state.DebugString()));
   }
-  return CheckShape("initial_state", initial_state, "impulses without axis", *columns_shape);
+  return CheckShape(name, state, "impulses without axis", *columns_shape);
+}
+
+// The axis as a number from 0 on.
+inline absl::Status CheckAxis(int axis, int rank, int* from_zero) {
+  if (rank < 1) {
+    return absl::InvalidArgumentError("decays must have at least one axis, but is a scalar");
+  }
+  *from_zero = axis < 0 ? axis + rank : axis;
+  if (axis >= -rank && axis < rank) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("axis must be in [", -rank, ", ", rank,
+                                                 ") for decays of rank ", rank, ", but is ", axis));
 }
 
 // The problem that has these axes. Where there is nothing to read or write it is 0 x 0 x 0: a
@@ -134,33 +163,24 @@ template <typename Op>
 absl::Status ReadShapes(const std::vector<tensorflow::TensorShape>& inputs,
                         const Attributes& attributes, Problem* problem,
                         std::vector<tensorflow::TensorShape>* outputs) {
-  using absl::StrCat;
   constexpr size_t kStepInputs = std::size(Op::kStepInputs);
   const tensorflow::TensorShape& steps_shape = inputs[0];
-  const int rank = steps_shape.dims();
-  if (rank < 1) {
-    return absl::InvalidArgumentError("decays must have at least one axis, but is a scalar");
-  }
+  int axis;
+  TF_RETURN_IF_ERROR(CheckAxis(attributes.axis, steps_shape.dims(), &axis));
   for (size_t i = 1; i < kStepInputs; ++i) {
     TF_RETURN_IF_ERROR(CheckShape(Op::kStepInputs[i], inputs[i], "decays", steps_shape));
   }
-  if (attributes.axis < -rank || attributes.axis >= rank) {
-    return absl::InvalidArgumentError(StrCat("axis must be in [", -rank, ", ", rank,
-                                             ") for decays of rank ", rank, ", but is ",
-                                             attributes.axis));
-  }
-  const int axis = attributes.axis < 0 ? attributes.axis + rank : attributes.axis;
-
-  if (inputs.size() > kStepInputs + 1) {
-    return absl::InvalidArgumentError(StrCat("initial_state must be at most one tensor, but ",
-                                             inputs.size() - kStepInputs, " came"));
-  }
   outputs->assign(Op::kStepOutputs, steps_shape);
-  const bool has_initial_state = inputs.size() > kStepInputs;
+  tensorflow::TensorShape columns_shape;
+  size_t next = kStepInputs;
+  const bool has_initial_state = attributes.has_initial_state;
   if (has_initial_state) {
-    tensorflow::TensorShape columns_shape;
-    TF_RETURN_IF_ERROR(CheckInitialState(steps_shape, axis, inputs[kStepInputs], &columns_shape));
+    TF_RETURN_IF_ERROR(
+        CheckState("initial_state", steps_shape, axis, inputs[next++], &columns_shape));
     if (Op::kReturnsFinalCarry) outputs->push_back(columns_shape);
+  }
+  if (attributes.has_d_last_state) {
+    TF_RETURN_IF_ERROR(CheckState("d_last_state", steps_shape, axis, inputs[next], &columns_shape));
   }
   *problem =
       ProblemOf(steps_shape, axis, has_initial_state, attributes.reverse != Op::kAgainstTime);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The two gated ops: signature, shape function, documentation.
+// The gated ops: signature, shape function, documentation.
 #include <string>
 #include <vector>
 
@@ -116,6 +116,13 @@ Status GatedGradShape(InferenceContext* c) {
   return absl::OkStatus();
 }
 
+Status GatedTransitionShape(InferenceContext* c) {
+  Shapes s;
+  TF_RETURN_IF_ERROR(Common(c, &s));
+  c->set_output(0, c->MakeShape({c->MakeDim(2), s.batch, s.units}));
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 REGISTER_OP("TfPlr>GatedRecurrence")
@@ -217,6 +224,36 @@ d_product: That by product.
 d_bias: That by bias, if it was given: the sum of d_product over batch and steps.
 d_beside: That by x of 'sru', if it was given as `beside`.
 d_initial_state: That by initial_state, given or not.
+)doc");
+
+REGISTER_OP("TfPlr>GatedRecurrenceTransition")
+    .Input("product: T")
+    .Input("bias: num_biases * float")
+    .Input("beside: num_beside * T")
+    .Input("initial_state: num_initial_states * float")
+    .Input("mask: num_masks * bool")
+    .Input("d_outputs: num_d_outputs * T")
+    .Output("transition: float")
+    .Attr("T: {half, bfloat16, float}")
+    .Attr("num_biases: int >= 0")
+    .Attr("num_beside: int >= 0")
+    .Attr("num_initial_states: int >= 0")
+    .Attr("num_masks: int >= 0")
+    .Attr("num_d_outputs: int >= 0")
+    .Attr("cell: {'gilr', 'surrogate', 'f', 'fo', 'ifo', 'sru'}")
+    .Attr("blocks: list(int)")
+    .Attr("reverse: bool = false")
+    .SetShapeFn(GatedTransitionShape)
+    .Doc(R"doc(
+What all steps of GatedRecurrence do together, in one pass that writes no step:
+
+  last_state = transition[0] * initial_state + transition[1]
+
+product, bias, beside, mask: As given to GatedRecurrence.
+initial_state: Not used.
+d_outputs: If given, the transition is that of GatedRecurrenceGrad instead:
+  d_initial_state = transition[0] * d_last_state + transition[1].
+transition: [2, batch, units].
 )doc");
 
 }  // namespace tf_plr

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The two ops: signature, shape function, documentation.
+// The ops of the recurrence: signature, shape function, documentation.
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -47,24 +47,23 @@ Status WithoutAxis(InferenceContext* c, ShapeHandle steps_shape, ShapeHandle* co
   return c->Concatenate(before, after, columns_shape);
 }
 
-// Merges initial_state, if given, into `columns_shape`.
-Status MergeInitialState(InferenceContext* c, ShapeHandle* columns_shape) {
-  std::vector<ShapeHandle> initial_state;
-  TF_RETURN_IF_ERROR(c->input("initial_state", &initial_state));
-  if (initial_state.size() > 1) {
+// Merges a state, if given, into `columns_shape`.
+Status MergeState(InferenceContext* c, const char* name, ShapeHandle* columns_shape) {
+  std::vector<ShapeHandle> states;
+  TF_RETURN_IF_ERROR(c->input(name, &states));
+  if (states.size() > 1) {
     return InvalidArgumentError(
-        StrCat("initial_state must be at most one tensor, but ", initial_state.size(), " came"));
+        StrCat(name, " must be at most one tensor, but ", states.size(), " came"));
   }
-  if (initial_state.empty()) return absl::OkStatus();
-  return MergeNamed(c, "initial_state", initial_state[0], "impulses without axis", *columns_shape,
-                    columns_shape);
+  if (states.empty()) return absl::OkStatus();
+  return MergeNamed(c, name, states[0], "impulses without axis", *columns_shape, columns_shape);
 }
 
 Status RecurrenceShape(InferenceContext* c) {
   ShapeHandle steps_shape, columns_shape;
   TF_RETURN_IF_ERROR(MergeNamed(c, "impulses", c->input(1), "decays", c->input(0), &steps_shape));
   TF_RETURN_IF_ERROR(WithoutAxis(c, steps_shape, &columns_shape));
-  TF_RETURN_IF_ERROR(MergeInitialState(c, &columns_shape));
+  TF_RETURN_IF_ERROR(MergeState(c, "initial_state", &columns_shape));
   c->set_output(0, steps_shape);
   return absl::OkStatus();
 }
@@ -74,10 +73,21 @@ Status RecurrenceGradShape(InferenceContext* c) {
   TF_RETURN_IF_ERROR(MergeNamed(c, "states", c->input(1), "decays", c->input(0), &steps_shape));
   TF_RETURN_IF_ERROR(MergeNamed(c, "d_states", c->input(2), "decays", steps_shape, &steps_shape));
   TF_RETURN_IF_ERROR(WithoutAxis(c, steps_shape, &columns_shape));
-  TF_RETURN_IF_ERROR(MergeInitialState(c, &columns_shape));
+  TF_RETURN_IF_ERROR(MergeState(c, "initial_state", &columns_shape));
+  TF_RETURN_IF_ERROR(MergeState(c, "d_last_state", &columns_shape));
   c->set_output(0, steps_shape);
   c->set_output(1, steps_shape);
   for (int i = 2; i < c->num_outputs(); ++i) c->set_output(i, columns_shape);
+  return absl::OkStatus();
+}
+
+Status TransitionShape(InferenceContext* c) {
+  ShapeHandle steps_shape, columns_shape;
+  TF_RETURN_IF_ERROR(MergeNamed(c, "impulses", c->input(1), "decays", c->input(0), &steps_shape));
+  TF_RETURN_IF_ERROR(WithoutAxis(c, steps_shape, &columns_shape));
+  ShapeHandle transition;
+  TF_RETURN_IF_ERROR(c->Concatenate(c->Vector(2), columns_shape, &transition));
+  c->set_output(0, transition);
   return absl::OkStatus();
 }
 
@@ -120,11 +130,13 @@ REGISTER_OP("TfPlr>LinearRecurrenceGrad")
     .Input("states: T")
     .Input("d_states: T")
     .Input("initial_state: num_initial_states * T")
+    .Input("d_last_state: num_d_last_states * T")
     .Output("d_decays: T")
     .Output("d_impulses: T")
     .Output("d_initial_state: num_initial_states * T")
     .Attr("T: {half, bfloat16, float, double, complex64, complex128}")
     .Attr("num_initial_states: int >= 0")
+    .Attr("num_d_last_states: int >= 0 = 0")
     .Attr("axis: int = 0")
     .Attr("reverse: bool = false")
     .Attr("algorithm: {'auto', 'parallel', 'serial'} = 'auto'")
@@ -132,7 +144,8 @@ REGISTER_OP("TfPlr>LinearRecurrenceGrad")
     .Doc(R"doc(
 Gradients of LinearRecurrence, in one pass against its direction.
 
-  d_impulses[t]   = conj(decays[t + 1]) * d_impulses[t + 1] + d_states[t]
+  d_impulses[t]   = conj(decays[t + 1]) * d_impulses[t + 1] + d_states[t],
+                    for the last t: d_last_state + d_states[t]
   d_decays[t]     = conj(states[t - 1]) * d_impulses[t],   states[-1] = initial_state
   d_initial_state = conj(decays[0]) * d_impulses[0]
 
@@ -140,9 +153,36 @@ decays: As given to LinearRecurrence.
 states: As returned by LinearRecurrence.
 d_states: The gradient of the loss by states.
 initial_state: As given to LinearRecurrence.
+d_last_state: At most one tensor, of the shape of initial_state: what is to be added to the last of
+  d_states. None: zeros.
 axis: As given to LinearRecurrence.
 reverse: As given to LinearRecurrence.
 algorithm: As for LinearRecurrence.
+)doc");
+
+REGISTER_OP("TfPlr>LinearRecurrenceTransition")
+    .Input("decays: T")
+    .Input("impulses: T")
+    .Output("transition: A")
+    .Attr("T: {half, bfloat16, float, double, complex64, complex128}")
+    .Attr("A: {float, double, complex64, complex128}")
+    .Attr("axis: int = 0")
+    .Attr("reverse: bool = false")
+    .Attr("gradient: bool = false")
+    .SetShapeFn(TransitionShape)
+    .Doc(R"doc(
+What all steps of LinearRecurrence do together, in one pass that writes no step:
+
+  last_state = transition[0] * initial_state + transition[1]
+
+decays: As for LinearRecurrence.
+impulses: As for LinearRecurrence; with `gradient`, d_states.
+transition: [2, ...], after it the shape of decays without `axis`.
+A: float where T is half or bfloat16, or else T.
+axis: As for LinearRecurrence.
+reverse: As for LinearRecurrence, with `gradient` too.
+gradient: Whether those of LinearRecurrenceGrad instead:
+  d_initial_state = transition[0] * d_last_state + transition[1].
 )doc");
 
 }  // namespace tf_plr

@@ -4,7 +4,8 @@
 // One call an op and platform, of the op's name; operands and results are those of the op. Those of
 // a recurrence have one more result on a GPU, bytes: the engine's workspace, so that the call
 // allocates nothing and can be part of a CUDA graph. Attributes, all int64: outer, steps, inner,
-// reverse, algorithm (of Algorithm); those of the other ops are in their handlers.
+// reverse, algorithm (of Algorithm), initial_states (0 or 1); those of the other ops are in their
+// handlers.
 #ifndef TF_PLR_XLA_XLA_CALLS_H_
 #define TF_PLR_XLA_XLA_CALLS_H_
 

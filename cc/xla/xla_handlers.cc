@@ -16,15 +16,16 @@ namespace {
 // Binds the op's buffers: all arguments, and the results but the last `not_the_ops`. Only a call
 // that somebody wrote by hand can fail.
 template <typename Op, typename Element>
-ffi::ErrorOr<Arrays<typename Op::Cell, Element>> BindBuffers(const Problem& problem,
-                                                             ffi::DataType type,
-                                                             ffi::RemainingArgs args,
-                                                             ffi::RemainingRets rets,
-                                                             size_t not_the_ops) {
+ffi::ErrorOr<Arrays<typename Op::Cell, Element>> BindBuffers(
+    const Problem& problem, ffi::DataType type, bool has_initial_state, ffi::RemainingArgs args,
+    ffi::RemainingRets rets, size_t not_the_ops) {
   constexpr size_t kStepInputs = std::size(Op::kStepInputs);
-  const size_t initial_states = args.size() - kStepInputs;
-  const size_t returned = Op::kReturnsFinalCarry ? initial_states : 0;
-  if (initial_states > 1 || rets.size() != Op::kStepOutputs + returned + not_the_ops) {
+  // With d_last_state, if there is one more.
+  const size_t states = args.size() - kStepInputs;
+  const size_t most = (has_initial_state ? 1 : 0) + (Op::kReturnsFinalCarry ? 1 : 0);
+  const size_t returned = Op::kReturnsFinalCarry && has_initial_state ? 1 : 0;
+  if (states < (has_initial_state ? 1 : 0) || states > most ||
+      rets.size() != Op::kStepOutputs + returned + not_the_ops) {
     return ffi::Unexpected(ffi::Error::InvalidArgument("wrong number of operands or results"));
   }
   std::vector<Element*> inputs, outputs;
@@ -50,15 +51,15 @@ ffi::ErrorOr<Arrays<typename Op::Cell, Element>> BindBuffers(const Problem& prob
     return ffi::Unexpected(
         ffi::Error::InvalidArgument("an operand or result has another dtype, or too few elements"));
   }
-  return Op::Bind(inputs, outputs);
+  return Op::Bind(inputs, outputs, has_initial_state);
 }
 
 template <typename Op, typename Platform>
 struct Handler {
   template <typename Context>
   static ffi::Error Run(Context context, int64_t outer, int64_t steps, int64_t inner,
-                        int64_t reverse, int64_t algorithm, ffi::RemainingArgs args,
-                        ffi::RemainingRets rets) {
+                        int64_t reverse, int64_t algorithm, int64_t initial_states,
+                        ffi::RemainingArgs args, ffi::RemainingRets rets) {
     auto decays = args.get<ffi::AnyBuffer>(0);
     if (decays.has_error()) return decays.error();
     const Problem problem{outer, steps, inner, reverse != 0};
@@ -70,8 +71,8 @@ struct Handler {
     }
     return ForType(decays->element_type(), [&](auto type) {
       using Element = typename Platform::template Element<decltype(type)>;
-      auto arrays = BindBuffers<Op, Element>(problem, decays->element_type(), args, rets,
-                                             Platform::kWorkspaces);
+      auto arrays = BindBuffers<Op, Element>(problem, decays->element_type(), initial_states != 0,
+                                             args, rets, Platform::kWorkspaces);
       if (arrays.has_error()) return arrays.error();
       return Platform::Run(context, problem, *arrays, static_cast<Algorithm>(algorithm), rets);
     });
@@ -86,6 +87,7 @@ struct Handler {
                                          .template Attr<int64_t>("inner")
                                          .template Attr<int64_t>("reverse")
                                          .template Attr<int64_t>("algorithm")
+                                         .template Attr<int64_t>("initial_states")
                                          .RemainingArgs()
                                          .RemainingRets()
                                          .To(&Run<Context>)

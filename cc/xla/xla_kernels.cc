@@ -132,7 +132,8 @@ class XlaRecurrenceKernel : public CustomCallKernel {
     call->attributes =
         StrCat("{outer = ", problem.outer, " : i64, steps = ", problem.steps,
                " : i64, inner = ", problem.inner, " : i64, reverse = ", problem.reverse ? 1 : 0,
-               " : i64, algorithm = ", static_cast<int>(attributes_.algorithm), " : i64}");
+               " : i64, algorithm = ", static_cast<int>(attributes_.algorithm),
+               " : i64, initial_states = ", attributes_.has_initial_state ? 1 : 0, " : i64}");
     return absl::OkStatus();
   }
 

@@ -8,8 +8,10 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tf_plr.exchange import Exchange
 from tf_plr.layers import checks
 from tf_plr.layers.cell import LinearRecurrentCell
+from tf_plr.layers.shard_steps import ShardSteps
 from tf_plr.layers.steps import AllSteps
 from tf_plr.layers.types import Algorithm, LayerOptions, Tensor
 
@@ -51,6 +53,11 @@ class LinearRecurrentLayer(keras.layers.RNN):
         zero_output_for_mask: Whether masked steps output zeros. False: the last valid output.
         unroll: Must be False: there is no loop to unroll.
         algorithm: See `tf_plr.linear_recurrence`.
+        sequence_parallel: Whether the replicas of a `tf.distribute` strategy have parts of each
+            sequence, in the order of time, and not sequences of their own: see
+            `tf_plr.distributed.shard_sequences`. Every replica returns the last output, and the
+            last states, of the whole sequence. Called outside of replicas, the layer takes whole
+            sequences.
         **kwargs: The cell's other arguments, and what every Keras layer takes, such as `name`,
             `dtype` and `activity_regularizer`.
 
@@ -99,6 +106,7 @@ class LinearRecurrentLayer(keras.layers.RNN):
         zero_output_for_mask: bool = False,
         unroll: bool = False,
         algorithm: Algorithm = "auto",
+        sequence_parallel: bool = False,
         **kwargs: Any,
     ) -> None:
         if unroll:
@@ -106,6 +114,10 @@ class LinearRecurrentLayer(keras.layers.RNN):
         if algorithm not in get_args(Algorithm):
             raise ValueError(
                 f"algorithm must be one of {get_args(Algorithm)}, but is {algorithm!r}"
+            )
+        if sequence_parallel and (stateful or algorithm == "composed"):
+            raise ValueError(
+                'sequence_parallel must be False in a stateful layer, and with algorithm="composed"'
             )
         cell_class = getattr(type(self), "cell_class", None)
         if not (isinstance(cell_class, type) and issubclass(cell_class, LinearRecurrentCell)):
@@ -129,6 +141,9 @@ class LinearRecurrentLayer(keras.layers.RNN):
         self.zero_output_for_mask = zero_output_for_mask
         self.unroll = False
         self.algorithm = algorithm
+        self.sequence_parallel = sequence_parallel
+        if sequence_parallel:
+            self.supports_jit = False  # Keras then leaves XLA off.
         # A module, so that TensorFlow saves the states, but Keras does not take them for weights.
         self._kept = tf.Module()
         self._kept.states = None
@@ -218,11 +233,8 @@ class LinearRecurrentLayer(keras.layers.RNN):
             and type(self).get_initial_state is keras.layers.RNN.get_initial_state
             and type(self.cell).get_initial_state is LinearRecurrentCell.get_initial_state
         )
-        steps = AllSteps(
-            self.algorithm,
-            mask,
-            zero_states=states if zeros else (),
-            hold=not self.zero_output_for_mask,
+        steps = self._steps(
+            mask, zero_states=states if zeros else (), hold=not self.zero_output_for_mask
         )
         outputs, states = self.cell.recur(steps, sequences, states, training)
         if steps.is_finished(outputs):
@@ -235,10 +247,20 @@ class LinearRecurrentLayer(keras.layers.RNN):
             hold = steps.hold if self.return_sequences else steps.hold_last
             output = hold(outputs, ops.zeros_like(outputs[:, 0]))
         output = ops.cast(output, self.compute_dtype)
+        if not self.return_sequences:
+            output = steps.of_whole(output)
         if self.stateful:
             for kept, state in zip(self._kept.states, states, strict=True):
                 kept.assign(state)
-        return (output, *states) if self.return_state else output
+        return (output, *map(steps.of_whole, states)) if self.return_state else output
+
+    def _steps(self, *args: Any, **kwargs: Any) -> AllSteps:
+        # Out of replicas, as where a model is built, sequences are whole.
+        if self.sequence_parallel and not tf.distribute.in_cross_replica_context():
+            exchange = Exchange(reverse=self.go_backwards)
+            if exchange.replicas > 1:
+                return ShardSteps(exchange, self.algorithm, *args, **kwargs)
+        return AllSteps(self.algorithm, *args, **kwargs)
 
     def _states_before(self, sequences: Tensor, initial_state: Any) -> list[Tensor]:
         name, states = "initial_state", initial_state
@@ -270,6 +292,7 @@ class LinearRecurrentLayer(keras.layers.RNN):
             "zero_output_for_mask": self.zero_output_for_mask,
             "unroll": self.unroll,
             "algorithm": self.algorithm,
+            "sequence_parallel": self.sequence_parallel,
         }
 
     @classmethod

@@ -258,6 +258,11 @@ class QRNN(LinearRecurrentLayer):
         zero_output_for_mask: Whether masked steps output zeros. False: the last valid output.
         unroll: Must be False: there is no loop to unroll.
         algorithm: See `tf_plr.linear_recurrence`.
+        sequence_parallel: Whether the replicas of a `tf.distribute` strategy have parts of each
+            sequence, in the order of time, and not sequences of their own: see
+            `tf_plr.distributed.shard_sequences`. Every replica returns the last output, and the
+            last states, of the whole sequence. Called outside of replicas, the layer takes whole
+            sequences.
         **kwargs: What every Keras layer takes, such as `name`, `dtype` and `activity_regularizer`.
 
     Call arguments:
@@ -317,6 +322,7 @@ class QRNN(LinearRecurrentLayer):
         zero_output_for_mask: bool = False,
         unroll: bool = False,
         algorithm: Algorithm = "auto",
+        sequence_parallel: bool = False,
         **kwargs: Unpack[LayerOptions],
     ) -> None:
         super().__init__(
@@ -345,5 +351,6 @@ class QRNN(LinearRecurrentLayer):
             zero_output_for_mask=zero_output_for_mask,
             unroll=unroll,
             algorithm=algorithm,
+            sequence_parallel=sequence_parallel,
             **kwargs,
         )

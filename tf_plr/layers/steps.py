@@ -112,6 +112,8 @@ class AllSteps(Steps):
     steps are to show: the last valid output, or zeros.
     """
 
+    _fused_holds = True  # Whether the fused op holds.
+
     def __init__(
         self,
         algorithm: str,
@@ -135,28 +137,33 @@ class AllSteps(Steps):
         if self._mask is not None:
             decays = ops.where(self._mask, decays, 1)
             impulses = ops.where(self._mask, impulses, 0)
-        states = linear_recurrence(decays, impulses, state, axis=1, algorithm=self._algorithm)
+        states = self._linear_recurrence(decays, impulses, state)
         self._remember(states, state)
         return states, states[:, -1]
+
+    def _linear_recurrence(self, decays: Tensor, impulses: Tensor, state: Tensor) -> Tensor:
+        return linear_recurrence(decays, impulses, state, axis=1, algorithm=self._algorithm)
 
     def gated(
         self, product: Tensor, state: Tensor, *, beside: Tensor = None, **options: Any
     ) -> tuple[Tensor, Tensor]:
-        outputs, last = gated_recurrence(
+        outputs, last = self._gated_recurrence(
             product,
             beside=beside,
             initial_state=state,
             mask=self._step_mask,
-            hold=self._holds,
             algorithm=self._algorithm,
             **options,
         )
         kind = CELLS[options["cell"]].output
-        if kind in ("gated", "highway"):
+        if kind in ("gated", "highway") and (self._fused_holds or not self._holds):
             self._finished.append(outputs)
         elif kind == "state":
             self._remember(outputs, state)
         return outputs, last
+
+    def _gated_recurrence(self, product: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+        return gated_recurrence(product, hold=self._holds, **options)
 
     def _remember(self, states: Tensor, state: Tensor) -> None:
         """States that start from zeros are held where steps are masked."""
@@ -175,6 +182,10 @@ class AllSteps(Steps):
         """The last valid input, [batch, n]; `state` if there is none."""
         return self._hold(inputs, state, self._index_of_last_valid()[:, -1:])[:, 0]
 
+    def of_whole(self, last: Tensor) -> Tensor:
+        """What comes last of the whole sequence, from what comes last of these steps."""
+        return last
+
     def previous(self, states: Tensor, state: Tensor) -> Tensor:
         # On a CPU, split has a much faster gradient than a slice.
         all_but_last, _ = tf.split(states, [-1, 1], axis=1)
@@ -182,16 +193,18 @@ class AllSteps(Steps):
 
     def convolve(self, inputs: Tensor, kernel: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
         size, input_dim, filters = kernel.shape
-        before = ops.cast(history, inputs.dtype)
-        if self.fuses and fusion.is_fused() and tf.as_dtype(inputs.dtype).name in DTYPES:
-            windows, last = causal_windows(inputs, before, self._step_mask, size)
-        else:
-            windows, last = self._stock_windows(inputs, before, size)
+        windows, last = self._windows(inputs, ops.cast(history, inputs.dtype), size)
         products = ops.matmul(windows, ops.reshape(kernel, (size * input_dim, filters)))
         return products, ops.cast(last, history.dtype)
 
     def drop(self, inputs: Tensor, rate: float, seed: Any) -> Tensor:
         return random.dropout(inputs, rate, noise_shape=(None, 1, None), seed=seed)
+
+    def _windows(self, inputs: Tensor, history: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        if self.fuses and fusion.is_fused() and tf.as_dtype(inputs.dtype).name in DTYPES:
+            windows, last = causal_windows(inputs, history, self._step_mask, size)
+            return windows, last
+        return self._stock_windows(inputs, history, size)
 
     def _stock_windows(self, inputs: Tensor, history: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """As `causal_windows`, in TensorFlow's own ops."""

@@ -103,41 +103,44 @@ class Engine {
   const char* Run(Algorithm algorithm, const Workers& workers) {
     if (problem_.columns() == 0) return nullptr;
     if (problem_.steps == 0 && arrays_.final_carry == nullptr) return nullptr;
-    const int64_t bytes = problem_.steps * problem_.columns() * kElementBytes;
-    const int threads =
-        static_cast<int>(std::min<int64_t>(workers.threads, 1 + bytes / CellTuning::kMinTaskBytes));
+    const int threads = ThreadsOf(workers);
     if (algorithm == Algorithm::kAuto) algorithm = Choose(threads);
     const Plan plan = algorithm == Algorithm::kParallel ? ParallelPlan() : SerialPlan(threads);
-
-    const int64_t column_blocks = problem_.outer * plan.slice_blocks;
-    const Memory memory(problem_, plan, column_blocks, threads);
-    if (!memory.allocated()) return "the CPU engine could not allocate its carries";
+    const Memory memory(problem_, plan, threads);
+    if (!memory.allocated()) return kNoMemory;
     zeros_ = memory.zeros.data();
-    // Blocks in the order of time. Small ones share a task, but never two of the same columns.
-    const int64_t block_bytes = plan.chunk_steps * plan.block_columns * kElementBytes;
-    const int64_t task_blocks = std::clamp<int64_t>(
-        CellTuning::kMinTaskBytes / std::max<int64_t>(1, block_bytes), 1, column_blocks);
-    const int64_t blocks = plan.chunks * column_blocks;
-    const auto run = [&](int64_t task, int worker) noexcept {
-      const Scratch scratch = memory.ScratchOf(worker);
-      const int64_t end = std::min((task + 1) * task_blocks, blocks);
-      for (int64_t i = task * task_blocks; i < end; ++i) {
-        const int64_t chunk = i / column_blocks;
-        // Memory is best read in one direction, from one block to the next too.
-        const int64_t column_block =
-            problem_.reverse ? column_blocks - 1 - i % column_blocks : i % column_blocks;
-        const Block block = BlockAt(plan, chunk, column_block);
-        if (plan.chunks == 1) {
-          ScanAll(block, scratch);
-        } else {
-          ReduceAndScan(block, chunk, chunk + 1 == plan.chunks,
-                        memory.carries.data() + block.column, memory.chunks.data() + column_block,
-                        scratch);
-        }
-      }
-    };
-    // By reference: a copy may allocate, and throw.
-    RunTasks({threads, std::cref(workers.schedule)}, CeilDiv(blocks, task_blocks), run);
+    RunBlocks(plan, memory, threads, workers,
+              [&](const Block& block, const Turn& turn, const Scratch& scratch) {
+                if (plan.chunks == 1) {
+                  ScanAll(block, scratch);
+                } else {
+                  ReduceAndScan(block, turn, memory.carries.data() + block.column, scratch);
+                }
+              });
+    return nullptr;
+  }
+
+  // The transition of all steps, for each column. Returns as Run.
+  const char* Reduce(const ColumnTransitions<A>& transitions, const Workers& workers) {
+    if (problem_.columns() == 0) return nullptr;
+    const int threads = ThreadsOf(workers);
+    const Plan plan = ParallelPlan();
+    const Memory memory(problem_, plan, threads);
+    const Buffer<Transition<A>> wholes(problem_.columns());
+    if (!memory.allocated() || !wholes.allocated()) return kNoMemory;
+    RunBlocks(plan, memory, threads, workers,
+              [&](const Block& block, const Turn& turn, const Scratch& scratch) {
+                Transition<A>* const whole = wholes.data() + block.column;
+                ReduceBlock(block, turn.chunk == 0 ? whole : scratch.transition, scratch.vectors);
+                if (turn.chunk > 0) {
+                  turn.Await();
+                  for (int64_t c = 0; c < block.columns; ++c) {
+                    whole[c] = Compose(whole[c], scratch.transition[c]);
+                  }
+                }
+                if (turn.last) StoreTransitions(block, whole, transitions);
+                turn.HandOver();
+              });
     return nullptr;
   }
 
@@ -145,6 +148,22 @@ class Engine {
   struct Plan {
     int64_t chunk_steps, chunks;
     int64_t block_columns, slice_blocks;
+  };
+
+  static constexpr char kNoMemory[] = "the CPU engine could not allocate its carries";
+
+  // A block's place among those of its columns, which hand something over in the order of time.
+  struct Turn {
+    int64_t chunk;
+    bool last;
+    std::atomic<int64_t>* handed_over;  // How many have; null where there is one only.
+
+    void Await() const {
+      while (handed_over->load(std::memory_order_acquire) < chunk) std::this_thread::yield();
+    }
+    void HandOver() const {
+      if (handed_over != nullptr) handed_over->store(chunk + 1, std::memory_order_release);
+    }
   };
 
   // Of the block that a worker is at.
@@ -157,10 +176,10 @@ class Engine {
   // All that a run needs beside its arguments, allocated before any task starts.
   class Memory {
    public:
-    Memory(const Problem& problem, const Plan& plan, int64_t column_blocks, int workers)
+    Memory(const Problem& problem, const Plan& plan, int workers)
         : zeros(Cell::kLookahead >= 0 ? plan.block_columns : 0),
           carries(plan.chunks > 1 ? problem.columns() : 0),
-          chunks(plan.chunks > 1 ? column_blocks : 0),
+          chunks(plan.chunks > 1 ? problem.outer * plan.slice_blocks : 0),
           worker_columns_((CeilDiv(plan.block_columns, kMaxLanes) + 1) * kMaxLanes),
           carry_(workers * worker_columns_),
           transition_(plan.chunks > 1 ? workers * worker_columns_ : 0),
@@ -194,6 +213,33 @@ class Engine {
     const Buffer<Transition<A>> transition_, vectors_;
   };
 
+  // Calls run(block, turn, scratch) for all blocks of a plan.
+  template <typename OnBlock>
+  void RunBlocks(const Plan& plan, const Memory& memory, int threads, const Workers& workers,
+                 const OnBlock& run_block) const {
+    // Blocks in the order of time. Small ones share a task, but never two of the same columns.
+    const int64_t column_blocks = problem_.outer * plan.slice_blocks;
+    const int64_t block_bytes = plan.chunk_steps * plan.block_columns * kElementBytes;
+    const int64_t task_blocks = std::clamp<int64_t>(
+        CellTuning::kMinTaskBytes / std::max<int64_t>(1, block_bytes), 1, column_blocks);
+    const int64_t blocks = plan.chunks * column_blocks;
+    const auto run = [&](int64_t task, int worker) noexcept {
+      const Scratch scratch = memory.ScratchOf(worker);
+      const int64_t end = std::min((task + 1) * task_blocks, blocks);
+      for (int64_t i = task * task_blocks; i < end; ++i) {
+        const int64_t chunk = i / column_blocks;
+        // Memory is best read in one direction, from one block to the next too.
+        const int64_t column_block =
+            problem_.reverse ? column_blocks - 1 - i % column_blocks : i % column_blocks;
+        const Turn turn{chunk, chunk + 1 == plan.chunks,
+                        plan.chunks > 1 ? memory.chunks.data() + column_block : nullptr};
+        run_block(BlockAt(plan, chunk, column_block), turn, scratch);
+      }
+    };
+    // By reference: a copy may allocate, and throw.
+    RunTasks({threads, std::cref(workers.schedule)}, CeilDiv(blocks, task_blocks), run);
+  }
+
   static int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
   // Then what is overwritten is in the caches anyway.
@@ -201,6 +247,12 @@ class Engine {
     return std::any_of(std::begin(arrays.outputs), std::end(arrays.outputs), [&](const T* output) {
       return std::count(std::begin(arrays.inputs), std::end(arrays.inputs), output) > 0;
     });
+  }
+
+  int ThreadsOf(const Workers& workers) const {
+    const int64_t bytes = problem_.steps * problem_.columns() * kElementBytes;
+    return static_cast<int>(
+        std::min<int64_t>(workers.threads, 1 + bytes / CellTuning::kMinTaskBytes));
   }
 
   // Cutting the steps computes everything twice, which pays when it employs threads that the
@@ -243,21 +295,20 @@ class Engine {
     StoreCarry(block, scratch.carry);
   }
 
-  // handed_over: how many chunks before this one have left their carries in `carries`.
-  void ReduceAndScan(const Block& block, int64_t chunk, bool last, A* carries,
-                     std::atomic<int64_t>* handed_over, const Scratch& scratch) const {
+  void ReduceAndScan(const Block& block, const Turn& turn, A* carries,
+                     const Scratch& scratch) const {
     A* carry = scratch.carry;
     const Transition<A>* transition = scratch.transition;
-    Reduce(block, scratch);
-    if (chunk == 0) {
+    ReduceBlock(block, scratch.transition, scratch.vectors);
+    if (turn.chunk == 0) {
       LoadCarry(block, carry);
     } else {
-      while (handed_over->load(std::memory_order_acquire) < chunk) std::this_thread::yield();
+      turn.Await();
       std::copy_n(carries, block.columns, carry);
     }
     for (int64_t c = 0; c < block.columns; ++c) carries[c] = transition[c].Apply(carry[c]);
-    if (last) StoreCarry(block, carries);
-    handed_over->store(chunk + 1, std::memory_order_release);
+    if (turn.last) StoreCarry(block, carries);
+    turn.HandOver();
     Scan(block, scratch);
   }
 
@@ -283,47 +334,63 @@ class Engine {
     }
   }
 
+  void StoreTransitions(const Block& block, const Transition<A>* whole,
+                        const ColumnTransitions<A>& to) const {
+    for (int64_t c = 0; c < block.columns; ++c) {
+      to.decays[block.column + c] = whole[c].decay;
+      to.impulses[block.column + c] = whole[c].impulse;
+    }
+  }
+
   // Each pass is compiled once for every instruction set and picked at run time.
   void Scan(const Block& block, const Scratch& scratch) const {
     Walk<ScanPass>(block, scratch.carry, scratch.vectors);
   }
-  void Reduce(const Block& block, const Scratch& scratch) const {
-    std::fill_n(scratch.transition, block.columns, Transition<A>::Identity());
-    Walk<ReducePass>(block, scratch.transition, scratch.vectors);
+  void ReduceBlock(const Block& block, Transition<A>* transition, void* vectors) const {
+    std::fill_n(transition, block.columns, Transition<A>::Identity());
+    Walk<ReducePass>(block, transition, vectors);
   }
 
-  template <template <typename> class Pass, typename Carry>
+  template <template <typename> class PassOf, typename Carry>
   void Walk(const Block& block, Carry* carry, void* vectors) const {
+    using Pass = PassOf<Cell>;
     const auto walk = [&](const auto& rows) {
       ForThisProcessor([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
         constexpr int kLanes = LanesOf<A>(register_bytes);
         if constexpr (Cell::kGated) {
-          GatedRowWalker<Cell, T, Pass, kLanes>::Walk(rows, carry);
+          GatedRowWalker<Cell, T, PassOf, kLanes>::Walk(rows, carry);
         } else {
-          RowWalker<Cell, T, A, Pass, kLanes>::Walk(rows, carry);
+          RowWalker<Cell, T, A, PassOf, kLanes>::Walk(rows, carry);
         }
       });
     };
-    auto rows = RowsOf(block, vectors);
-    if constexpr (Cell::kLookahead >= 0) {
+    auto rows = RowsOf<Pass>(block, vectors);
+    if constexpr (LooksAhead<Pass>()) {
       const bool has_last = block.steps > 0 && block.first_step + block.steps == problem_.steps;
       rows.count -= has_last;
       walk(rows);
-      if (has_last) walk(LastRow(block, vectors));
+      if (has_last) walk(LastRow<Pass>(block, vectors));
     } else {
       walk(rows);
     }
   }
 
+  template <typename Pass>
+  static constexpr bool LooksAhead() {
+    return Cell::kLookahead >= 0 && Cell::kLookahead < Pass::kInputs;
+  }
+
+  // Of the arrays that the pass uses; there may be no others.
+  template <typename Pass>
   auto RowsOf(const Block& block, void* vectors) const {
     if constexpr (Cell::kGated) {
-      return GatedRowsOf(block, vectors);
+      return GatedRowsOf<Pass>(block, vectors);
     } else {
       Rows<Cell, T> rows;
       const int64_t offset = RowOf(block) * problem_.inner + block.column % problem_.inner;
-      for (int k = 0; k < Cell::kInputs; ++k) rows.in[k] = arrays_.inputs[k] + offset;
-      for (int k = 0; k < Cell::kOutputs; ++k) rows.out[k] = arrays_.outputs[k] + offset;
-      if constexpr (Cell::kLookahead >= 0) rows.in[Cell::kLookahead] += row_stride_;
+      for (int k = 0; k < Pass::kInputs; ++k) rows.in[k] = arrays_.inputs[k] + offset;
+      for (int k = 0; k < Pass::kOutputs; ++k) rows.out[k] = arrays_.outputs[k] + offset;
+      if constexpr (LooksAhead<Pass>()) rows.in[Cell::kLookahead] += row_stride_;
       rows.stride = row_stride_;
       rows.count = block.steps;
       rows.columns = block.columns;
@@ -333,18 +400,19 @@ class Engine {
     }
   }
 
+  template <typename Pass>
   GatedRows<Cell, T> GatedRowsOf(const Block& block, void* vectors) const {
     GatedRows<Cell, T> rows;
     const auto& gated = arrays_.gated;
     const int64_t row = RowOf(block), column = block.column % problem_.inner;
     const int64_t direction = problem_.reverse ? -1 : 1;
-    for (int k = 0; k < Cell::kInputs; ++k) {
+    for (int k = 0; k < Pass::kInputs; ++k) {
       const int64_t at = k == Cell::kLookahead ? row + direction : row;
       rows.in[k] = arrays_.inputs[k] + at * gated.input_strides[k] + column;
       rows.in_strides[k] = direction * gated.input_strides[k];
       rows.biases[k] = gated.biases[k] == nullptr ? nullptr : gated.biases[k] + column;
     }
-    for (int k = 0; k < Cell::kOutputs; ++k) {
+    for (int k = 0; k < Pass::kOutputs; ++k) {
       T* const out = arrays_.outputs[k];
       rows.out[k] = out == nullptr ? nullptr : out + row * gated.output_strides[k] + column;
       rows.out_strides[k] = direction * gated.output_strides[k];
@@ -358,8 +426,9 @@ class Engine {
   }
 
   // The one row that looks ahead to the boundary.
+  template <typename Pass>
   auto LastRow(const Block& block, void* vectors) const {
-    auto rows = RowsOf(Block{block.column, block.columns, problem_.steps - 1, 1}, vectors);
+    auto rows = RowsOf<Pass>(Block{block.column, block.columns, problem_.steps - 1, 1}, vectors);
     rows.in[Cell::kLookahead] =
         arrays_.boundary == nullptr ? zeros_ : arrays_.boundary + block.column;
     return rows;
@@ -379,8 +448,16 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
   return Engine<Cell, T>(problem, arrays).Run(algorithm, workers);
 }
 
-#define TF_PLR_INSTANTIATE_CELL(Cell, T) \
-  template const char* Run(const Problem&, const Arrays<Cell, T>&, Algorithm, const Workers&);
+template <typename Cell, typename T, typename A>
+const char* Reduce(const Problem& problem, const Arrays<Cell, T>& arrays,
+                   const ColumnTransitions<A>& transitions, const Workers& workers) {
+  return Engine<Cell, T>(problem, arrays).Reduce(transitions, workers);
+}
+
+#define TF_PLR_INSTANTIATE_CELL(Cell, T)                                                       \
+  template const char* Run(const Problem&, const Arrays<Cell, T>&, Algorithm, const Workers&); \
+  template const char* Reduce(const Problem&, const Arrays<Cell, T>&,                          \
+                              const ColumnTransitions<Accumulator<T>>&, const Workers&);
 #define TF_PLR_INSTANTIATE(T)                \
   TF_PLR_INSTANTIATE_CELL(RecurrenceCell, T) \
   TF_PLR_INSTANTIATE_CELL(RecurrenceGradientCell, T)

@@ -213,8 +213,8 @@ class RowWalker {
     for (int lane = 0; lane < kLanes; ++lane) SetLane(after, lane, carry[lane % kColumns]);
     Rows<Cell, T> at = rows;
     const auto advance = [&at](int64_t elements) TF_PLR_INLINE_LAMBDA {
-      for (int k = 0; k < Cell::kInputs; ++k) at.in[k] += elements;
-      for (int k = 0; k < Cell::kOutputs; ++k) at.out[k] += elements;
+      for (int k = 0; k < Pass::kInputs; ++k) at.in[k] += elements;
+      for (int k = 0; k < Pass::kOutputs; ++k) at.out[k] += elements;
     };
     if (kReverse) advance(kColumns - kLanes);
     for (; at.count >= kRows; at.count -= kRows) {

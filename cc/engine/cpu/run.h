@@ -19,6 +19,13 @@ template <typename Cell, typename T>
 const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
                 const Workers& workers);
 
+// The transition of all steps, for each column; only the inputs that Cell::Step uses are read, and
+// the others, the outputs and the carries may be null. A: in which T is accumulated. Returns as
+// Run.
+template <typename Cell, typename T, typename A>
+const char* Reduce(const Problem& problem, const Arrays<Cell, T>& arrays,
+                   const ColumnTransitions<A>& transitions, const Workers& workers);
+
 }  // namespace cpu
 }  // namespace tf_plr
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string>
 
+#include "cc/engine/gpu/kernels/reduction.cuh"
 #include "cc/engine/gpu/plan.cuh"
 #include "cc/engine/gpu/run.h"
 
@@ -46,6 +47,10 @@ inline const char* Explain(cudaError_t error) {
                       ". Rebuild it with TF_PLR_CUDA_ARCHITECTURES=\"" + architecture + "\".");
 }
 
+constexpr char kUnsuited[] =
+    "a gated recurrence of 16-bit types needs an even number of units on a GPU, and arrays that "
+    "are aligned to 4 bytes";
+
 template <typename Cell, typename T>
 size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm) {
   DeviceLimits limits;
@@ -74,9 +79,7 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
     if (error != cudaSuccess) return Explain(error);
     if (Cell::kGated && sizeof(typename StorageOf<T>::type) == 2 &&
         !SuitsPairs(problem, Stored(arrays))) {
-      return "a gated recurrence of 16-bit types needs an even number of units on a GPU, and "
-             "arrays "
-             "that are aligned to 4 bytes";
+      return kUnsuited;
     }
     size_t needed = 0;
     error = WithPlan(problem, Stored(arrays), algorithm, limits, [&](auto plan) {
@@ -99,10 +102,52 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
   return error == cudaSuccess ? nullptr : Explain(error);
 }
 
-#define TF_PLR_INSTANTIATE_CELL(Cell, T)                                             \
-  template size_t WorkspaceBytes(const Problem&, const Arrays<Cell, T>&, Algorithm); \
-  template size_t MostWorkspaceBytes<Cell, T>(const Problem&, Algorithm);            \
-  template const char* Run(const Problem&, const Arrays<Cell, T>&, Algorithm, Workspace, void*);
+template <typename Cell, typename T, typename Function>
+auto WithReductionPlan(const Problem& problem, const Arrays<Cell, T>& arrays,
+                       const Function& function) {
+  const auto stored = Stored(arrays);
+  using Element = typename StorageOf<T>::type;
+  if constexpr (sizeof(Element) == 2) {
+    if (Cell::kGated || SuitsPairs(problem, stored)) {
+      return function(ReductionPlan<Reduction<Cell, Element, 2>>(problem, stored));
+    }
+  }
+  if constexpr (sizeof(Element) != 2 || !Cell::kGated) {
+    return function(ReductionPlan<Reduction<Cell, Element, 1>>(problem, stored));
+  }
+}
+
+template <typename Cell, typename T>
+size_t ReduceWorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays) {
+  if (problem.columns() == 0) return 0;
+  return WithReductionPlan(problem, arrays,
+                           [](const auto& plan) { return plan.workspace_bytes(); });
+}
+
+template <typename Cell, typename T, typename A>
+const char* Reduce(const Problem& problem, const Arrays<Cell, T>& arrays,
+                   const ColumnTransitions<A>& transitions, Workspace workspace, void* stream) {
+  if (problem.columns() == 0) return nullptr;
+  if (Cell::kGated && sizeof(typename StorageOf<T>::type) == 2 &&
+      !SuitsPairs(problem, Stored(arrays))) {
+    return kUnsuited;
+  }
+  const cudaError_t error = WithReductionPlan(problem, arrays, [&](auto plan) {
+    return plan.workspace_bytes() > workspace.bytes
+               ? cudaErrorInvalidValue
+               : plan.Launch(transitions, workspace.data, static_cast<cudaStream_t>(stream));
+  });
+  return error == cudaSuccess ? nullptr : Explain(error);
+}
+
+#define TF_PLR_INSTANTIATE_CELL(Cell, T)                                                         \
+  template size_t WorkspaceBytes(const Problem&, const Arrays<Cell, T>&, Algorithm);             \
+  template size_t MostWorkspaceBytes<Cell, T>(const Problem&, Algorithm);                        \
+  template const char* Run(const Problem&, const Arrays<Cell, T>&, Algorithm, Workspace, void*); \
+  template size_t ReduceWorkspaceBytes(const Problem&, const Arrays<Cell, T>&);                  \
+  template const char* Reduce(const Problem&, const Arrays<Cell, T>&,                            \
+                              const ColumnTransitions<Accumulator<StorageOf<T>::type>>&,         \
+                              Workspace, void*);
 #define TF_PLR_INSTANTIATE(T)                \
   TF_PLR_INSTANTIATE_CELL(RecurrenceCell, T) \
   TF_PLR_INSTANTIATE_CELL(RecurrenceGradientCell, T)

@@ -37,6 +37,17 @@ template <typename Cell, typename T>
 const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
                 Workspace workspace, void* stream);
 
+// Device memory that Reduce needs.
+template <typename Cell, typename T>
+size_t ReduceWorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays);
+
+// Enqueues what finds the transition of all steps, for each column; only the inputs that Cell::Step
+// uses are read, and the others, the outputs and the carries may be null. A: in which T is
+// accumulated. Returns as Run.
+template <typename Cell, typename T, typename A>
+const char* Reduce(const Problem& problem, const Arrays<Cell, T>& arrays,
+                   const ColumnTransitions<A>& transitions, Workspace workspace, void* stream);
+
 }  // namespace gpu
 }  // namespace tf_plr
 

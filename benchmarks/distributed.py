@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: MIT
+"""Several GPUs against one: sequences of their own, parts of one sequence, and the exchange alone.
+
+    python benchmarks/distributed.py [--output RESULTS.json] [--quick]
+
+All GPUs of this machine are the replicas. The model is two LinearSurrogateLSTM layers of 256 units
+on 32 inputs, and a Dense of 1; a *step* is forward, gradient and Adam. With
+
+  fit        batch 16 a replica, 8,192 steps: sequences a second in `fit`, its start not counted;
+  sequence   one sequence, cut into as many parts as there are replicas; one GPU with XLA, and
+             without, which replicas cannot use;
+  op         tf_plr.distributed.linear_recurrence, [1, T, 256], forward, and with its gradient;
+  exchange   the all-reduce by which replicas learn the state before their part.
+
+Results of several GPUs are compared with those of one before anything is timed. With --output, a
+model of the time of a step is made of what was measured, and drawn, up to 1,024 replicas.
+"""
+
+import argparse
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from environment import environment
+
+import tf_plr
+from tf_plr.exchange import Exchange
+
+INPUTS = 32
+# Of a step of the model, in sequence parallel form: two recurrences in each layer, forward and
+# backward, and the last output.
+EXCHANGES = 2 * 2 * 2 + 2
+LAYERS = {
+    "LinearSurrogateLSTM": tf_plr.LinearSurrogateLSTM,
+    "GILR": tf_plr.GILR,
+    "SRU": tf_plr.SRU,
+    "QRNN": tf_plr.QRNN,
+}
+
+
+def wait(results):
+    """For tensors, or what each replica has of them."""
+    for result in tf.nest.flatten(results):
+        for part in getattr(result, "values", [result]):
+            tf.reshape(part, [-1])[-1:].numpy()
+
+
+def milliseconds(seconds, function, *arguments):
+    """The median of some calls, each with its results."""
+    times, until = [], math.inf
+    while len(times) < 5 or time.perf_counter() < until:
+        start = time.perf_counter()
+        wait(function(*arguments))
+        times.append(time.perf_counter() - start)
+        if len(times) == 2:  # These do not count.
+            until = time.perf_counter() + seconds
+    return 1e3 * float(np.median(times[2:]))
+
+
+def model_of(layer, units, sequence_parallel=False):
+    options = {"sequence_parallel": sequence_parallel}
+    model = keras.Sequential(
+        [
+            keras.Input((None, INPUTS)),
+            layer(units, return_sequences=True, **options),
+            layer(units, **options),
+            keras.layers.Dense(1),
+        ]
+    )
+    optimizer = keras.optimizers.Adam(1e-4)
+    optimizer.build(model.trainable_variables)
+    return model, optimizer
+
+
+def step_of(model, optimizer, strategy, jit_compile=False):
+    """A function of inputs and targets, of each replica if there is a strategy: the loss."""
+    share = strategy.num_replicas_in_sync if strategy else 1
+
+    def train(x, y):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((model(x, training=True) - y) ** 2) / share
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)
+        return loss
+
+    @tf.function(jit_compile=jit_compile)
+    def step(x, y):
+        if strategy is None:
+            return train(x, y)
+        return strategy.reduce("SUM", strategy.run(train, args=(x, y)), axis=None)
+
+    return step
+
+
+def on_each(strategy, make):
+    """What make(replica) gives, on the replica's device."""
+    return strategy.experimental_distribute_values_from_function(
+        lambda context: make(context.replica_id_in_sync_group)
+    )
+
+
+def part_of(sequence, replica, replicas):
+    """[1, steps, INPUTS]: a part of a sequence that nobody has as a whole."""
+    steps = sequence // replicas
+    return tf.random.stateless_normal([1, steps, INPUTS], [7, replica])
+
+
+class Benchmark:
+    def __init__(self, strategy, units, seconds, result):
+        self.strategy, self.units, self.seconds, self.result = strategy, units, seconds, result
+        self.replicas = strategy.num_replicas_in_sync
+
+    def record(self, kind, **values):
+        self.result["rows"].append({"kind": kind, "replicas": self.replicas, **values})
+        print(kind, ", ".join(f"{k} {v:,.4g}" if isinstance(v, float) else f"{k} {v}"
+                              for k, v in values.items()), flush=True)  # fmt: skip
+
+    def exchange(self):
+        shape, count = (1, self.units), 50
+
+        @tf.function
+        def run():
+            def replica():
+                exchange, carry = Exchange(reverse=False), tf.ones(shape)
+                for _ in range(count):
+                    carry = exchange.carry_before(tf.stack([carry, carry]), carry)
+                return tf.reduce_sum(carry)
+
+            return self.strategy.reduce("SUM", self.strategy.run(replica), axis=None)
+
+        ms = milliseconds(self.seconds, run) / count
+        self.record("exchange", floats=2 * self.units, ms=ms)
+
+    def op(self, steps):
+        shape = [1, steps // self.replicas, self.units]
+
+        def operands(seed):
+            decays = tf.random.stateless_uniform(shape, [seed, 0], 0.9, 1.0)
+            return decays, tf.random.stateless_normal(shape, [seed, 1])
+
+        shards = on_each(self.strategy, operands)
+        with tf.device("/GPU:0" if tf.config.list_physical_devices("GPU") else "/CPU:0"):
+            whole = [
+                tf.concat(p, 1) for p in zip(*map(operands, range(self.replicas)), strict=True)
+            ]
+
+        def forward(function, decays, impulses):
+            return function(decays, impulses, axis=1)
+
+        def both(function, decays, impulses):
+            with tf.GradientTape() as tape:
+                tape.watch([decays, impulses])
+                states = function(decays, impulses, axis=1)
+            return tape.gradient(states, [decays, impulses])
+
+        for name, run in (("forward", forward), ("forward and gradient", both)):
+            alone = tf.function(lambda a, x, run=run: run(tf_plr.linear_recurrence, a, x))
+
+            @tf.function
+            def spread(shards, run=run):
+                return self.strategy.run(
+                    lambda shard: run(tf_plr.distributed.linear_recurrence, *shard), (shards,)
+                )
+
+            local = self.strategy.experimental_local_results
+            for one, several in zip(
+                tf.nest.flatten(alone(*whole)), tf.nest.flatten(spread(shards)), strict=True
+            ):
+                last = tf.concat([part[:, -1:] for part in local(several)], 1)
+                expected = one[:, shape[1] - 1 :: shape[1]]
+                np.testing.assert_allclose(last, expected, rtol=1e-3, atol=1e-3)
+            one = milliseconds(self.seconds, alone, *whole)
+            several = milliseconds(self.seconds, spread, shards)
+            self.record(f"op, {name}", steps=steps, one=one, several=several, times=one / several)
+
+    def sequence(self, steps):
+        layer, y = tf_plr.LinearSurrogateLSTM, tf.ones([1, 1])
+        weights, times, losses = None, {}, {}
+        ways = {"one, XLA": (None, True), "one": (None, False), "several": (self.strategy, False)}
+        for name, (strategy, jit_compile) in ways.items():
+            scope = strategy.scope() if strategy else tf.device("")
+            with scope:
+                model, optimizer = model_of(layer, self.units, bool(strategy))
+            weights = weights or model.get_weights()
+            model.set_weights(weights)
+            step = step_of(model, optimizer, strategy, jit_compile)
+            try:
+                if strategy:
+                    x = on_each(strategy, lambda i: part_of(steps, i, self.replicas))
+                    targets = on_each(strategy, lambda _: y)
+                else:
+                    parts = [part_of(steps, i, self.replicas) for i in range(self.replicas)]
+                    x, targets = tf.concat(parts, 1), y
+                losses[name] = float(step(x, targets))
+                times[name] = milliseconds(self.seconds, step, x, targets)
+            except tf.errors.ResourceExhaustedError:
+                print(f"{name}: {steps:,} steps do not fit")
+            x = model = optimizer = step = None
+        if "several" in losses:
+            for name in times:
+                np.testing.assert_allclose(losses[name], losses["several"], rtol=1e-3)
+        ratios = {f"times {n}": times[n] / times["several"] for n in ("one, XLA", "one")
+                  if n in times and "several" in times}  # fmt: skip
+        self.record("sequence", steps=steps, **times, **ratios)
+
+    def fit(self, name, batch, steps, batches=30):
+        """Sequences a second: with all replicas, and with one, as Keras runs it by default."""
+        rates = {}
+        for several in (False, True):
+            count = batch * (self.replicas if several else 1)
+            x, y = np.random.default_rng(0).normal(size=(count, steps, INPUTS)), np.ones((count, 1))
+            data = tf.data.Dataset.from_tensors((x.astype("float32"), y)).repeat(batches)
+            with self.strategy.scope() if several else tf.device(""):
+                model, optimizer = model_of(LAYERS[name], self.units)
+                model.compile(optimizer, "mse")
+            model.fit(data.take(3), verbose=0)
+            start = time.perf_counter()
+            model.fit(data.take(2), verbose=0)
+            short = time.perf_counter() - start
+            start = time.perf_counter()
+            model.fit(data, verbose=0)
+            elapsed = time.perf_counter() - start - short
+            rates["several" if several else "one"] = count * (batches - 2) / elapsed
+        self.record(
+            f"fit, {name}", batch=batch, steps=steps, one=rates["one"], several=rates["several"],
+            times=rates["several"] / rates["one"],
+        )  # fmt: skip
+
+    def reduction(self, steps):
+        """What the passes that only read add to a step of the model, on one device."""
+        library = tf_plr.load_library()
+        product = {2: None, 4: None}
+        for blocks in product:
+            product[blocks] = tf.random.normal([1, steps, blocks * self.units])
+        d_outputs = tf.random.normal([1, steps, self.units])
+        cells = {"surrogate": (2, [0, 1]), "ifo": (4, [0, 3, 1, 2])}
+
+        @tf.function
+        def run():
+            return [
+                library.tf_plr_gated_recurrence_transition(
+                    product[blocks], [], [], [], [], given, cell=cell, blocks=places
+                )
+                for cell, (blocks, places) in cells.items()
+                for given in ([], [d_outputs])
+            ]
+
+        ms = 2 * milliseconds(self.seconds, run)
+        self.record("reduction", steps=steps, ms=ms)
+
+
+# ---- The time of a step on more replicas than there are ----
+
+
+def fit_model(rows):
+    """(ms at any length, ms a step of time, ms a step of time for reducing, ms an exchange)."""
+    sequences = [row for row in rows if row["kind"] == "sequence" and "one" in row]
+    steps, times = (np.array([row[k] for row in sequences]) for k in ("steps", "one"))
+    # Relative errors count alike.
+    a = np.stack([np.ones_like(steps, float), steps], 1) / times[:, None]
+    fixed, each = np.linalg.lstsq(a, np.ones(len(steps)), rcond=None)[0]
+    of = {row["kind"]: row for row in rows if row["kind"] in ("reduction", "exchange")}
+    reducing = of["reduction"]["ms"] / of["reduction"]["steps"]
+    return max(fixed, 0.0), each, reducing, of["exchange"]["ms"]
+
+
+def predict(model, steps, replicas, measured_replicas):
+    fixed, each, reducing, exchange = model
+    if replicas == 1:
+        return fixed + each * steps
+    # A tree's depth; the slots are too few bytes to count.
+    depth = math.log2(replicas) / math.log2(measured_replicas)
+    return fixed + (each + reducing) * steps / replicas + EXCHANGES * exchange * max(1.0, depth)
+
+
+def draw(result, path):
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    measured = result["environment"]["replicas"]
+    model = fit_model(result["rows"])
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    replicas = 2 ** np.arange(11)
+    for power in (17, 20, 23, 26, 30):
+        times = [predict(model, 2**power, int(w), measured) for w in replicas]
+        axes.plot(replicas, times[0] / np.array(times), label=f"{2**power:,} steps, predicted")
+    for row in result["rows"]:
+        if row["kind"] == "sequence" and "times one" in row:
+            axes.plot(measured, row["times one"], "k+")
+    axes.plot(replicas, replicas, "k:", linewidth=0.8)
+    axes.set(xscale="log", yscale="log", xlabel="replicas (+: measured)",
+             ylabel="a training step: times as fast as on one, without XLA")  # fmt: skip
+    axes.legend(fontsize="small")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    kinds = ("exchange", "reduction", "op", "sequence", "fit")
+    parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds)
+    parser.add_argument("--units", type=int, default=256)
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each number")
+    parser.add_argument("--quick", action="store_true", help="a small one, on two logical CPUs")
+    parser.add_argument("--output", type=Path, help="JSON")
+    parser.add_argument("--commit", default="")
+    arguments = parser.parse_args()
+    op_steps, reduction_steps, shape = 8_388_608, 1_048_576, (16, 8192)
+    lengths = (131_072, 262_144, 1_048_576, 8_388_608)
+    devices = None
+    if arguments.quick:
+        arguments.units, arguments.seconds = 8, 0.05
+        op_steps, reduction_steps, shape, lengths = 4096, 1024, (4, 64), (256, 1024)
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        devices = ["/CPU:0", "/CPU:1"]
+        logical = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0], logical
+        )
+    elif len(gpus) == 1:
+        raise SystemExit("there is one GPU only")
+    strategy = tf.distribute.MirroredStrategy(devices)
+    about = {**environment(arguments.commit), "replicas": strategy.num_replicas_in_sync}
+    result = {"environment": about, "units": arguments.units, "rows": []}
+    print(json.dumps(about))
+    benchmark = Benchmark(strategy, arguments.units, arguments.seconds, result)
+    for kind in arguments.kinds:
+        if kind == "exchange":
+            benchmark.exchange()
+        elif kind == "reduction":
+            benchmark.reduction(reduction_steps)
+        elif kind == "op":
+            benchmark.op(op_steps)
+        elif kind == "sequence":
+            for steps in lengths:
+                benchmark.sequence(steps)
+        else:
+            for name in LAYERS:
+                benchmark.fit(name, *shape)
+        if arguments.output:
+            arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+    if set(arguments.kinds) >= {"exchange", "reduction", "sequence"}:
+        model = fit_model(result["rows"])
+        result["model, ms"] = dict(
+            zip(("fixed", "a step", "reducing a step", "an exchange"), model, strict=True)
+        )
+        print(json.dumps(result["model, ms"]))
+        for row in result["rows"]:
+            if row["kind"] == "sequence" and "several" in row:
+                row["predicted"] = predict(model, row["steps"], strategy.num_replicas_in_sync,
+                                           strategy.num_replicas_in_sync)  # fmt: skip
+                print(f"{row['steps']:,} steps: {row['several']:.2f} ms measured, "
+                      f"{row['predicted']:.2f} predicted")  # fmt: skip
+        if arguments.output:
+            arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+            draw(result, arguments.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT
+// All steps of each column as one transition, on a GPU: kernels that only read.
+//
+// A block has a chunk of the steps, cut into parts. A part is of consecutive steps, of one or two
+// columns, and a thread's: the lanes of a warp have neighbouring columns, and where rows are
+// shorter than a warp several parts of them. A thread loads a batch of rows at a time, all at once;
+// then the block composes its parts, and a second kernel the chunks, each in the order of time.
+#ifndef TF_PLR_ENGINE_GPU_KERNELS_REDUCTION_CUH_
+#define TF_PLR_ENGINE_GPU_KERNELS_REDUCTION_CUH_
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cc/engine/gpu/addresses.cuh"
+#include "cc/engine/gpu/kernels/thread_rows.cuh"
+#include "cc/engine/gpu/kernels/windows.cuh"
+#include "cc/engine/gpu/launch.cuh"
+#include "cc/engine/gpu/pack.cuh"
+#include "cc/engine/gpu/warp.cuh"
+#include "cc/engine/problem.h"
+
+namespace tf_plr {
+namespace gpu {
+
+template <typename CellType, typename Element, int kVectorValue>
+class Reduction {
+ public:
+  using Cell = CellType;
+  using T = Element;
+  using A = Accumulator<T>;
+
+  static constexpr int kVector = kVectorValue;  // Columns of a lane.
+  static constexpr int kThreads = 256;
+  static constexpr int kRows = 64 / sizeof(A);  // Of a batch.
+  static constexpr int kBlocksPerMultiprocessor = 2;
+  static constexpr int kSharedBytes = kThreads * kVector * sizeof(Transition<A>);
+
+  struct Params {
+    Problem problem;
+    Arrays<Cell, T> arrays;
+    int lane_bits;         // 2^lane_bits lanes of a row, at least as many as columns, or a warp.
+    int64_t column_tiles;  // Of an outer slice.
+    int64_t part_steps;    // Of a thread.
+    int64_t chunks;
+    Transition<A>* of_chunks;  // [chunks, columns].
+    ColumnTransitions<A> whole;
+  };
+
+  __device__ Reduction(const Params& params, Transition<A>* shared)
+      : p_(params),
+        thread_(static_cast<int>(threadIdx.x)),
+        lanes_(1 << params.lane_bits),
+        shared_(shared + thread_ * kVector),
+        windows_{params.problem, params.arrays},
+        outer_(Divide(blockIdx.x, params.column_tiles)),
+        column_((blockIdx.x - outer_ * params.column_tiles) * kWarp * kVector +
+                (thread_ & (lanes_ - 1)) * kVector),
+        exists_(column_ < params.problem.inner) {}
+
+  __device__ void Run() {
+    Transition<A> own[kVector];
+    ReducePart(own);
+    ComposeParts(own);
+    if (thread_ >= lanes_ || !exists_) return;
+    const int64_t column = outer_ * p_.problem.inner + column_;
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) {
+      p_.of_chunks[blockIdx.y * p_.problem.columns() + column + v] = own[v];
+    }
+  }
+
+ private:
+  using Rows = ThreadRows<Cell, T, kVector, kRows>;
+  using Pack = typename Rows::Pack;
+
+  __device__ void ReducePart(Transition<A> (&own)[kVector]) const {
+    const int64_t parts = kThreads >> p_.lane_bits;
+    const int64_t part = blockIdx.y * parts + (thread_ >> p_.lane_bits);
+    const int64_t end = min((part + 1) * p_.part_steps, p_.problem.steps);
+    Rows rows;
+    if constexpr (Cell::kGated) rows.biases.Load(p_.arrays, column_, exists_);
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) own[v] = Transition<A>::Identity();
+    for (int64_t step = part * p_.part_steps; step < end; step += kRows) {
+      const int64_t left = min(end - step, int64_t{kRows});
+      const int64_t row =
+          outer_ * p_.problem.steps + (p_.problem.reverse ? p_.problem.steps - 1 - step : step);
+      // A gated cell's rows have a whole warp each, whose lanes all come here.
+      rows.masked = windows_.MaskedRows(row, left, thread_ % kWarp);
+      rows.count = exists_ ? static_cast<int>(left) : 0;
+      Transition<A> of_rows[kVector];
+      if (rows.count == kRows) {
+        ReduceRows<true>(rows, row, of_rows);
+      } else {
+        ReduceRows<false>(rows, row, of_rows);
+      }
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) own[v] = Compose(own[v], of_rows[v]);
+    }
+  }
+
+  template <bool kFull>
+  __device__ void ReduceRows(Rows& rows, int64_t first_row, Transition<A> (&own)[kVector]) const {
+#pragma unroll
+    for (int k = 0; k < Cell::kStepInputs; ++k) {
+      const T* from = windows_.Input(k, first_row, column_);
+#pragma unroll
+      for (int row = 0; row < kRows; ++row) {
+        if (!kFull) rows.values[k][row] = Pack{};
+        if (kFull || row < rows.count) {
+          rows.values[k][row] = *reinterpret_cast<const Pack*>(from);
+        }
+        from = AddBytes(from, windows_.InputRowBytes(k));
+      }
+    }
+    rows.template Reduce<kFull>(own);
+  }
+
+  // Of each column, to its thread of the first part; in rounds, each of neighbours.
+  __device__ void ComposeParts(Transition<A> (&own)[kVector]) const {
+    for (int distance = lanes_; distance < kThreads; distance *= 2) {
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) shared_[v] = own[v];
+      __syncthreads();  // Publishes what all parts have.
+      if ((thread_ & (2 * distance - 1)) < lanes_) {
+#pragma unroll
+        for (int v = 0; v < kVector; ++v) {
+          own[v] = Compose(own[v], shared_[distance * kVector + v]);
+        }
+      }
+      __syncthreads();  // It has been read.
+    }
+  }
+
+  const Params& p_;
+  const int thread_, lanes_;
+  Transition<A>* const shared_;  // This thread's.
+  const Windows<Cell, T> windows_;
+  const int64_t outer_, column_;  // The first column, within the outer slice.
+  const bool exists_;
+};
+
+template <typename Reduction>
+__global__ void __launch_bounds__(Reduction::kThreads, Reduction::kBlocksPerMultiprocessor)
+    ReduceChunks(const __grid_constant__ typename Reduction::Params params) {
+  extern __shared__ __align__(16) char shared[];
+  Reduction(params, reinterpret_cast<Transition<typename Reduction::A>*>(shared)).Run();
+}
+
+template <typename A>
+struct ChunkParams {
+  const Transition<A>* of_chunks;
+  int64_t chunks, columns;
+  ColumnTransitions<A> whole;
+};
+
+// A warp has a column; each lane some chunks.
+template <typename A>
+__global__ void ComposeChunks(const __grid_constant__ ChunkParams<A> p) {
+  const int64_t column = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
+  const int lane = threadIdx.x % kWarp;
+  if (column >= p.columns) return;
+  const int64_t chunks = (p.chunks + kWarp - 1) / kWarp;
+  const int64_t end = min((lane + 1) * chunks, p.chunks);
+  Transition<A> own = Transition<A>::Identity();
+#pragma unroll 4
+  for (int64_t chunk = lane * chunks; chunk < end; ++chunk) {
+    own = Compose(own, p.of_chunks[chunk * p.columns + column]);
+  }
+#pragma unroll
+  for (int distance = 1; distance < kWarp; distance *= 2) {
+    const Transition<A> later = Shuffle(own, lane + distance);
+    if (lane % (2 * distance) == 0) own = Compose(own, later);
+  }
+  if (lane > 0) return;
+  p.whole.decays[column] = own.decay;
+  p.whole.impulses[column] = own.impulse;
+}
+
+// A function of the problem only, and so are the results.
+template <typename Reduction>
+class ReductionPlan {
+  using A = typename Reduction::A;
+
+ public:
+  template <typename Arrays>
+  ReductionPlan(const Problem& problem, const Arrays& arrays) {
+    params_.problem = problem;
+    params_.arrays = arrays;
+    constexpr bool kShortRows = !Reduction::Cell::kGated && Reduction::kVector == 1;
+    params_.lane_bits = kWarpBits;
+    while (kShortRows && params_.lane_bits > 0 && 1 << (params_.lane_bits - 1) >= problem.inner) {
+      --params_.lane_bits;
+    }
+    params_.column_tiles = CeilDiv(problem.inner, kWarp * Reduction::kVector);
+    const int64_t tiles = problem.outer * params_.column_tiles;
+    const int64_t parts = Reduction::kThreads >> params_.lane_bits;
+    const int64_t most_parts = parts * std::max<int64_t>(1, kManyBlocks / tiles);
+    params_.part_steps =
+        Reduction::kRows *
+        std::max<int64_t>(1, CeilDiv(CeilDiv(problem.steps, most_parts), Reduction::kRows));
+    params_.chunks = std::max<int64_t>(1, CeilDiv(problem.steps, parts * params_.part_steps));
+  }
+
+  size_t workspace_bytes() const {
+    return params_.chunks * params_.problem.columns() * sizeof(Transition<A>);
+  }
+
+  cudaError_t Launch(const ColumnTransitions<A>& whole, void* workspace, cudaStream_t stream) {
+    params_.of_chunks = static_cast<Transition<A>*>(workspace);
+    params_.whole = whole;
+    const Grid grid{params_.problem.outer * params_.column_tiles, params_.chunks};
+    const cudaError_t error =
+        LaunchKernel(ReduceChunks<Reduction>,
+                     {grid, Reduction::kThreads, Reduction::kSharedBytes, stream}, params_);
+    if (error != cudaSuccess) return error;
+    constexpr int kThreads = 128;
+    const int64_t columns = params_.problem.columns();
+    return LaunchKernel(ComposeChunks<A>, {CeilDiv(columns, kThreads / kWarp), kThreads, 0, stream},
+                        ChunkParams<A>{params_.of_chunks, params_.chunks, columns, whole});
+  }
+
+ private:
+  // Some for each multiprocessor of the largest GPUs.
+  static constexpr int64_t kManyBlocks = 1024;
+
+  typename Reduction::Params params_{};
+};
+
+}  // namespace gpu
+}  // namespace tf_plr
+
+#endif  // TF_PLR_ENGINE_GPU_KERNELS_REDUCTION_CUH_
