@@ -64,11 +64,10 @@ class Reduction {
     ReducePart(own);
     ComposeParts(own);
     if (thread_ >= lanes_ || !exists_) return;
-    const int64_t column = outer_ * p_.problem.inner + column_;
+    const int64_t inner = p_.problem.inner;
+    const int64_t first = (blockIdx.y * p_.problem.outer + outer_) * inner + column_;
 #pragma unroll
-    for (int v = 0; v < kVector; ++v) {
-      p_.of_chunks[blockIdx.y * p_.problem.columns() + column + v] = own[v];
-    }
+    for (int v = 0; v < kVector; ++v) p_.of_chunks[first + v] = own[v];
   }
 
  private:
