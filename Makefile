@@ -15,7 +15,7 @@ CPP_FILES := git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh'
 .PHONY: test demo lint format docs mutate wheel clean
 
 test: $(VENV)/built
-	$(BIN)/python -m pytest -q -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(PYTEST_ARGS)
 
 demo: $(VENV)/built
 	$(BIN)/pip install -q --no-deps $(DIGITS)

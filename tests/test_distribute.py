@@ -329,7 +329,7 @@ holes = tf.constant(rng.uniform(size=(3, 5 * replicas)) < 0.6)
 """
 
 
-@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("fused", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("replicas", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_layers_over_several_replicas(replicas, fused):
     """Outputs, states and gradients are those of one device."""

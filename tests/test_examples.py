@@ -22,10 +22,14 @@ SCRIPTS = {
     "benchmarks/table1.py": [],
     "benchmarks/table2.py": [],
     "benchmarks/table3.py": [],
+    "benchmarks/distributed.py": [],
 }
+SLOW = ["benchmarks/distributed.py"]
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    "script", [pytest.param(s, marks=pytest.mark.slow if s in SLOW else ()) for s in SCRIPTS]
+)
 def test_quick(script):
     for package in SCRIPTS[script]:
         if importlib.util.find_spec(package) is None:
