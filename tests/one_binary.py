@@ -24,27 +24,42 @@ from tensorflow.compiler.tf2xla.python import xla
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = 9  # Of XlaCallModule: the last that all these TensorFlows know.
+ON_GPU = bool(tf.config.list_physical_devices("GPU"))
 NAMES = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16"}
 
 
 def build(library):
+    """With GPU code where setup.py would build it."""
     sys.path.insert(0, str(ROOT))
     import setup
 
-    command = setup.cxx_command(nvcc=None)
-    sources = [
-        "tests/one_binary.cc", "cc/older_systems.cc",
-        *(str(path.relative_to(ROOT)) for path in ROOT.glob("cc/xla/*_handlers.cc")),
-        *(str(path.relative_to(ROOT)) for path in ROOT.glob("cc/engine/cpu/*.cc")),
-    ]  # fmt: skip
+    nvcc, folder = setup.find_nvcc(), ROOT / "build" / "one_binary"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def compile_all(command, version, *patterns):
+        compiler = setup.Compiler(command, version, folder)
+        paths = [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+        return [compiler.compile(str(path.relative_to(ROOT)))[0] for path in paths]
+
+    objects = compile_all(
+        setup.cxx_command(nvcc), setup.version_of(setup.CXX), "tests/one_binary.cc",
+        "cc/older_systems.cc", "cc/xla/*_handlers.cc", "cc/engine/cpu/*.cc",
+    )  # fmt: skip
+    linker = [setup.CXX]
+    if nvcc:
+        version = setup.version_of(nvcc)
+        objects += compile_all(setup.nvcc_command(nvcc), version, "cc/engine/gpu/*.cu")
+        linker = [nvcc, "-ccbin", setup.CXX, "-cudart", "static"]
     link = [f"-L{tf.sysconfig.get_lib()}", "-l:libtensorflow_framework.so.2"]
-    subprocess.run(
-        [*command, "-shared", "-s", "-o", library.resolve(), *sources, *link], cwd=ROOT, check=True
-    )
+    command = [*linker, "-shared", "-Xlinker", "-s", "-o", library.resolve(), *objects, *link]
+    subprocess.run(command, cwd=ROOT, check=True)
 
 
-def custom_call(name, operands, results, attributes):
-    """A custom call on operands, with results of the shapes and dtypes of others."""
+def custom_call(name, operands, results, attributes, workspace):
+    """A custom call on operands, with results of the shapes and dtypes of others.
+
+    On a GPU it has a workspace of so many bytes as one more result.
+    """
 
     def types(tensors):
         return ", ".join(
@@ -52,16 +67,18 @@ def custom_call(name, operands, results, attributes):
             for t in tensors
         )
 
-    count = len(results)
+    count, all_types = len(results), types(results)
+    if ON_GPU:
+        count, all_types = count + 1, f"{all_types}, tensor<{workspace}xui8>"
     arguments = ", ".join(f"%{i}" for i in range(len(operands)))
     signature = ", ".join(f"%{i}: {types([t])}" for i, t in enumerate(operands))
-    returned = ", ".join(f"%results#{i}" for i in range(count)) if count > 1 else "%results"
+    returned = ", ".join(f"%results#{i}" if count > 1 else "%results" for i in range(len(results)))
     config = ", ".join(f"{key} = {value} : i64" for key, value in attributes.items())
     text = f"""
       func.func public @main({signature}) -> ({types(results)}) {{
         %results{f":{count}" if count > 1 else ""} = stablehlo.custom_call @"{name}"({arguments}) {{
           api_version = 4 : i32, backend_config = {{{config}}}
-        }} : ({types(operands)}) -> ({types(results)})
+        }} : ({types(operands)}) -> ({all_types})
         return {returned} : {types(results)}
       }}"""
     return xla.call_module(
@@ -70,22 +87,32 @@ def custom_call(name, operands, results, attributes):
         module=stablehlo.serialize_portable_artifact_str(text, stablehlo.get_current_version()),
         Sout=[t.shape for t in results],
         Tout=[t.dtype for t in results],
-        platforms=["CPU"],
+        platforms=["CUDA" if ON_GPU else "CPU"],
     )
 
 
-@tf.custom_gradient
-def recurrence(decays, impulses):
-    steps, columns = decays.shape
-    attributes = {"outer": 1, "steps": steps, "inner": columns, "reverse": 0, "algorithm": 0,
-                  "initial_states": 0}  # fmt: skip
-    (states,) = custom_call("TfPlr>LinearRecurrence", [decays, impulses], [impulses], attributes)
+def custom_calls_of(library):
+    """The recurrence by the handlers of a library."""
 
-    def gradient(d_states):
-        operands, backward = [decays, states, d_states], {**attributes, "reverse": 1}
-        return custom_call("TfPlr>LinearRecurrenceGrad", operands, operands[:2], backward)
+    @tf.custom_gradient
+    def recurrence(decays, impulses):
+        steps, columns = decays.shape
+        workspaces = [library.TfPlrMostWorkspaceBytes(1, steps, columns, i) for i in (False, True)]
+        attributes = {"outer": 1, "steps": steps, "inner": columns, "reverse": 0, "algorithm": 0,
+                      "initial_states": 0}  # fmt: skip
+        (states,) = custom_call(
+            "TfPlr>LinearRecurrence", [decays, impulses], [impulses], attributes, workspaces[0]
+        )
 
-    return states, gradient
+        def gradient(d_states):
+            operands, backward = [decays, states, d_states], {**attributes, "reverse": 1}
+            return custom_call(
+                "TfPlr>LinearRecurrenceGrad", operands, operands[:2], backward, workspaces[1]
+            )
+
+        return states, gradient
+
+    return recurrence
 
 
 def with_gradient(function):
@@ -118,6 +145,8 @@ def main():
         return
     library = ctypes.CDLL(str(arguments.library.resolve()))
     library.TfPlrRegisterXlaHandlers.restype = ctypes.c_char_p
+    library.TfPlrMostWorkspaceBytes.restype = ctypes.c_int64
+    library.TfPlrMostWorkspaceBytes.argtypes = [ctypes.c_int64] * 3 + [ctypes.c_bool]
     problems = library.TfPlrRegisterXlaHandlers().decode()
     if problems:
         raise SystemExit(f"TensorFlow {tf.__version__}: {problems}")
@@ -125,7 +154,7 @@ def main():
     decays, impulses = rng.uniform(-1, 1, (2, 8192, 256)).astype("float32")
     exact = decays.astype("float64"), impulses.astype("float64")
     given = tf.constant(decays), tf.constant(impulses)
-    run = with_gradient(recurrence)
+    run = with_gradient(custom_calls_of(library))
     modes = {
         "under XLA": tf.function(run, jit_compile=True),
         "in a tf.function": tf.function(run),

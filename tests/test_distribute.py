@@ -346,6 +346,23 @@ check(lambda: tf_plr.GILR(4, **options, go_backwards=True), lengths)
 check(lambda: tf_plr.SRU(4, **last), holes, initial=False)
 check(lambda: tf_plr.QRNN(4, **options, kernel_size=3))
 check(lambda: tf_plr.QRNN(4, **last, pooling="ifo", zero_output_for_mask=True), holes)
+
+# Dropout drops the same features in all replicas, and others the next time.
+from tf_plr.exchange import Exchange
+from tf_plr.layers.shard_steps import ShardSteps
+with strategy.scope():
+    seeds = keras.random.SeedGenerator(1)
+
+@tf.function
+def drop():
+    def replica():
+        steps = ShardSteps(Exchange(reverse=False), "auto")
+        return steps.drop(tf.ones((2, 3, 64)), 0.5, seeds)
+    return strategy.run(replica)
+
+first, second = (np.stack(strategy.experimental_local_results(drop())) for _ in range(2))
+assert set(np.unique(first)) == {0, 2} and np.any(first != second)
+assert np.all(first == first[:1, :, :1])
 """,
         replicas,
         TF_PLR_FUSED=str(int(fused)),
