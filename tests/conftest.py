@@ -65,6 +65,7 @@ def run_python(program, *arguments, **environment):
         text=True,
         env={**os.environ, **environment},
         cwd=tempfile.gettempdir(),  # Not where tf_plr's sources lie.
+        timeout=900,
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout

@@ -16,7 +16,9 @@ class HostArray {
  public:
   // What is not written shows: all bits set is no number.
   explicit HostArray(size_t size) : shift_(NextShift()), values_(size + shift_) {
-    std::memset(static_cast<void*>(values_.data()), 0xFF, values_.size() * sizeof(T));
+    if (!values_.empty()) {
+      std::memset(static_cast<void*>(values_.data()), 0xFF, values_.size() * sizeof(T));
+    }
   }
   explicit HostArray(const std::vector<T>& values) : HostArray(values.size()) {
     std::copy(values.begin(), values.end(), data);

@@ -35,7 +35,22 @@ PLAIN = {"num_initial_states": 1, "axis": 1, "reverse": False, "algorithm": "aut
 # Op: its attributes, but for T; the shapes and types of its inputs.
 CALLS = {
     "TfPlr>LinearRecurrence": (PLAIN, [(STEPS, FLOAT)] * 2 + [(COLUMNS, FLOAT)]),
-    "TfPlr>LinearRecurrenceGrad": (PLAIN, [(STEPS, FLOAT)] * 3 + [(COLUMNS, FLOAT)]),
+    "TfPlr>LinearRecurrenceGrad": (
+        {**PLAIN, "num_d_last_states": 1},
+        [(STEPS, FLOAT)] * 3 + [(COLUMNS, FLOAT)] * 2,
+    ),
+    "TfPlr>LinearRecurrenceTransition": (
+        {"A": FLOAT, "axis": 1, "reverse": False, "gradient": True},
+        [(STEPS, FLOAT)] * 2,
+    ),
+    "TfPlr>GatedRecurrenceTransition": (
+        {
+            **{n: GATED[n] for n in ("num_biases", "num_beside", "num_masks", "cell", "blocks")},
+            "num_d_outputs": 1,
+            "reverse": False,
+        },
+        [*GATED_INPUTS[:2], GATED_INPUTS[3], (STEPS, FLOAT)],
+    ),
     "TfPlr>GatedRecurrence": ({**GATED, "num_states": 1}, GATED_INPUTS),
     "TfPlr>GatedRecurrenceGrad": (
         {**GATED, "num_d_beside": 0},
@@ -74,6 +89,8 @@ def edit(rng, attributes, inputs, types, most):
             attributes[name] = int(rng.choice(few if name.startswith("num_") else INTEGERS))
         elif isinstance(old, str):
             attributes[name] = str(rng.choice(STRINGS))
+        elif isinstance(old, tf.DType):
+            attributes[name] = TYPES[rng.integers(len(TYPES))]
         else:
             attributes[name] = [int(rng.choice(INTEGERS)) for _ in range(rng.integers(7))]
         return f"{name} = {attributes[name]}"

@@ -3,6 +3,7 @@
 
 import itertools
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -225,3 +226,49 @@ def test_second_derivatives_of_unknown_rank_along_a_negative_axis(
     compiled = tf.function(second_order, input_signature=unknown)
     for actual, expected in zip(compiled(*arguments), second_order(*arguments), strict=True):
         close(actual, expected)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_gradient_of_the_last_state(rng, reverse, mode):
+    """To the gradient op it is as if it were added to the last of d_states, in all derivatives."""
+    shape, last = (3, 5, 4), 0 if reverse else 4
+    tensors = [tf.constant(rng.uniform(-1, 1, shape)) for _ in range(3)]
+    columns = [tf.constant(rng.uniform(-1, 1, (3, 4))) for _ in range(2)]
+    weights = [tf.constant(rng.uniform(-1, 1, s)) for s in (shape, shape, (3, 4))]
+
+    def run(added, decays, states, d_states, initial_state, d_last_state):
+        given = [decays, states, d_states, initial_state, d_last_state]
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            if added:
+                at_last = tf.one_hot(last, 5, dtype=tf.float64)[:, None]
+                d_states = d_states + at_last * d_last_state[:, None]
+            results = tf_plr.load_library().tf_plr_linear_recurrence_grad(
+                decays, states, d_states, [initial_state], [] if added else [d_last_state],
+                axis=1, reverse=reverse,
+            )  # fmt: skip
+            results = [*results[:2], *results[2]]
+            loss = tf.add_n([tf.reduce_sum(r * w) for r, w in zip(results, weights, strict=True)])
+        return [*results, *tape.gradient(loss, given)]
+
+    expected = call(partial(run, True), [*tensors, *columns], mode)
+    actual = call(partial(run, False), [*tensors, *columns], mode)
+    for a, e in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-12, atol=1e-12)
+
+
+def test_vectorized_gradient_of_the_last_state(rng):
+    tensors = [tf.constant(rng.uniform(-1, 1, (2, 3, 5))) for _ in range(3)]
+    columns = [tf.constant(rng.uniform(-1, 1, (2, 3))) for _ in range(2)]
+
+    def run(arguments):
+        *steps, initial_state, d_last_state = arguments
+        results = tf_plr.load_library().tf_plr_linear_recurrence_grad(
+            *steps, [initial_state], [d_last_state], axis=1
+        )
+        return [*results[:2], *results[2]]
+
+    one_by_one = [run([t[i] for t in (*tensors, *columns)]) for i in range(2)]
+    vectorized = tf.vectorized_map(run, [*tensors, *columns], fallback_to_while_loop=False)
+    for v, parts in zip(vectorized, zip(*one_by_one, strict=True), strict=True):
+        np.testing.assert_array_equal(v, tf.stack(parts))

@@ -9,7 +9,6 @@ from tf_plr import _library, gated_recurrence
 from tf_plr.exchange import Exchange
 from tf_plr.recurrence import checked
 from tf_plr.recurrence import linear_recurrence as on_one_device
-from tf_plr.time_axis import TimeAxis
 
 
 def shard_sequences(
@@ -52,15 +51,18 @@ def shard_sequences(
 
     def cut(tensor: Any) -> Any:
         shape = tf.shape(tensor)
-        message = f"the steps of sequences must be a multiple of the {replicas} replicas"
+        message = f"the steps, axis 1, must be a multiple of the {replicas} replicas"
         if tensor.shape[1] is None:
             tf.debugging.assert_equal(shape[1] % replicas, 0, message)
         elif tensor.shape[1] % replicas != 0:
-            raise ValueError(f"{message}, but are {tensor.shape[1]}")
+            raise ValueError(f"{message}, but the shape is {tuple(tensor.shape)}")
         return tf.concat(tf.split(tensor, replicas, axis=1), axis=0)
 
     def repeat(tensor: Any) -> Any:
         return tf.concat([tensor] * replicas, axis=0)
+
+    def has_time(weights: Any) -> bool:
+        return targets == "step" and weights.shape.rank != 1
 
     def shard(sequences: Any, *others: Any) -> Any:
         sequences = tf.nest.map_structure(cut, sequences)
@@ -68,9 +70,8 @@ def shard_sequences(
             return sequences
         y, *weights = others
         y = tf.nest.map_structure(cut if targets == "step" else repeat, y)
-        have_time = [targets == "step" and weight.shape.rank != 1 for weight in weights]
-        pairs = zip(weights, have_time, strict=True)
-        return (sequences, y, *(cut(w) if has_time else repeat(w) for w, has_time in pairs))
+        weights = tf.nest.map_structure(lambda w: cut(w) if has_time(w) else repeat(w), weights)
+        return sequences, y, *weights
 
     return dataset.map(shard, num_parallel_calls=tf.data.AUTOTUNE)
 
@@ -108,18 +109,19 @@ def linear_recurrence(
         The states after each of this replica's steps: a tensor of the shape and dtype of `decays`.
 
     Raises:
-        TypeError, ValueError: as `tf_plr.linear_recurrence`, and for `"composed"`.
+        TypeError, ValueError: as `tf_plr.linear_recurrence`, and for `"composed"` with several
+            replicas.
         LookupError: a second derivative is asked for.
         RuntimeError: called outside of replicas, but in the scope of a strategy that has several.
         tf.errors.InvalidArgumentError: the function is compiled by XLA, in which replicas would
             wait for each other forever.
     """
-    if algorithm == "composed":
-        raise ValueError('algorithm must not be "composed" where replicas share a sequence')
     exchange = Exchange(reverse)
     how: dict[str, Any] = {"axis": axis, "reverse": reverse, "algorithm": algorithm}
     if exchange.replicas == 1:
         return on_one_device(decays, impulses, initial_state, **how)
+    if algorithm == "composed":
+        raise ValueError('algorithm must not be "composed" where replicas share a sequence')
     return linear_recurrence_over(exchange, decays, impulses, initial_state, **how)
 
 
@@ -137,36 +139,32 @@ def linear_recurrence_over(
     decays, impulses, initial_state, axis = checked(
         decays, impulses, initial_state, axis, algorithm
     )
-    if initial_state is None:
-        initial_state = tf.zeros_like(TimeAxis(axis, reverse).last(impulses))
     native = _library.load_library()
     dtype = decays.dtype
     wide = tf.float32 if dtype.size == 2 else dtype
 
     @tf.custom_gradient
-    def shard(decays: Any, impulses: Any, initial_state: Any) -> Any:
-        def transition_of(impulses: Any, gradient: bool) -> Any:
-            return native.tf_plr_linear_recurrence_transition(
-                decays, impulses, A=wide, axis=axis, reverse=reverse, gradient=gradient
+    def shard(decays: Any, impulses: Any, *start: Any) -> Any:
+        def carry_before(impulses: Any, *start: Any, backward: bool) -> Any:
+            transition = native.tf_plr_linear_recurrence_transition(
+                decays, impulses, A=wide, axis=axis, reverse=reverse, gradient=backward
             )
+            return tf.cast(exchange.carry_before(transition, *start, backward=backward), dtype)
 
         how = {"axis": axis, "reverse": reverse, "algorithm": algorithm}
-        before = exchange.carry_before(transition_of(impulses, False), initial_state)
-        before = tf.cast(before, dtype)
+        before = carry_before(impulses, *start, backward=False)
         states = native.tf_plr_linear_recurrence(decays, impulses, [before], **how)
 
         def gradient(d_states: Any) -> Any:
-            after = exchange.carry_before(
-                transition_of(d_states, True), tf.zeros_like(before), backward=True
-            )
+            after = carry_before(d_states, backward=True)
             d_decays, d_impulses, d_before = native.tf_plr_linear_recurrence_grad(
-                decays, states, d_states, [before], [tf.cast(after, dtype)], **how
+                decays, states, d_states, [before], [after], **how
             )
-            return _once(d_decays, d_impulses, exchange.of_first(d_before[0]))
+            return _once(d_decays, d_impulses, *(exchange.of_first(d_before[0]) for _ in start))
 
         return states, gradient
 
-    return shard(decays, impulses, initial_state)
+    return shard(decays, impulses, *([] if initial_state is None else [initial_state]))
 
 
 def gated_recurrence_over(
@@ -196,7 +194,7 @@ def gated_recurrence_over(
         inputs = {**dict.fromkeys(("bias", "beside")), **dict(zip(given, tensors, strict=True))}
 
         def transition_of(d_outputs: list[Any]) -> Any:
-            arguments = (inputs["bias"], inputs["beside"], None, mask)
+            arguments = (inputs["bias"], inputs["beside"], mask)
             optional = [[] if tensor is None else [tensor] for tensor in arguments]
             return native.tf_plr_gated_recurrence_transition(
                 inputs["product"], *optional, d_outputs, reverse=False, **how
@@ -204,7 +202,8 @@ def gated_recurrence_over(
 
         before = exchange.carry_before(transition_of([]), initial_state)
         arguments = [before, *tensors]
-        with tf.GradientTape() as tape:
+        # Persistent, as may be a tape around it.
+        with tf.GradientTape(persistent=True) as tape:
             tape.watch(arguments)
             results = gated_recurrence.gated_recurrence(
                 **inputs, initial_state=before, mask=mask, keep_states=keep_states,

@@ -21,6 +21,12 @@
 
 namespace tf_plr {
 
+// What a tensor holds, as an engine names its elements.
+template <typename Element>
+Element* DataOf(const tensorflow::Tensor& tensor) {
+  return reinterpret_cast<Element*>(const_cast<char*>(tensor.tensor_data().data()));
+}
+
 // A device says how its engine names TensorFlow's T, and runs it.
 struct Cpu {
   template <typename T>

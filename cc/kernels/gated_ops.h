@@ -107,8 +107,8 @@ inline absl::Status ReadAttributes(tensorflow::OpKernelConstruction* context, Ga
     TF_RETURN_IF_ERROR(ReadAlgorithm(context, &call->algorithm));
   }
   const auto given = [&](const char* attribute, bool* is_given) -> absl::Status {
-    int count;
-    TF_RETURN_IF_ERROR(context->GetAttr(attribute, &count));
+    int count = 0;
+    if (context->HasAttr(attribute)) TF_RETURN_IF_ERROR(context->GetAttr(attribute, &count));
     *is_given = count > 0;
     if (count <= 1) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrCat(attribute, " must be 0 or 1, but is ", count));
@@ -265,7 +265,7 @@ struct GatedRecurrenceGrad {
 struct GatedRecurrenceTransition {
   static constexpr const char* kName = "TfPlr>GatedRecurrenceTransition";
 
-  // Inputs: as of GatedRecurrence, then d_outputs if given.
+  // Inputs: as of GatedRecurrence without initial_state, then d_outputs if given.
   // Outputs: transition (float).
   static absl::Status ReadShapes(const std::vector<tensorflow::TensorShape>& inputs,
                                  bool has_d_outputs, GatedCall* call,

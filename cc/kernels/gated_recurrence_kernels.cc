@@ -31,7 +31,7 @@ class GatedKernel : public OpKernel {
     std::vector<void*> inputs, outputs;
     for (int i = 0; i < context->num_inputs(); ++i) {
       input_shapes.push_back(context->input(i).shape());
-      inputs.push_back(Data(context->input(i)));
+      inputs.push_back(DataOf<char>(context->input(i)));
     }
     OP_REQUIRES_OK(context, Op::ReadShapes(input_shapes, &call, &output_shapes));
     for (int i = 0; i < context->num_outputs(); ++i) {
@@ -42,7 +42,7 @@ class GatedKernel : public OpKernel {
       } else {
         OP_REQUIRES_OK(context, context->allocate_output(i, output_shapes[i], &output));
       }
-      outputs.push_back(Data(*output));
+      outputs.push_back(DataOf<char>(*output));
     }
     const GatedBinding<Element> binding(call, sizeof(T), inputs, outputs);
     Tensor d_outputs;
@@ -52,7 +52,7 @@ class GatedKernel : public OpKernel {
         OP_REQUIRES_OK(context,
                        context->forward_input_or_allocate_temp({place}, context->input_dtype(place),
                                                                input_shapes[place], &d_outputs));
-        void* const d_held = std::exchange(inputs[place], Data(d_outputs));
+        void* const d_held = std::exchange(inputs[place], DataOf<char>(d_outputs));
         OP_REQUIRES_OK(context,
                        Device::SumHeld(context, binding.HeldGradient(d_held, inputs[place])));
       }
@@ -81,8 +81,6 @@ class GatedKernel : public OpKernel {
   }
 
  private:
-  static void* Data(const Tensor& tensor) { return const_cast<char*>(tensor.tensor_data().data()); }
-
   GatedCall call_;
 };
 

@@ -29,7 +29,7 @@ class RecurrenceKernel : public OpKernel {
     std::vector<Element*> inputs, outputs;
     for (int i = 0; i < context->num_inputs(); ++i) {
       input_shapes.push_back(context->input(i).shape());
-      inputs.push_back(Data<Element>(context->input(i)));
+      inputs.push_back(DataOf<Element>(context->input(i)));
     }
     Problem problem;
     OP_REQUIRES_OK(context, ReadShapes<Op>(input_shapes, attributes_, &problem, &output_shapes));
@@ -41,18 +41,13 @@ class RecurrenceKernel : public OpKernel {
       } else {
         OP_REQUIRES_OK(context, context->allocate_output(i, output_shapes[i], &output));
       }
-      outputs.push_back(Data<Element>(*output));
+      outputs.push_back(DataOf<Element>(*output));
     }
     const auto arrays = Op::Bind(inputs, outputs, attributes_.has_initial_state);
     OP_REQUIRES_OK(context, Device::Run(context, problem, arrays, attributes_.algorithm));
   }
 
  private:
-  template <typename Element>
-  static Element* Data(const Tensor& tensor) {
-    return reinterpret_cast<Element*>(const_cast<char*>(tensor.tensor_data().data()));
-  }
-
   Attributes attributes_;
 };
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The two ops as the kernels see them, with or without XLA: names, shapes, arrays.
+// The recurrence and its gradient as the kernels see them, with or without XLA: names, shapes,
+// arrays.
 #ifndef TF_PLR_KERNELS_NATIVE_OPS_H_
 #define TF_PLR_KERNELS_NATIVE_OPS_H_
 

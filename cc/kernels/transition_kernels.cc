@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 // OpKernels of what all steps of a recurrence do together: check the arguments, allocate the
 // result, call the device's engine.
-#include <complex>
-#include <type_traits>
 #include <vector>
 
 #include "cc/kernels/devices.h"
@@ -19,19 +17,10 @@ using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
-// In which TensorFlow's T is accumulated.
-template <typename T>
-using AccumulatorOf = std::conditional_t<sizeof(T) == 2, float, T>;
-
-template <typename T>
-T* Data(const Tensor& tensor) {
-  return reinterpret_cast<T*>(const_cast<char*>(tensor.tensor_data().data()));
-}
-
 // The two halves of a tensor.
 template <typename A>
 ColumnTransitions<A> TransitionsOf(const Tensor& tensor) {
-  A* const data = Data<A>(tensor);
+  A* const data = DataOf<A>(tensor);
   return {data, data + tensor.NumElements() / 2};
 }
 
@@ -66,7 +55,8 @@ class LinearTransitionKernel : public OpKernel {
     using Element = typename Device::template Element<T>;
     using A = typename Device::template Element<AccumulatorOf<T>>;
     Arrays<Cell, Element> arrays{};
-    for (int k = 0; k < Cell::kStepInputs; ++k) arrays.inputs[k] = Data<Element>(context->input(k));
+    for (int k = 0; k < Cell::kStepInputs; ++k)
+      arrays.inputs[k] = DataOf<Element>(context->input(k));
     return Device::Reduce(context, problem, arrays, TransitionsOf<A>(*transition));
   }
 
@@ -92,7 +82,7 @@ class GatedTransitionKernel : public OpKernel {
     std::vector<void*> inputs;
     for (int i = 0; i < context->num_inputs(); ++i) {
       shapes.push_back(context->input(i).shape());
-      inputs.push_back(Data<char>(context->input(i)));
+      inputs.push_back(DataOf<char>(context->input(i)));
     }
     TensorShape shape;
     OP_REQUIRES_OK(context,
@@ -114,7 +104,7 @@ class GatedTransitionKernel : public OpKernel {
   }
 
  private:
-  GatedCall call_;
+  GatedCall call_{};
   bool has_d_outputs_;
 };
 

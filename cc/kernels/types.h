@@ -4,6 +4,7 @@
 #define TF_PLR_KERNELS_TYPES_H_
 
 #include <complex>
+#include <type_traits>
 
 #include "Eigen/Core"
 #include "cc/engine/gpu/run.h"
@@ -21,6 +22,10 @@
   M(std::complex<double>, DT_COMPLEX128, C128)
 
 namespace tf_plr {
+
+// In which TensorFlow's T is accumulated.
+template <typename T>
+using AccumulatorOf = std::conditional_t<sizeof(T) == 2, float, T>;
 
 // How the CPU engine names TensorFlow's T.
 template <typename T>

@@ -78,8 +78,8 @@ Status Common(InferenceContext* c, Shapes* shapes) {
       }
     }
   }
-  TF_RETURN_IF_ERROR(c->input("initial_state", &given));
-  if (!given.empty()) {
+  // Which a transition has not.
+  if (c->input("initial_state", &given).ok() && !given.empty()) {
     TF_RETURN_IF_ERROR(
         Merge(c, "initial_state", given[0], c->MakeShape({shapes->batch, shapes->units})));
   }
@@ -230,14 +230,12 @@ REGISTER_OP("TfPlr>GatedRecurrenceTransition")
     .Input("product: T")
     .Input("bias: num_biases * float")
     .Input("beside: num_beside * T")
-    .Input("initial_state: num_initial_states * float")
     .Input("mask: num_masks * bool")
     .Input("d_outputs: num_d_outputs * T")
     .Output("transition: float")
     .Attr("T: {half, bfloat16, float}")
     .Attr("num_biases: int >= 0")
     .Attr("num_beside: int >= 0")
-    .Attr("num_initial_states: int >= 0")
     .Attr("num_masks: int >= 0")
     .Attr("num_d_outputs: int >= 0")
     .Attr("cell: {'gilr', 'surrogate', 'f', 'fo', 'ifo', 'sru'}")
@@ -250,7 +248,6 @@ What all steps of GatedRecurrence do together, in one pass that writes no step:
   last_state = transition[0] * initial_state + transition[1]
 
 product, bias, beside, mask: As given to GatedRecurrence.
-initial_state: Not used.
 d_outputs: If given, the transition is that of GatedRecurrenceGrad instead:
   d_initial_state = transition[0] * d_last_state + transition[1].
 transition: [2, batch, units].

@@ -354,6 +354,7 @@ class Engine {
   template <template <typename> class PassOf, typename Carry>
   void Walk(const Block& block, Carry* carry, void* vectors) const {
     using Pass = PassOf<Cell>;
+    if (block.steps == 0) return;  // There may be no arrays.
     const auto walk = [&](const auto& rows) {
       ForThisProcessor([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
         constexpr int kLanes = LanesOf<A>(register_bytes);
@@ -366,7 +367,7 @@ class Engine {
     };
     auto rows = RowsOf<Pass>(block, vectors);
     if constexpr (LooksAhead<Pass>()) {
-      const bool has_last = block.steps > 0 && block.first_step + block.steps == problem_.steps;
+      const bool has_last = block.first_step + block.steps == problem_.steps;
       rows.count -= has_last;
       walk(rows);
       if (has_last) walk(LastRow<Pass>(block, vectors));

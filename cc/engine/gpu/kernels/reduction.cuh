@@ -48,14 +48,15 @@ class Reduction {
     ColumnTransitions<A> whole;
   };
 
-  __device__ Reduction(const Params& params, Transition<A>* shared)
+  // tile: a range of columns, counted over all outer slices.
+  __device__ Reduction(const Params& params, Transition<A>* shared, int64_t tile)
       : p_(params),
         thread_(static_cast<int>(threadIdx.x)),
         lanes_(1 << params.lane_bits),
         shared_(shared + thread_ * kVector),
         windows_{params.problem, params.arrays},
-        outer_(Divide(blockIdx.x, params.column_tiles)),
-        column_((blockIdx.x - outer_ * params.column_tiles) * kWarp * kVector +
+        outer_(Divide(tile, params.column_tiles)),
+        column_((tile - outer_ * params.column_tiles) * kWarp * kVector +
                 (thread_ & (lanes_ - 1)) * kVector),
         exists_(column_ < params.problem.inner) {}
 
@@ -145,7 +146,11 @@ template <typename Reduction>
 __global__ void __launch_bounds__(Reduction::kThreads, Reduction::kBlocksPerMultiprocessor)
     ReduceChunks(const __grid_constant__ typename Reduction::Params params) {
   extern __shared__ __align__(16) char shared[];
-  Reduction(params, reinterpret_cast<Transition<typename Reduction::A>*>(shared)).Run();
+  auto* const parts = reinterpret_cast<Transition<typename Reduction::A>*>(shared);
+  const int64_t tiles = params.problem.outer * params.column_tiles;
+  for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+    Reduction(params, parts, tile).Run();
+  }
 }
 
 template <typename A>
@@ -210,7 +215,8 @@ class ReductionPlan {
   cudaError_t Launch(const ColumnTransitions<A>& whole, void* workspace, cudaStream_t stream) {
     params_.of_chunks = static_cast<Transition<A>*>(workspace);
     params_.whole = whole;
-    const Grid grid{params_.problem.outer * params_.column_tiles, params_.chunks};
+    const int64_t tiles = params_.problem.outer * params_.column_tiles;
+    const Grid grid{std::min(tiles, kMostBlocks), params_.chunks};
     const cudaError_t error =
         LaunchKernel(ReduceChunks<Reduction>,
                      {grid, Reduction::kThreads, Reduction::kSharedBytes, stream}, params_);
@@ -224,6 +230,8 @@ class ReductionPlan {
  private:
   // Some for each multiprocessor of the largest GPUs.
   static constexpr int64_t kManyBlocks = 1024;
+  // More would not make it faster.
+  static constexpr int64_t kMostBlocks = 1 << 20;
 
   typename Reduction::Params params_{};
 };
