@@ -54,7 +54,7 @@ ARGUMENTS = {
     "zero_output_for_mask": (True, "outputs"),
 }
 # Tested on their own, below or elsewhere.
-OTHERS = {"seed", "input_dim", "unroll", "algorithm", "stateful"}
+OTHERS = {"seed", "input_dim", "unroll", "algorithm", "stateful", "sequence_parallel"}
 
 
 def parameters_of(cls):
@@ -271,7 +271,7 @@ def test_layers_and_cells_have_the_same_arguments_and_defaults(layer):
     of_layer = inspect.signature(layer.__init__).parameters
     of_cell = inspect.signature(layer.cell_class.__init__).parameters
     own = ("return_sequences", "return_state", "go_backwards", "stateful", "zero_output_for_mask")
-    own = [*own, "unroll", "algorithm"]
+    own = [*own, "unroll", "algorithm", "sequence_parallel"]
     assert [n for n in of_layer if n not in own] == list(of_cell)
     for name, parameter in of_cell.items():
         if name not in ("self", "kwargs"):
