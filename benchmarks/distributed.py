@@ -263,14 +263,16 @@ class Benchmark:
         def run():
             return [
                 library.tf_plr_gated_recurrence_transition(
-                    product[blocks], [], [], [], [], given, cell=cell, blocks=places
+                    product[blocks], [], [], [], given, cell=cell, blocks=places
                 )
                 for cell, (blocks, places) in cells.items()
                 for given in ([], [d_outputs])
             ]
 
-        ms = 2 * milliseconds(self.seconds, run)
-        self.record("reduction", steps=steps, ms=ms)
+        ms = milliseconds(self.seconds, run)
+        # They read 2 and 3 blocks forward; a gate, the output gate and d_outputs backward.
+        gigabytes = (2 + 2 + 3 + 3) * steps * self.units * 4 / 1e9
+        self.record("reduction", steps=steps, ms=2 * ms, **{"GB/s": gigabytes / ms * 1e3})
 
 
 # ---- The time of a step on more replicas than there are ----

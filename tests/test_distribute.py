@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""tf.distribute: replicas with a batch each, or with a part of a sequence each, are as one."""
+"""tf.distribute: replicas with a batch each, or with a part of a sequence each, are as one.
+
+On GPUs where there are enough of them, for the parts of a sequence; else on logical CPUs.
+"""
 
 import json
 import os
@@ -58,6 +61,20 @@ for policy, tolerance in (("float32", 1e-4), ("mixed_bfloat16", 0.05)):
         fit = model.fit(x, y, batch_size=8, epochs=3, verbose=0, shuffle=False)
         losses.append(fit.history["loss"])
     np.testing.assert_allclose(*losses, rtol=tolerance)
+
+# States are kept for the sequences of each replica.
+losses = []
+for devices in (1, 2):
+    keras.utils.set_random_seed(0)
+    with strategy_of(devices).scope():
+        layer = tf_plr.GILRLSTM(4, stateful=True)
+        stateful = keras.Sequential(
+            [keras.Input((None, 3), batch_size=8 // devices), layer, keras.layers.Dense(1)]
+        )
+        stateful.compile(keras.optimizers.SGD(0.1), "mse")
+    fit = stateful.fit(x[:8], y[:8], batch_size=8, epochs=3, verbose=0, shuffle=False)
+    losses.append(fit.history["loss"])
+np.testing.assert_allclose(*losses, rtol=1e-4)
 
 # The last batch is one sequence, so that one of two replicas has none.
 model.fit(x[:9], y[:9], batch_size=8, verbose=0, shuffle=False)
@@ -157,7 +174,8 @@ def with_gradients(function, decays, impulses, state, d_states, **options):
 
 # One strategy a process: collectives of several get in each other's way.
 replicas = int(sys.argv[1])
-strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
+kind = "GPU" if len(tf.config.list_physical_devices("GPU")) >= replicas else "CPU"
+strategy = tf.distribute.MirroredStrategy([f"{kind}:{i}" for i in range(replicas)])
 
 def shards_of(arrays, axis):
     return [
