@@ -90,7 +90,10 @@ np.testing.assert_allclose(alone(x[:4]), model(x[:4]), atol=1e-6)
 
 
 def test_two_workers_learn_as_one(tmp_path):
-    """MultiWorkerMirroredStrategy, two processes; Keras' own fit is not made for it."""
+    """MultiWorkerMirroredStrategy, two processes; Keras' own fit is not made for it.
+
+    With sequences of their own, and with a part of each.
+    """
     program = (
         MODEL
         + """
@@ -120,7 +123,35 @@ def step(x, y):
 for _ in range(3):
     for batch in batches:
         step(*batch)
-np.savez(sys.argv[1], *model.get_weights())
+
+# A part of each sequence in each worker.
+with strategy.scope():
+    chain = keras.Sequential([
+        keras.Input((None, 3)),
+        tf_plr.GILRLSTM(4, return_sequences=True, sequence_parallel=True),
+        keras.layers.Bidirectional(tf_plr.QRNN(4, sequence_parallel=True)),
+        keras.layers.Dense(1),
+    ])
+    sgd = keras.optimizers.SGD(0.1)
+    sgd.build(chain.trainable_variables)
+replicas = strategy.num_replicas_in_sync
+parts = tf.split(tf.constant(x), replicas, axis=1)
+parts = strategy.experimental_distribute_values_from_function(
+    lambda context: parts[context.replica_id_in_sync_group]
+)
+
+@tf.function
+def chain_step():
+    def replica(part):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((chain(part, training=True) - y) ** 2) / replicas
+        gradients = tape.gradient(loss, chain.trainable_variables)
+        sgd.apply(gradients, chain.trainable_variables)
+    strategy.run(replica, args=(parts,))
+
+for _ in range(3):
+    chain_step()
+np.savez(sys.argv[1], *model.get_weights(), *chain.get_weights())
 """
     )
     sockets = [socket.socket() for _ in range(2)]
