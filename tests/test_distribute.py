@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -89,6 +90,27 @@ np.testing.assert_allclose(alone(x[:4]), model(x[:4]), atol=1e-6)
     )
 
 
+def start_worker(program, path, **environment):
+    command = [sys.executable, "-c", program, str(path)]
+    return subprocess.Popen(command, env={**os.environ, **environment})
+
+
+def two_workers(program, folder):
+    """Processes of a cluster, which write to 0.npz and 1.npz."""
+    sockets = [socket.socket() for _ in range(2)]
+    for each in sockets:
+        each.bind(("localhost", 0))
+    workers = [f"localhost:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    tasks = [{"type": "worker", "index": index} for index in range(2)]
+    configs = [json.dumps({"cluster": {"worker": workers}, "task": task}) for task in tasks]
+    return [
+        start_worker(program, folder / f"{i}.npz", TF_CONFIG=config)
+        for i, config in enumerate(configs)
+    ]
+
+
 def test_two_workers_learn_as_one(tmp_path):
     """MultiWorkerMirroredStrategy, two processes; Keras' own fit is not made for it.
 
@@ -154,32 +176,49 @@ for _ in range(3):
 np.savez(sys.argv[1], *model.get_weights(), *chain.get_weights())
 """
     )
-    sockets = [socket.socket() for _ in range(2)]
-    for each in sockets:
-        each.bind(("localhost", 0))
-    workers = [f"localhost:{each.getsockname()[1]}" for each in sockets]
-    for each in sockets:
-        each.close()
-
-    def start(name, **environment):
-        command = [sys.executable, "-c", program, str(tmp_path / name)]
-        return subprocess.Popen(command, env={**os.environ, **environment})
-
-    def config(index):
-        task = {"type": "worker", "index": index}
-        return json.dumps({"cluster": {"worker": workers}, "task": task})
-
-    names = ["alone.npz", "0.npz", "1.npz"]
-    processes = [start(names[0])] + [start(names[1 + i], TF_CONFIG=config(i)) for i in range(2)]
+    alone, *workers = [
+        start_worker(program, tmp_path / "alone.npz"),
+        *two_workers(program, tmp_path),
+    ]
     try:
-        assert [process.wait(timeout=300) for process in processes] == [0, 0, 0]
+        assert [process.wait(timeout=300) for process in (alone, *workers)] == [0, 0, 0]
     finally:
-        for process in processes:
+        for process in (alone, *workers):
             process.kill()
+    names = ["alone.npz", "0.npz", "1.npz"]
     alone, *others = (np.load(tmp_path / name) for name in names)
     for other in others:
         for name in alone.files:
             np.testing.assert_allclose(other[name], alone[name], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_lost_worker_is_an_error(tmp_path):
+    program = """
+import sys
+from pathlib import Path
+import tensorflow as tf
+from tf_plr import distributed
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+steps = tf.random.uniform([2, 100, 4])
+run = tf.function(lambda: strategy.run(lambda: distributed.linear_recurrence(steps, steps, axis=1)))
+try:
+    while True:
+        run()
+        Path(sys.argv[1]).touch()
+except tf.errors.UnavailableError:
+    sys.exit(7)
+"""
+    first, second = two_workers(program, tmp_path)
+    try:
+        for _ in range(300):
+            if (tmp_path / "1.npz").exists():
+                break
+            time.sleep(1)
+        second.kill()
+        assert first.wait(timeout=300) == 7
+    finally:
+        first.kill()
 
 
 SHARDS = """
