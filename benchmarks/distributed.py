@@ -7,6 +7,7 @@ All GPUs of this machine are the replicas. The model is two LinearSurrogateLSTM 
 on 32 inputs, and a Dense of 1; a *step* is forward, gradient and Adam. With
 
   fit        batch 16 a replica, 8,192 steps: sequences a second in `fit`, its start not counted;
+  loop       the same in a custom loop, with the gradients compiled by XLA in each replica, too;
   sequence   one sequence, cut into as many parts as there are replicas; one GPU with XLA, and
              without, which replicas cannot use;
   op         tf_plr.distributed.linear_recurrence, [1, T, 256], forward, and with its gradient;
@@ -83,14 +84,19 @@ def model_of(layer, units, sequence_parallel=False):
 
 def functions_of(model, optimizer, strategy, jit_compile=False):
     """Of inputs and targets, those of each replica if there is a strategy: a training step, which
-    returns the loss; and the loss with its gradients alone.
+    returns the loss; and the loss with its gradients alone. jit_compile: all of it; or "gradients",
+    which replicas can compile, each for itself.
     """
     share = strategy.num_replicas_in_sync if strategy else 1
+    compiles_gradients = jit_compile == "gradients"
 
     def gradients_of(x, y):
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean((model(x, training=True) - y) ** 2) / share
         return [loss, *tape.gradient(loss, model.trainable_variables)]
+
+    if compiles_gradients:
+        gradients_of = tf.function(gradients_of, jit_compile=True)
 
     def train(x, y):
         loss, *gradients = gradients_of(x, y)
@@ -104,7 +110,7 @@ def functions_of(model, optimizer, strategy, jit_compile=False):
             results = strategy.run(function, args=(x, y))
             return tf.nest.map_structure(lambda r: strategy.reduce("SUM", r, axis=None), results)
 
-        return tf.function(run, jit_compile=jit_compile)
+        return tf.function(run, jit_compile=jit_compile and not compiles_gradients)
 
     return over_replicas(train), over_replicas(gradients_of)
 
@@ -250,6 +256,32 @@ class Benchmark:
             times=rates["several"] / rates["one"],
         )  # fmt: skip
 
+    def loop(self, batch, steps):
+        """A step of a custom loop, of sequences of their own."""
+        ways = {
+            "one, XLA": (None, True),
+            "several": (self.strategy, False),
+            "several, gradients by XLA": (self.strategy, "gradients"),
+        }
+        times = {}
+        for name, (strategy, jit_compile) in ways.items():
+            if strategy and jit_compile and not tf.config.list_physical_devices("GPU"):
+                continue  # On CPUs, XLA does not find the variables of the second replica.
+            with strategy.scope() if strategy else tf.device(""):
+                model, optimizer = model_of(tf_plr.LinearSurrogateLSTM, self.units)
+            train, _ = functions_of(model, optimizer, strategy, jit_compile)
+
+            def draw(seed):
+                return tf.random.stateless_normal([batch, steps, INPUTS], [seed, 0])
+
+            x, y = draw(0), tf.ones([batch, 1])
+            if strategy:
+                x, y = on_each(strategy, draw), on_each(strategy, lambda _, y=y: y)
+            times[name] = milliseconds(self.seconds, train, x, y)
+        ratios = {f"times, {n}": self.replicas * times["one, XLA"] / times[n]
+                  for n in times if n.startswith("several")}  # fmt: skip
+        self.record("loop, LinearSurrogateLSTM", batch=batch, steps=steps, **times, **ratios)
+
     def reduction(self, steps):
         """What the passes that only read add to a step of the model, on one device."""
         library = tf_plr.load_library()
@@ -325,7 +357,7 @@ def draw(result, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    kinds = ("exchange", "reduction", "op", "sequence", "fit")
+    kinds = ("exchange", "reduction", "op", "sequence", "loop", "fit")
     parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--units", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=1.0, help="for each number")
@@ -363,6 +395,8 @@ def main():
         elif kind == "sequence":
             for steps in lengths:
                 benchmark.sequence(steps)
+        elif kind == "loop":
+            benchmark.loop(*shape)
         else:
             for name in LAYERS:
                 benchmark.fit(name, *shape)
