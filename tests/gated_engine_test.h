@@ -47,7 +47,10 @@ struct WideArray {
 
   WideArray(const std::vector<T>& values, int64_t wide, int64_t inner)
       : array(values), wide(wide), inner(inner) {}
-  Element* Block(int block) { return reinterpret_cast<Element*>(array.data + block * inner); }
+  Element* Block(int block) {
+    if (array.data == nullptr) return nullptr;
+    return reinterpret_cast<Element*>(array.data + block * inner);
+  }
 };
 
 // As TestReduce, of the arrays that a step uses; states are float32.
