@@ -50,13 +50,12 @@ def shard_sequences(
         raise ValueError(f'targets must be "sequence" or "step", but is {targets!r}')
 
     def cut(tensor: Any) -> Any:
-        shape = tf.shape(tensor)
         message = f"the steps, axis 1, must be a multiple of the {replicas} replicas"
-        if tensor.shape[1] is None:
-            tf.debugging.assert_equal(shape[1] % replicas, 0, message)
-        elif tensor.shape[1] % replicas != 0:
+        if tensor.shape[1] is not None and tensor.shape[1] % replicas != 0:
             raise ValueError(f"{message}, but the shape is {tuple(tensor.shape)}")
-        return tf.concat(tf.split(tensor, replicas, axis=1), axis=0)
+        equal = tf.debugging.assert_equal(tf.shape(tensor)[1] % replicas, 0, message)
+        with tf.control_dependencies([equal]):  # Before `split` says so in its own words.
+            return tf.concat(tf.split(tensor, replicas, axis=1), axis=0)
 
     def repeat(tensor: Any) -> Any:
         return tf.concat([tensor] * replicas, axis=0)
