@@ -46,7 +46,7 @@ wheel:
 	PYTHON=$(PYTHON) ./build_pip_pkg.sh
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info tf_plr/_native.*
+	rm -rf $(VENV) build dist *.egg-info tf_plr/_native.* tf_plr/_portable.*
 
 # TensorFlow, the tools, what the examples use, and converters and texts whose requirements are older
 # packages; the build then runs without isolation, against this TensorFlow.

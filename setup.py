@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Builds the native library tf_plr/_native.so beside the Python sources.
+"""Builds the native libraries beside the Python sources: tf_plr/_native.so, which is bound to this
+TensorFlow's release, and tf_plr/_portable.so, which later ones load too.
 
 pyproject.toml holds everything static; here is what depends on the machine: TensorFlow's compile
 flags, whether there is a CUDA compiler, and the TensorFlow release that the wheel is for.
@@ -29,7 +30,8 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 CXX = os.environ.get("CXX", "g++")
 CXXFLAGS = shlex.split(os.environ.get("CXXFLAGS", ""))
-EXPORTS = ROOT / "cc" / "no_exports.map"
+NO_EXPORTS = ROOT / "cc" / "no_exports.map"
+PORTABLE = ROOT / "cc" / "portable"
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf  # noqa: E402 (the log level must be set before)
@@ -117,9 +119,11 @@ def nvcc_command(nvcc):
     return [nvcc, *flags]
 
 
-def link_flags():
-    libraries = ["-l:libtensorflow_framework.so.2", "-l:libtensorflow_cc.so.2"]  # Of tf2xla.
-    return [f"-L{tf.sysconfig.get_lib()}", *libraries, "-Xlinker", f"--version-script={EXPORTS}"]
+def link_flags(exports=NO_EXPORTS):
+    libraries = ["-l:libtensorflow_framework.so.2"]
+    if exports == NO_EXPORTS:
+        libraries.append("-l:libtensorflow_cc.so.2")  # Of tf2xla.
+    return [f"-L{tf.sysconfig.get_lib()}", *libraries, "-Xlinker", f"--version-script={exports}"]
 
 
 def description(nvcc):
@@ -167,7 +171,10 @@ class Compiler:
 
 
 class BuildNative(build_ext):
-    """Compiles cc/**/*.cc, and cc/**/*.cu where nvcc is found, in parallel, into one library."""
+    """Compiles the sources, those for nvcc where it is found, in parallel, and links each library.
+
+    Both libraries take the same objects of the CPU engine.
+    """
 
     def get_ext_filename(self, fullname):
         return fullname.replace(".", "/") + ".so"
@@ -175,17 +182,19 @@ class BuildNative(build_ext):
     def build_extension(self, ext):
         build_dir = Path(self.build_temp).resolve()
         build_dir.mkdir(parents=True, exist_ok=True)
+        portable = ext.name == "tf_plr._portable"
+        exports = PORTABLE / "exports.map" if portable else NO_EXPORTS
         nvcc = find_nvcc()
-        info = description(nvcc)
+        info = description(None if portable else nvcc)
         host = Compiler(cxx_command(nvcc), version_of(CXX), build_dir)
         jobs = [(host, source) for source in ext.sources]
-        devices = "CPU only (no nvcc)"
-        if nvcc:
+        devices = "CPUs"
+        if nvcc and not portable:
             device = Compiler(nvcc_command(nvcc), version_of(nvcc) + version_of(CXX), build_dir)
             jobs += [(device, source) for source in sources("cu")]
             architectures = " ".join(f"sm_{a}" for a in info["cuda_architectures"])
-            devices = f"CPU and GPU (CUDA {info['cuda']}, {architectures})"
-        print(f"tf_plr: building for {devices}, TensorFlow {tf.__version__}", flush=True)
+            devices = f"CPUs and GPUs (CUDA {info['cuda']}, {architectures})"
+        print(f"tf_plr: building {ext.name} for {devices}, TensorFlow {tf.__version__}", flush=True)
 
         # Slowest first: CUDA, XLA, then the rest.
         jobs.sort(key=lambda job: (not job[1].endswith(".cu"), "/xla/" not in job[1]))
@@ -196,10 +205,10 @@ class BuildNative(build_ext):
         library = Path(self.get_ext_fullpath(ext.name)).resolve()
         library.parent.mkdir(parents=True, exist_ok=True)
         linked = library.exists() and all(
-            Path(part).stat().st_mtime <= library.stat().st_mtime for part in [*objects, EXPORTS]
+            Path(part).stat().st_mtime <= library.stat().st_mtime for part in [*objects, exports]
         )
         if not linked or any(changed for _, changed in compiled):
-            self._link(objects, library, nvcc)
+            self._link(objects, library, exports, None if portable else nvcc)
         info["sha256"] = hashlib.sha256(library.read_bytes()).hexdigest()
         library.with_suffix(".json").write_text(json.dumps(info, indent=2) + "\n")
 
@@ -210,10 +219,10 @@ class BuildNative(build_ext):
             self.copy_file(str(built), str(ROOT / Path(*ext.name.split(".")).with_suffix(".json")))
 
     @staticmethod
-    def _link(objects, library, nvcc):
+    def _link(objects, library, exports, nvcc):
         # nvcc knows where its runtime lies; linked statically, it needs no CUDA at run time.
         linker = [nvcc, "-ccbin", CXX, "-cudart", "static"] if nvcc else [CXX, *CXXFLAGS]
-        command = [*linker, "-shared", *objects, "-o", str(library), *link_flags()]
+        command = [*linker, "-shared", *objects, "-o", str(library), *link_flags(exports)]
         print(shlex.join(command), flush=True)
         subprocess.run(command, check=True, cwd=ROOT)
 
@@ -226,12 +235,22 @@ class PlatformWheel(bdist_wheel):
 
 
 def sources(suffix):
-    return sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(f"cc/**/*.{suffix}"))
+    """Those of the native library."""
+    paths = [path for path in ROOT.glob(f"cc/**/*.{suffix}") if path.parent != PORTABLE]
+    return sorted(str(path.relative_to(ROOT)) for path in paths)
 
+
+PORTABLE_SOURCES = [
+    "cc/portable/linear_recurrence.cc", "cc/older_systems.cc", "cc/engine/cpu/run_16bit.cc",
+    "cc/engine/cpu/run_complex.cc", "cc/engine/cpu/run_real.cc",
+]  # fmt: skip
 
 if __name__ == "__main__":
     setup(
-        ext_modules=[Extension("tf_plr._native", sources("cc"))],
+        ext_modules=[
+            Extension("tf_plr._native", sources("cc")),
+            Extension("tf_plr._portable", PORTABLE_SOURCES),
+        ],
         cmdclass={"build_ext": BuildNative, "bdist_wheel": PlatformWheel},
         install_requires=["keras>=3.15", "numpy>=1.26", "typing-extensions>=4.4"],
         # The native library is bound to the ABI of the TensorFlow minor it was built with. Which of

@@ -19,6 +19,8 @@ print(
             "include": tf.sysconfig.get_include(),
             "cxx": setup.cxx_command(nvcc=None)[1:],
             "link": setup.link_flags(),
+            "link_portable": setup.link_flags(exports=None),
+            "portable_sources": setup.PORTABLE_SOURCES,
             "description": setup.description(nvcc=None),
         }
     )

@@ -54,9 +54,15 @@ def _local_tensorflow(ctx):
             flags.append(flag)
     ctx.file("BUILD.bazel", _BUILD.format(includes = includes, python = found["python"]))
     ctx.file("description.json", json.encode(found["description"]))
-    ctx.file("flags.bzl", "CXX = {}\nLINK = {}\n".format(
+    links = [
+        [flag for flag in found[key] if flag != "-Xlinker" and "--version-script" not in flag]
+        for key in ["link", "link_portable"]
+    ]
+    ctx.file("flags.bzl", "CXX = {}\nLINK = {}\nLINK_PORTABLE = {}\nPORTABLE_SOURCES = {}\n".format(
         flags,
-        [flag for flag in found["link"] if flag != "-Xlinker" and "--version-script" not in flag],
+        links[0],
+        links[1],
+        found["portable_sources"],
     ))
 
 local_tensorflow = repository_rule(

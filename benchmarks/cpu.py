@@ -27,6 +27,7 @@ import tensorflow as tf
 from environment import environment
 
 import tf_plr
+from tf_plr import portable
 
 # [batch, time, features]
 SHAPES = [
@@ -68,6 +69,14 @@ def trained(states_of):
     return train
 
 
+def by_portable_library(decays, impulses):
+    """As where the native library is of another TensorFlow."""
+    problem = portable.register()
+    if problem:
+        raise RuntimeError(problem)
+    return portable.linear_recurrence(decays, impulses, None, 1, reverse=False, algorithm="auto")
+
+
 def tensorflow_ways():
     def op(algorithm):
         return lambda a, x: tf_plr.linear_recurrence(a, x, axis=1, algorithm=algorithm)
@@ -77,6 +86,7 @@ def tensorflow_ways():
         "tf_plr serial": op("serial"),
         "tf_plr parallel": op("parallel"),
         "tf_plr composed": tf.function(op("composed")),
+        "tf_plr portable": tf.function(by_portable_library),
         "tf.scan": tf.function(tf_scan),
         "tf.scan XLA": tf.function(tf_scan, jit_compile=True),
         "keras associative_scan": tf.function(keras_scan),
@@ -106,8 +116,9 @@ def contenders(kind):
     ways = tensorflow_ways()
     if kind == "train":
         ways = {name: trained(way) for name, way in ways.items()}
-        for name in ("tf_plr composed", "tf.scan", "tf.scan XLA", "keras associative_scan"):
-            ways[name] = tf.function(ways[name], jit_compile=name.endswith("XLA"))
+        for name in ways:
+            if name not in ("tf_plr auto", "tf_plr serial", "tf_plr parallel"):
+                ways[name] = tf.function(ways[name], jit_compile=name.endswith("XLA"))
     ways.update(numba_ways(kind))
     ways.update(jax_ways(kind))
     if kind == "forward":
@@ -244,10 +255,15 @@ def copy_gb_per_s(seconds):
 
 def small_call_us(calls=2000):
     """An eager call on 16 x 16, beside tf.add's."""
-    a = tf.fill([16, 16], 0.5)
+    a = tf.fill([1, 16, 16], 0.5)
+    functions = {
+        "tf.add": tf.add,
+        "tf_plr": lambda a, x: tf_plr.linear_recurrence(a, x, axis=1),
+        "tf_plr portable": by_portable_library,
+    }
     best = {}
     for _ in range(5):
-        for name, function in {"tf.add": tf.add, "tf_plr": tf_plr.linear_recurrence}.items():
+        for name, function in functions.items():
             start = time.perf_counter()
             for _ in range(calls):
                 function(a, a)
@@ -273,7 +289,7 @@ def main():
         "rows": [],
     }
     print(json.dumps(result["environment"]))
-    print(f"16 x 16, eager: {small['tf_plr']:.1f} us, tf.add {small['tf.add']:.1f} us")
+    print("16 x 16, eager:", ", ".join(f"{name} {us:.1f} us" for name, us in small.items()))
     print(f"64 MiB copy, one thread: {result['copy_gb_per_s']:.1f} GB/s")
     for kind, arrays in (("forward", 3), ("gradient", 5), ("train", 8)):
         ways = contenders(kind)

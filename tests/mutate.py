@@ -49,7 +49,10 @@ def copy_sources(folder):
     files = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    for name in [*files.stdout.splitlines(), "tf_plr/_native.so", "tf_plr/_native.json"]:
+    built = [
+        f"tf_plr/_{name}.{suffix}" for name in ("native", "portable") for suffix in ("so", "json")
+    ]
+    for name in [*files.stdout.splitlines(), *built]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if not (ROOT / name).is_dir():
             shutil.copy(ROOT / name, folder / name)

@@ -55,8 +55,9 @@ DECAYS = {
 }
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("algorithm", ["auto", "composed"])
+@pytest.mark.parametrize(
+    ("algorithm", "masked"), [("auto", False), ("auto", True), ("composed", True)]
+)
 @pytest.mark.parametrize("decays", DECAYS.values(), ids=DECAYS.keys())
 def test_decays_broadcast_alike_in_one_step_and_in_all(x, mode, decays, algorithm, masked):
     class Cell(Average):

@@ -57,7 +57,7 @@ class Release:
             shutil.copytree(
                 ROOT / name,
                 self.source / name,
-                ignore=shutil.ignore_patterns("_native.*", "__pycache__"),
+                ignore=shutil.ignore_patterns("_native.*", "_portable.*", "__pycache__"),
             )
         for name in ("setup.py", "pyproject.toml", "README.md", "CHANGELOG.md", "Makefile"):
             shutil.copy2(ROOT / name, self.source)

@@ -11,7 +11,7 @@ if find_spec("tensorflow") is None:
         "extras [tf], [tf-cpu] and [tf-cuda]"
     )
 
-from tf_plr import distributed, initializers, layers
+from tf_plr import distributed, initializers, layers, portable
 from tf_plr import vectorization as vectorization  # Registers.
 from tf_plr._library import load_library
 from tf_plr.layers import (
@@ -33,8 +33,9 @@ try:
 except PackageNotFoundError:  # A source tree that nobody has installed.
     __version__ = "unknown"
 
-with contextlib.suppress(ImportError):  # Raised again when an op is first needed.
-    load_library()
+if not portable.takes_over():
+    with contextlib.suppress(ImportError):  # Raised again when an op is first needed.
+        load_library()
 
 __all__ = [
     "GILR",

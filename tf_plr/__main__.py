@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_plr
-from tf_plr import _library
+from tf_plr import _library, portable
 from tf_plr.causal_windows import causal_windows
 from tf_plr.gated_recurrence import gated_recurrence
 
@@ -83,6 +83,8 @@ def say_library(problems: list[str]) -> dict[str, Any]:
         _library.load_library()
     except ImportError as error:
         problems.append(str(error))
+        if portable.takes_over():
+            print(f"portable    {_library.PORTABLE}, for the recurrence on CPUs, takes its place")
         return {}
     return built
 
@@ -119,11 +121,12 @@ def say_devices(built: dict[str, Any], problems: list[str]) -> list[str]:
     return ["CPU", *(["GPU"] if gpus and oldest else [])]
 
 
-def try_kernels(device: str, problems: list[str]) -> None:
+def try_kernels(device: str, names: list[str], problems: list[str]) -> None:
     for compiled in (False, True):
         place = device + (", XLA" if compiled else "")
         words = []
-        for name, (run, values, expected) in KERNELS.items():
+        for name in names:
+            run, values, expected = KERNELS[name]
             try:
                 with tf.device(f"/{device}:0"):
                     arguments = [tf.constant(value, tf.float32) for value in values]
@@ -145,7 +148,9 @@ def main() -> int:
     devices = say_devices(built, problems)
     if built:
         for device in devices:
-            try_kernels(device, problems)
+            try_kernels(device, list(KERNELS), problems)
+    elif portable.takes_over():
+        try_kernels("CPU", ["recurrence", "its gradient"], problems)
     for problem in problems:
         print(f"\nPROBLEM     {problem}")
     if not problems:

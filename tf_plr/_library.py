@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 PATH = Path(__file__).with_name("_native.so")
+PORTABLE = PATH.with_name("_portable.so")
 REMEDY = (
     "Rebuild it with the TensorFlow that is to run it: in tf_plr's source tree, run `pip install "
     '--force-reinstall --no-deps --no-build-isolation .`. Or pass algorithm="composed", which '
@@ -20,14 +21,19 @@ REMEDY = (
 INFORMATION = ("tensorflow", "machine", "compiler", "cuda", "cuda_architectures", "sha256")
 
 
-def information() -> dict[str, Any]:
-    """What the build says of the library.
+class WrongTensorFlowError(ImportError):
+    """The library was built for another TensorFlow than the one that is running."""
+
+
+def information(library: Path | None = None) -> dict[str, Any]:
+    """What the build says of a library, of `PATH` by default.
 
     Raises:
         ImportError: the library or what is said of it is missing, or the latter is damaged.
     """
-    path = PATH.with_suffix(".json")
-    for needed in (PATH, path):
+    library = library or PATH
+    path = library.with_suffix(".json")
+    for needed in (library, path):
         if not needed.exists():
             raise ImportError(f"tf_plr's native library is not built: no {needed}. {REMEDY}")
     try:
@@ -46,6 +52,22 @@ def information() -> dict[str, Any]:
     return found
 
 
+def check_whole(library: Path) -> None:
+    """Raises an ImportError if a library is for other processors, or not the one that was built."""
+    built = information(library)
+    if built["machine"] != platform.machine():
+        raise ImportError(
+            f"tf_plr's native library {library} was built for {built['machine']} processors, but "
+            f"this one is {platform.machine()}. {REMEDY}"
+        )
+    digest = hashlib.sha256(library.read_bytes()).hexdigest()
+    if digest != built["sha256"]:  # The loader would crash.
+        raise ImportError(
+            f"tf_plr's native library {library} is not whole, or not the one that was built: its "
+            f"SHA-256 is {digest}, but should be {built['sha256']}. {REMEDY}"
+        )
+
+
 @functools.cache
 def load_library() -> Any:
     """Registers the native ops with TensorFlow, and returns their module.
@@ -61,22 +83,12 @@ def load_library() -> Any:
     built = information()
     built_for = built["tensorflow"]
     if _minor(built_for) != _minor(tf.__version__):
-        raise ImportError(
+        raise WrongTensorFlowError(
             f"tf_plr's native library {PATH} was built for TensorFlow {built_for}, but TensorFlow "
             f"{tf.__version__} is running; their binary interfaces differ. Run TensorFlow "
             f"{'.'.join(_minor(built_for))}, or another build of tf_plr. {REMEDY}"
         )
-    if built["machine"] != platform.machine():
-        raise ImportError(
-            f"tf_plr's native library {PATH} was built for {built['machine']} processors, but this "
-            f"one is {platform.machine()}. {REMEDY}"
-        )
-    digest = hashlib.sha256(PATH.read_bytes()).hexdigest()
-    if digest != built["sha256"]:  # The loader would crash.
-        raise ImportError(
-            f"tf_plr's native library {PATH} is not whole, or not the one that was built: its "
-            f"SHA-256 is {digest}, but should be {built['sha256']}. {REMEDY}"
-        )
+    check_whole(PATH)
     try:
         library = tf.load_op_library(str(PATH))
     except (tf.errors.OpError, OSError) as error:

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_plr import _library
+from tf_plr import _library, portable
 from tf_plr.composed import composed_linear_recurrence
-from tf_plr.time_axis import TimeAxis
+from tf_plr.time_axis import TimeAxis, gradient_of_gradient
 
 ALGORITHMS = ("auto", "parallel", "serial", "composed")
 DTYPES = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
@@ -89,6 +89,9 @@ def linear_recurrence(
     if algorithm == "composed":
         arguments = checked(decays, impulses, initial_state, axis, algorithm)
         return composed_linear_recurrence(*arguments, reverse=reverse)
+    if portable.takes_over():
+        arguments = checked(decays, impulses, initial_state, axis, algorithm)
+        return portable.linear_recurrence(*arguments, reverse=reverse, algorithm=algorithm)
     ops = _library.load_library()
     try:
         return ops.tf_plr_linear_recurrence(
@@ -181,8 +184,10 @@ def checked(
     if rank == 0:
         raise ValueError("decays and impulses must have at least one axis, but are scalars")
     if rank is None:
-        if algorithm == "composed":
-            raise ValueError('algorithm="composed" needs decays or impulses of known rank')
+        if algorithm == "composed" or portable.takes_over():
+            raise ValueError(
+                "decays or impulses must have a known rank: only the native op does without"
+            )
     elif not -rank <= axis < rank:
         raise ValueError(f"axis must be in [{-rank}, {rank}) for tensors of rank {rank}, is {axis}")
     else:
@@ -244,16 +249,10 @@ def _linear_recurrence_gradient(op: Any, d_states: Any) -> list[Any]:
 def _linear_recurrence_grad_gradient(
     op: Any, u_decays: Any, u_impulses: Any, *u_initial_state: Any
 ) -> list[Any]:
-    """The gradient op's own gradient, in the same two ops, so that any order follows.
-
-    With u_* the incoming gradients, g = d_impulses, and h_{t-1} the previous states: what reaches
-    g_t does so by the forward recurrence s = LR(decays, u_decays * h_{t-1} + u_impulses,
-    u_initial_state), and s is the gradient by d_states.
-    """
+    """The gradient op's own gradient, in the same two ops, so that any order follows."""
     decays, states, _, *columns = op.inputs
     count = op.get_attr("num_initial_states")
     initial_state, d_last_state = columns[:count], columns[count:]
-    gradient = op.outputs[1]
     attributes = attributes_of(op)
     time = TimeAxis(attributes["axis"], attributes["reverse"])
     previous_states = time.previous(states, initial_state[0] if initial_state else None)
@@ -261,8 +260,9 @@ def _linear_recurrence_grad_gradient(
         decays, u_decays * previous_states + u_impulses, list(u_initial_state), **attributes
     )
     previous_s = time.previous(s, u_initial_state[0] if initial_state else None)
-    by_decays = tf.math.conj(previous_s) * gradient
-    by_states, by_initial_state = time.unshift(tf.math.conj(u_decays) * gradient)
+    by_decays, by_states, by_initial_state = gradient_of_gradient(
+        time, op.outputs[1], u_decays, previous_s
+    )
     by_columns = [by_initial_state] if initial_state else []
     return [by_decays, by_states, s, *by_columns, *(time.last(s) for _ in d_last_state)]
 

@@ -54,3 +54,17 @@ class TimeAxis:
         first = self.first(d_previous, 1)
         d_states = self.join(self.without_first(d_previous, 1), tf.zeros_like(first))
         return d_states, tf.reduce_sum(first, self.axis)
+
+
+def gradient_of_gradient(
+    time: TimeAxis, d_impulses: Any, u_decays: Any, previous_s: Any
+) -> tuple[Any, Any, Any]:
+    """The gradients of a recurrence's gradient by (decays, states, initial_state).
+
+    With u_* those that come in by d_decays, d_impulses and d_initial_state, and h the states, what
+    reaches d_impulses[t] does so by a recurrence forward in time,
+    s = LR(decays, u_decays * h[t - 1] + u_impulses, u_initial_state), and s is the gradient by
+    d_states.
+    """
+    by_decays = tf.math.conj(previous_s) * d_impulses
+    return by_decays, *time.unshift(tf.math.conj(u_decays) * d_impulses)

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_plr import portable
 from tf_plr.gated_recurrence import CELLS, DTYPES
 
 # Keras' activations by those of the native cells.
@@ -35,13 +36,13 @@ def set_fused(enabled: bool) -> None:
 
 def is_fused() -> bool:
     """Whether layers run as one fused op where they can: see `set_fused`."""
-    return _enabled
+    return _enabled and not portable.takes_over()
 
 
 def native_cell(activation: Any, own_input: bool, output: str) -> str | None:
     """The native cell with this arithmetic, if there is one and fusion is on."""
     native = next((function for of, function in _ACTIVATIONS if of is activation), None)
-    if not _enabled or native is None:
+    if native is None or not is_fused():
         return None
     wanted = (native, own_input, output)
     return next((name for name, cell in CELLS.items() if cell == wanted), None)

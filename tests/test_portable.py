@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""The recurrence by `_portable.so`, where the native library is of another TensorFlow.
+
+Here it is, in a copy, said to be of another one; the other tests are run once more on that.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from conftest import run_python
+
+from tf_plr import _library
+
+pytestmark = pytest.mark.skipif(
+    bool(tf.config.list_physical_devices("GPU")), reason="the portable library has no GPU code"
+)
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """The environment in which a process imports that copy."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(_library.PATH.parent, folder / "tf_plr", ignore=ignored)
+    description = folder / "tf_plr" / "_native.json"
+    description.write_text(json.dumps({**_library.information(), "tensorflow": "9.8.7"}))
+    path = [str(folder), str(TESTS), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(path)}
+
+
+@pytest.mark.parametrize(
+    ("names", "selected"),
+    [
+        (
+            ["recurrence", "gradients", "layers"],
+            "(every_dtype_and_mode and parallel and (float32 or complex64)) or third_order"
+            " or (algorithms_and_modes and LinearSurrogateLSTM and parallel)",
+        ),
+        # All but what needs the rank, or is about the native op.
+        pytest.param(["recurrence"], "not counts_from_the_first", marks=pytest.mark.slow),
+        pytest.param(["gradients"], "not unknown_rank and not twice", marks=pytest.mark.slow),
+        *(
+            pytest.param([name], "", marks=pytest.mark.slow)
+            for name in ("layers", "models", "own_layers")
+        ),
+    ],
+)
+def test_what_the_native_library_passes(elsewhere, names, selected):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", selected]
+    done = subprocess.run(
+        [*command, *(TESTS / f"test_{name}.py" for name in names)],
+        cwd=tempfile.gettempdir(),  # Not where tf_plr's sources lie.
+        capture_output=True,
+        text=True,
+        env={**os.environ, **elsewhere},
+    )
+    assert "tf_plr is slower" in done.stdout
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
+def test_it_says_so_and_what_it_has_not(elsewhere, tmp_path):
+    run_python(
+        """
+import sys, pytest, tensorflow as tf
+with pytest.warns(RuntimeWarning, match=r"built for TensorFlow 9\\.8\\.7, .* tf_plr is slower"):
+    import tf_plr
+assert not tf_plr.is_fused()
+with pytest.raises(ImportError, match=r"built for TensorFlow 9\\.8\\.7, "):
+    tf_plr.load_library()
+with pytest.raises(ValueError, match="must have a known rank"):
+    tf.function(tf_plr.linear_recurrence, input_signature=[tf.TensorSpec(None)] * 2)(
+        tf.ones([2]), tf.ones([2])
+    )
+for shapes in ([2, 3], [3, 2]), ([3], [2]):  # As many elements, or fewer.
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must have the same shape"):
+        signature = [tf.TensorSpec([None] * len(shapes[0]))] * 2
+        tf.function(tf_plr.linear_recurrence, input_signature=signature)(*map(tf.ones, shapes))
+
+# A saved model needs the import only.
+module = tf.Module()
+module.serve = tf.function(
+    lambda a: tf_plr.linear_recurrence(a, a), input_signature=[tf.TensorSpec([None])]
+)
+tf.saved_model.save(module, sys.argv[1])
+""",
+        tmp_path / "model",
+        **elsewhere,
+    )
+    load = "model = tf.saved_model.load(sys.argv[1]); assert model.serve([1.0, 1.0])[1] == 2"
+    run_python(f"import sys, tensorflow as tf, tf_plr; {load}", tmp_path / "model", **elsewhere)
+
+
+def test_diagnosis(elsewhere):
+    done = subprocess.run(
+        [sys.executable, "-m", "tf_plr"],
+        capture_output=True,
+        text=True,
+        cwd=tempfile.gettempdir(),
+        env={**os.environ, **elsewhere},
+    )
+    assert done.returncode == 1
+    assert "portable" in done.stdout and "PROBLEM     tf_plr's native library" in done.stdout
+    assert done.stdout.count("recurrence works, its gradient works\n") == 2
+
+
+def test_where_it_cannot_run(elsewhere, tmp_path):
+    """With a damaged portable library the error is what it was."""
+    folder = Path(elsewhere["PYTHONPATH"].split(os.pathsep)[0]) / "tf_plr"
+    shutil.copytree(folder, tmp_path / "tf_plr")
+    (tmp_path / "tf_plr" / "_portable.so").write_bytes(b"not a library")
+    run_python(
+        """
+import pytest, tf_plr
+with pytest.raises(ImportError, match=r"built for TensorFlow 9\\.8\\.7, "):
+    tf_plr.linear_recurrence([1.0], [1.0])
+assert tf_plr.linear_recurrence([1.0], [1.0], algorithm="composed") == 1
+""",
+        PYTHONPATH=os.pathsep.join([str(tmp_path), elsewhere["PYTHONPATH"]]),
+    )
