@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The op on the CPU against tf.add of the same traffic and other ways to compute a recurrence.
 
-    python benchmarks/cpu.py [--threads 2] [--output benchmarks/results/cpu.json]
+    python benchmarks/cpu.py [--threads 2] [--only NAME ...] [--output benchmarks/results/cpu.json]
 
 Three passes: "forward"; "gradient", the reverse pass alone, compared with 5/3 of tf.add's time, as
 it moves five arrays and tf.add three; and "train", forward and gradient. Every contender is checked
@@ -276,6 +276,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=1.0, help="for each contender and shape")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="of the contenders these")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
@@ -293,6 +294,8 @@ def main():
     print(f"64 MiB copy, one thread: {result['copy_gb_per_s']:.1f} GB/s")
     for kind, arrays in (("forward", 3), ("gradient", 5), ("train", 8)):
         ways = contenders(kind)
+        if arguments.only:
+            ways = {name: way for name, way in ways.items() if name in arguments.only}
         for shape in SHAPES:
             rng = np.random.default_rng(0)
             a = rng.uniform(0, 1, shape).astype(np.float32)

@@ -10,12 +10,16 @@ def test_choice_of_kernels(tmp_path):
 
 
 @needs_headers
-# Of tests that come in twelves and thirteens, every eleventh is of every kind.
+# Every eleventh test of those of a few types is of every kind.
 @pytest.mark.parametrize(
-    "part", ["0/11", *(pytest.param(f"{i}/11", marks=pytest.mark.slow) for i in range(1, 11))]
+    ("part", "types"),
+    [
+        ("0/11", ["-DTF_PLR_TEST_FEW_TYPES"]),
+        *(pytest.param(f"{i}/4", [], marks=pytest.mark.slow) for i in range(4)),
+    ],
 )
-def test_kernels_on_a_cpu(tmp_path, part):
+def test_kernels_on_a_cpu(tmp_path, part, types):
     """Under schedules that change: see cuda_on_cpu/."""
     program = tmp_path / "emulated_gpu_engine_test"
-    flags = ["-O1", "-w", "-Itests/cuda_on_cpu"]
+    flags = ["-Og", "-w", "-Itests/cuda_on_cpu", *types]
     build_and_run(["tests/emulated_gpu_engine_test.cc"], program, *flags, TEST_PART=part)
