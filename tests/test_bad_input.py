@@ -76,6 +76,7 @@ UNKNOWN = tf.TensorSpec(None)
         ([(4, 1), (4, 3), (3,)], "decays|impulses"),
         ([(4, 3), (4, 3), (1,)], "initial_state"),
         ([(4, 3), (4, 3), (4, 3)], "initial_state"),
+        ([(3, 3), (3, 3), (3, 3)], "initial_state"),
     ],
 )
 def test_op_finds_wrong_shapes_at_run_time(shapes, message, algorithm):

@@ -80,6 +80,25 @@ def test_shapes_that_differ():
         states(tf.ones([3]), tf.ones([4]))
 
 
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (([2, 3], [1, 3], [3]), "decays_must_have_the_shape_of_impulses"),
+        (([2, 3], [3, 2], [3]), "decays_must_have_the_shape_of_impulses"),
+        (([2, 3], [2, 3], [1]), "initial_state_must_have_the_shape_of_impulses_without_axis"),
+    ],
+)
+def test_composed_shapes_that_differ(shapes, message):
+    @tf.function(
+        jit_compile=True, input_signature=[tf.TensorSpec([None] * len(shape)) for shape in shapes]
+    )
+    def states(decays, impulses, initial_state):
+        return tf_plr.linear_recurrence(decays, impulses, initial_state, algorithm="composed")
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        states(*map(tf.ones, shapes))
+
+
 def test_shape_that_depends_on_values():
     @tf.function(jit_compile=True)
     def states(x):

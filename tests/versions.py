@@ -34,15 +34,16 @@ class Release:
         self.python = self.folder / "venv" / "bin" / "python"
         self.source = self.folder / "source"
 
-    def run(self, name, *command):
+    def run(self, name, *command, source=None):
         """The end of what a command said, and whether it went well."""
+        source = source or self.source
         log = self.folder / f"{name}.log"
         environment = {"TF_PLR_CUDA": "0", "TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
-        environment["PYTHONPATH"] = str(self.source)  # For the tests' own processes, too.
+        environment["PYTHONPATH"] = str(source)  # For the tests' own processes, too.
         with log.open("w") as file:
             done = subprocess.run(
                 [*map(str, command)],
-                cwd=self.source,
+                cwd=source,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -69,10 +70,11 @@ class Release:
         return self.run("data", *install, "--no-deps", *DATA) if well else (said, well)
 
     def row(self, pytest):
-        """TensorFlow, Keras, NumPy, build, diagnosis, tests; and whether all went well."""
+        """TensorFlow, Keras, NumPy, build, diagnosis, of the build here too, tests; and whether all
+        went well."""
         said, well = self.prepare()
         if not well:
-            return [self.version, "", "", f"not installed: {last_line(said)}", "", ""], False
+            return [self.version, "", "", f"not installed: {last_line(said)}", "", "", ""], False
         versions, _ = self.run(
             "versions", self.python, "-c",
             "from importlib.metadata import version as v; print(v('keras'), v('numpy'))",
@@ -82,12 +84,20 @@ class Release:
         build = f"{time.perf_counter() - start:.0f} s" if well else last_line(said)
         row = [self.version, *versions.split()[-2:], build]
         if not well:
-            return [*row, "", ""], False
+            return [*row, "", self.of_the_build_here(), ""], False
         said, diagnosed = self.run("diagnosis", self.python, "-m", "tf_plr")
         tests, passed = self.run("tests", self.python, "-m", "pytest", "-q", "-n", "2", *pytest)
         counts = re.findall(r"^\d+ (?:passed|failed).* in .*s", tests, re.MULTILINE)
         diagnosis = "all is well" if diagnosed else last_line(said)
-        return [*row, diagnosis, last_line("\n".join(counts))], diagnosed and passed
+        row += [diagnosis, self.of_the_build_here(), last_line("\n".join(counts))]
+        return row, diagnosed and passed
+
+    def of_the_build_here(self):
+        """What this tree's libraries, of whichever TensorFlow, do in this one."""
+        said, well = self.run("portable", self.python, "-m", "tf_plr", source=ROOT)
+        if not well and said.count("recurrence works, its gradient works\n") == 2:
+            return "works by the portable library"
+        return last_line(said)
 
 
 def last_line(text):
@@ -99,8 +109,8 @@ def main():
     parser.add_argument("releases", nargs="*", default=["2.19.1", "2.20.0", "2.21.0", "2.22.0rc0"])
     parser.add_argument("--pytest", default="", help="more arguments of pytest")
     arguments = parser.parse_args()
-    print("| TensorFlow | Keras | NumPy | build | `python -m tf_plr` | tests |")
-    print("|---|---|---|---|---|---|")
+    print("| TensorFlow | Keras | NumPy | build | `python -m tf_plr` | of the build here | tests |")
+    print("|---|---|---|---|---|---|---|")
     all_well = True
     for version in arguments.releases:
         row, well = Release(version).row(shlex.split(arguments.pytest))

@@ -33,9 +33,10 @@ try:
 except PackageNotFoundError:  # A source tree that nobody has installed.
     __version__ = "unknown"
 
-if not portable.takes_over():
-    with contextlib.suppress(ImportError):  # Raised again when an op is first needed.
-        load_library()
+with contextlib.suppress(ImportError):  # Raised again when an op is first needed.
+    load_library()
+portable.takes_over()  # Or else warns.
+portable.register()  # For models that were saved where it takes over.
 
 __all__ = [
     "GILR",

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Loads the native library: on import, or else an error says why when an op is first needed."""
+"""Loads the native library: on import, or else an error says why when an op is first needed.
+
+What is said of it, and whether it is whole, goes for the portable library, too.
+"""
 
 import functools
 import hashlib
@@ -12,17 +15,28 @@ import tensorflow as tf
 
 PATH = Path(__file__).with_name("_native.so")
 PORTABLE = PATH.with_name("_portable.so")
-REMEDY = (
+REBUILD = (
     "Rebuild it with the TensorFlow that is to run it: in tf_plr's source tree, run `pip install "
-    '--force-reinstall --no-deps --no-build-isolation .`. Or pass algorithm="composed", which '
-    "needs no library; for a cell on its own, call tf_plr.set_fused(False)."
+    "--force-reinstall --no-deps --no-build-isolation .`."
+)
+REMEDY = (
+    f'{REBUILD} Or pass algorithm="composed", which needs no library; for a cell on its own, call '
+    "tf_plr.set_fused(False)."
 )
 # What the build says of the library, in a file beside it.
 INFORMATION = ("tensorflow", "machine", "compiler", "cuda", "cuda_architectures", "sha256")
 
 
+why_not_portable = ""  # Set by portable.py, which this file does not know.
+
+
 class WrongTensorFlowError(ImportError):
-    """The library was built for another TensorFlow than the one that is running."""
+    """The library was built for another TensorFlow than the one that is running: a `mismatch`."""
+
+    def __init__(self, mismatch: str) -> None:
+        self.mismatch = mismatch
+        why = f"The portable library cannot take its place: {why_not_portable}. "
+        super().__init__(f"{mismatch} {why if why_not_portable else ''}{REMEDY}")
 
 
 def information(library: Path | None = None) -> dict[str, Any]:
@@ -86,7 +100,7 @@ def load_library() -> Any:
         raise WrongTensorFlowError(
             f"tf_plr's native library {PATH} was built for TensorFlow {built_for}, but TensorFlow "
             f"{tf.__version__} is running; their binary interfaces differ. Run TensorFlow "
-            f"{'.'.join(_minor(built_for))}, or another build of tf_plr. {REMEDY}"
+            f"{'.'.join(_minor(built_for))}, or another build of tf_plr."
         )
     check_whole(PATH)
     try:

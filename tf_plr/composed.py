@@ -16,8 +16,12 @@ def composed_linear_recurrence(
     Arguments are tensors that `linear_recurrence` has checked; `axis` is not negative.
     """
     time = TimeAxis(axis, reverse)
-    decays, impulses, initial_state = with_equal_shapes(decays, impulses, initial_state, axis)
+    decays, impulses = _with_equal_shapes(decays, impulses)
     dtype = decays.dtype
+    if initial_state is None:
+        initial_state = tf.zeros_like(tf.reduce_sum(impulses, axis))
+    else:
+        initial_state = _with_shape_of_columns(initial_state, impulses, axis)
 
     @tf.custom_gradient
     def recurrence(decays: Any, impulses: Any, initial_state: Any) -> Any:
@@ -74,29 +78,32 @@ def _scan(decays: Any, impulses: Any, initial_state: Any, time: TimeAxis) -> Any
     return impulses
 
 
-def with_equal_shapes(
-    decays: Any, impulses: Any, initial_state: Any, axis: int
-) -> tuple[Any, Any, Any]:
-    """Gives all three what is known of their shapes; the rest is checked in the running graph.
+def _with_equal_shapes(decays: Any, impulses: Any) -> tuple[Any, Any]:
+    """Gives both all that is known of their shapes; what is not is checked in the running graph."""
+    if decays.shape.is_fully_defined() and impulses.shape.is_fully_defined():
+        return decays, impulses
+    shape = decays.shape.merge_with(impulses.shape)
+    message = "decays and impulses must have the same shape"
+    ranks = [tf.debugging.assert_rank(a, shape.rank, message) for a in (decays, impulses)]
+    with tf.control_dependencies(ranks):
+        same = tf.debugging.assert_equal(tf.shape(decays), tf.shape(impulses), message)
+    with tf.control_dependencies([same]):
+        pair = tf.ensure_shape(decays, shape), tf.ensure_shape(impulses, shape)
+        # XLA leaves checks out, but not that tensors are stacked which have different shapes.
+        both = tf.stack(pair, name="decays_must_have_the_shape_of_impulses")
+    return both[0], both[1]
 
-    Without an initial state it is zeros.
-    """
-    if not (decays.shape.is_fully_defined() and impulses.shape.is_fully_defined()):
-        same = tf.debugging.assert_equal(
-            tf.shape(decays), tf.shape(impulses), "decays and impulses must have the same shape"
-        )
-        shape = decays.shape.merge_with(impulses.shape)
-        with tf.control_dependencies([same]):
-            decays, impulses = tf.ensure_shape(decays, shape), tf.ensure_shape(impulses, shape)
-    if initial_state is None:
-        return decays, impulses, tf.zeros_like(tf.reduce_sum(impulses, axis))
-    if not (initial_state.shape.is_fully_defined() and impulses.shape.is_fully_defined()):
-        shape = tf.shape(impulses)
-        same = tf.debugging.assert_equal(
-            tf.shape(initial_state),
-            tf.concat([shape[:axis], shape[axis + 1 :]], 0),
-            "initial_state must have the shape of impulses without axis",
-        )
-        with tf.control_dependencies([same]):
-            initial_state = tf.identity(initial_state)
-    return decays, impulses, initial_state
+
+def _with_shape_of_columns(initial_state: Any, impulses: Any, axis: int) -> Any:
+    if initial_state.shape.is_fully_defined() and impulses.shape.is_fully_defined():
+        return initial_state
+    shape = tf.shape(impulses)
+    columns = tf.concat([shape[:axis], shape[axis + 1 :]], 0)
+    message = "initial_state must have the shape of impulses without axis"
+    rank = tf.debugging.assert_rank(initial_state, impulses.shape.rank - 1, message)
+    with tf.control_dependencies([rank]):
+        same = tf.debugging.assert_equal(tf.shape(initial_state), columns, message)
+    with tf.control_dependencies([same]):
+        like_it = tf.zeros(columns, initial_state.dtype)
+        name = "initial_state_must_have_the_shape_of_impulses_without_axis"
+        return tf.stack([initial_state, like_it], name=name)[0]

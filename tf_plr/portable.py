@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The recurrence where another TensorFlow runs than the native library was built for.
 
-XLA's interface for custom calls is C, and stable: a library of handlers alone, built with one
-TensorFlow, runs in later ones. A StableHLO module, written here, holds the call; TensorFlow's own
-XlaCallModule runs it, under XLA or not. On CPUs only.
+XLA's interface for custom calls is C: a library of handlers alone, built with one TensorFlow, runs
+in later ones. A StableHLO module, written here, holds the call; TensorFlow's own XlaCallModule runs
+it, under XLA or not. On CPUs only.
 """
 
 import ctypes
@@ -15,14 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_plr import _library
-from tf_plr.composed import with_equal_shapes
 from tf_plr.time_axis import TimeAxis, gradient_of_gradient
-
-try:  # Not public, so perhaps not there for ever.
-    from tensorflow.compiler.mlir.stablehlo import stablehlo
-    from tensorflow.compiler.tf2xla.python import xla
-except ImportError:
-    stablehlo = xla = None
 
 _XLA_CALL_MODULE = 9  # The version that TensorFlow 2.20 and all after it know.
 _ALGORITHMS = {"auto": 0, "parallel": 1, "serial": 2}
@@ -40,39 +33,50 @@ _TYPES = {
 def takes_over() -> bool:
     """Whether recurrences run here: where the native library is of another TensorFlow.
 
-    Says so by a `RuntimeWarning`, once.
+    Says so by a `RuntimeWarning`, once; where they cannot, the native library's error will say why.
     """
     try:
         _library.load_library()
     except _library.WrongTensorFlowError as error:
-        problem = register()
-        if not problem:
-            warnings.warn(
-                f"{error} Meanwhile tf_plr is slower: recurrences run on the CPU through XLA's "
-                "interface, and layers are not fused.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        return not problem
+        _library.why_not_portable = _problem()
+        if _library.why_not_portable:
+            return False
+        warnings.warn(
+            f"{error.mismatch} {_library.REBUILD} Meanwhile tf_plr is slower: recurrences run on "
+            "the CPU through XLA's interface, and layers are not fused.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return True
     except ImportError:
         pass
     return False
 
 
-def register() -> str:
-    """Registers the handlers; returns "" or why they cannot run here."""
+def _problem() -> str:
+    """Why recurrences cannot run here, or ""."""
     if tf.config.list_physical_devices("GPU"):
-        return "it has no GPU code"
-    if xla is None:
-        return "this TensorFlow has no XlaCallModule in Python"
+        return "it has no code for GPUs (CUDA_VISIBLE_DEVICES=-1 hides them)"
+    if problem := register():
+        return problem
+    try:
+        _module("", "float32", rank=1, axis=0, reverse=0, algorithm=0)
+        _call_module()
+    except Exception as error:  # What is used there is not public: it may become anything.
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+@functools.cache
+def register() -> str:
+    """Registers the handlers, which saved models may need, too; returns "" or what went wrong."""
     try:
         _library.check_whole(_library.PORTABLE)
-        library = ctypes.CDLL(str(_library.PORTABLE))
+        add_handlers = ctypes.CDLL(str(_library.PORTABLE)).TfPlrRegisterPortableHandlers
     except (ImportError, OSError) as error:
         return str(error)
-    register = library.TfPlrRegisterPortableHandlers
-    register.restype = ctypes.c_char_p
-    return str(register().decode())
+    add_handlers.restype = ctypes.c_char_p
+    return str(add_handlers().decode())
 
 
 def linear_recurrence(
@@ -83,12 +87,14 @@ def linear_recurrence(
     Arguments are tensors that `tf_plr.linear_recurrence` has checked; `axis` is not negative.
     """
     time = TimeAxis(axis, reverse)
-    decays, impulses, initial_state = with_equal_shapes(decays, impulses, initial_state, axis)
-    attributes = {"reverse": int(reverse), "algorithm": _ALGORITHMS[algorithm]}
+    attributes = {"axis": axis, "reverse": int(reverse), "algorithm": _ALGORITHMS[algorithm]}
+    if initial_state is None:
+        shape = tf.shape(impulses)
+        initial_state = tf.zeros(tf.concat([shape[:axis], shape[axis + 1 :]], 0), impulses.dtype)
 
     @tf.custom_gradient
     def recurrence(decays: Any, impulses: Any, initial_state: Any) -> Any:
-        (states,) = _call("", [decays, impulses], initial_state, axis, attributes)
+        (states,) = _call("", [decays, impulses, initial_state], attributes)
 
         def gradient(d_states: Any) -> Any:
             return backward(*_here(decays, impulses, initial_state, d_states, states))
@@ -98,8 +104,7 @@ def linear_recurrence(
     @tf.custom_gradient
     def backward(decays: Any, impulses: Any, initial_state: Any, d_states: Any, states: Any) -> Any:
         """Of `states` the value only: what depends on them does so by the other arguments."""
-        steps = [decays, states, d_states]
-        gradients = _call("Grad", steps, initial_state, axis, attributes)
+        gradients = _call("Grad", [decays, states, d_states, initial_state], attributes)
 
         def gradient(u_decays: Any, u_impulses: Any, u_initial: Any) -> Any:
             a, x, h, d, values = _here(decays, impulses, initial_state, d_states, states)
@@ -123,41 +128,44 @@ def _here(*tensors: Any) -> list[Any]:
     return [tf.identity(tensor) for tensor in tensors]
 
 
-def _call(
-    name: str, steps: list[Any], initial_state: Any, axis: int, attributes: dict[str, int]
-) -> list[Any]:
-    """Calls a handler; the results have the shapes of its operands but the first.
+def _call(name: str, operands: list[Any], attributes: dict[str, int]) -> list[Any]:
+    """Calls a handler, which checks that shapes fit.
 
-    No gradient is due by them: those are custom.
+    No gradient is due by the results: those are custom.
     """
-    shape = tf.shape(steps[0])
-    columns = [tf.reduce_prod(shape[:axis]), tf.reduce_prod(shape[axis + 1 :])]
-    operands = [tf.reshape(step, [columns[0], shape[axis], columns[1]]) for step in steps]
-    operands.append(tf.reshape(initial_state, columns))
-    like = [*steps[1:], *([initial_state] if name else [])]
-    results = xla.call_module(
+    rank = operands[0].shape.rank
+    like = operands[1:] if name else operands[1:2]
+    results = _call_module()(
         operands,
         version=_XLA_CALL_MODULE,
-        module=_module(name, steps[0].dtype.name, **attributes),
-        Sout=[[None] * (3 if i < len(steps) - 1 else 2) for i in range(len(like))],
-        Tout=[steps[0].dtype] * len(like),
+        module=_module(name, operands[0].dtype.name, rank, **attributes),
+        Sout=[[None] * tensor.shape.rank for tensor in like],
+        Tout=[operands[0].dtype] * len(like),
         platforms=["CPU"],
     )
-    shaped = [
-        tf.ensure_shape(tf.reshape(r, tf.shape(a)), a.shape)
-        for r, a in zip(results, like, strict=True)
+    return [
+        tf.stop_gradient(tf.ensure_shape(result, tensor.shape))
+        for result, tensor in zip(results, like, strict=True)
     ]
-    return [tf.stop_gradient(r) for r in shaped]
+
+
+def _call_module() -> Any:
+    from tensorflow.compiler.tf2xla.python import xla  # Not public.
+
+    return xla.call_module
 
 
 @functools.cache
-def _module(name: str, dtype: str, reverse: int, algorithm: int) -> bytes:
+def _module(name: str, dtype: str, rank: int, axis: int, reverse: int, algorithm: int) -> bytes:
     """The call in StableHLO, for any sizes: XLA refines them before it compiles."""
-    steps, columns = (f"tensor<{sizes}{_TYPES[dtype]}>" for sizes in ("?x?x?x", "?x?x"))
+    from tensorflow.compiler.mlir.stablehlo import stablehlo  # Not public.
+
+    steps, columns = (f"tensor<{'?x' * count}{_TYPES[dtype]}>" for count in (rank, rank - 1))
     operands = [steps, steps, steps, columns] if name else [steps, steps, columns]
-    results = operands[1:] if name else [steps]
-    numbers = range(1, len(results) + 1)  # Of the operands whose shapes the results have.
-    ranks = [2 if of == columns else 3 for of in results]
+    # The results have the shapes of operands 1 to 3, or 1.
+    numbers = [1, 2, 3] if name else [1]
+    results = [operands[number] for number in numbers]
+    ranks = [rank - 1 if number == 3 else rank for number in numbers]
     shapes = map(_shape_of, numbers, results, ranks)
     arguments = [f"%{i}" for i in range(len(operands))] + [f"%shape{i}" for i in numbers]
     types = operands + [f"tensor<{rank}xi32>" for rank in ranks]
@@ -171,7 +179,9 @@ def _module(name: str, dtype: str, reverse: int, algorithm: int) -> bytes:
           %results{f":{len(results)}" if name else ""} = stablehlo.custom_call
               @"TfPlr>PortableLinearRecurrence{name}"({_listed(arguments)}) {{
             api_version = 4 : i32,
-            backend_config = {{reverse = {reverse} : i64, algorithm = {algorithm} : i64}},
+            backend_config = {{
+              axis = {axis} : i64, reverse = {reverse} : i64, algorithm = {algorithm} : i64
+            }},
             indices_of_shape_operands = dense<{indices}> : tensor<{len(indices)}xi64>
           }} : ({_listed(types)}) -> ({_listed(results)})
           return {_listed(returned)} : {_listed(results)}
@@ -183,15 +193,18 @@ def _module(name: str, dtype: str, reverse: int, algorithm: int) -> bytes:
 
 def _shape_of(number: int, of: str, rank: int) -> str:
     """What makes %shape<number> of an operand."""
-    sizes = [f"%size{number}{axis}" for axis in range(rank)]
+    shape = f"%shape{number} = stablehlo"
+    if rank == 0:
+        return f"{shape}.constant dense<> : tensor<0xi32>\n"
+    sizes = [f"%size{number}_{axis}" for axis in range(rank)]
     lines = [
-        f"%scalar{number}{axis} = stablehlo.get_dimension_size %{number}, dim = {axis}"
+        f"%scalar{number}_{axis} = stablehlo.get_dimension_size %{number}, dim = {axis}"
         f" : ({of}) -> tensor<i32>\n"
-        f"{size} = stablehlo.reshape %scalar{number}{axis} : (tensor<i32>) -> tensor<1xi32>\n"
+        f"{size} = stablehlo.reshape %scalar{number}_{axis} : (tensor<i32>) -> tensor<1xi32>\n"
         for axis, size in enumerate(sizes)
     ]
     return "".join(lines) + (
-        f"%shape{number} = stablehlo.concatenate {_listed(sizes)}, dim = 0"
+        f"{shape}.concatenate {_listed(sizes)}, dim = 0"
         f" : ({_listed(['tensor<1xi32>'] * rank)}) -> tensor<{rank}xi32>\n"
     )
 

@@ -64,7 +64,8 @@ def linear_recurrence(
         TypeError: dtypes that differ or are not supported; ragged or sparse tensors.
         ValueError: shapes that differ, an axis out of range, an unknown algorithm.
         tf.errors.InvalidArgumentError: the same, where only the running graph knows the shapes.
-        ImportError: the native library is missing or was built for another TensorFlow.
+        ImportError: the native library is missing, or was built for another TensorFlow and the
+            portable one cannot take its place.
     """
     axis = _as_index("axis", axis)
     if algorithm not in ALGORITHMS:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Slices along the axis of time, counted in the direction of the recurrence."""
+"""Slices along the axis of time, counted in the direction of the recurrence, and what they make."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """`tf.vectorized_map` and `jacobian` over the native ops: one larger op in place of a loop.
 
-TensorFlow has no public way to say how an op is vectorized; this is the one file that uses a
-private one. Without it, TensorFlow would run the loop, and warn.
+TensorFlow has no public way to say how an op is vectorized, so this uses a private one. Without it,
+TensorFlow would run the loop, and warn.
 """
 
 from typing import Any

@@ -25,7 +25,7 @@ def set_fused(enabled: bool) -> None:
     Off, they are TensorFlow's ops around `tf_plr.linear_recurrence`, as are the windows of every
     QRNN: slower, and equal but for rounding. For tests, and for doubt. Functions that TensorFlow
     has traced stay as they are. The environment variable `TF_PLR_FUSED=0` switches it off from the
-    start.
+    start. Off it stays where the native library was built for another TensorFlow.
 
     Args:
         enabled: Whether to fuse.
