@@ -120,7 +120,8 @@ def linear_recurrence(
 
         return tuple(gradients), gradient
 
-    return recurrence(*_here(decays, impulses, initial_state))
+    states = recurrence(*_here(decays, impulses, initial_state))
+    return tf.ensure_shape(states, decays.shape.merge_with(impulses.shape))
 
 
 def _here(*tensors: Any) -> list[Any]:
