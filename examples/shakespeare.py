@@ -180,7 +180,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a small one, for a CPU")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.seconds, arguments.units = 3, 64
+        arguments.seconds, arguments.units = 1, 64
         arguments.batch, arguments.steps = 16, 128
     keras.utils.set_random_seed(0)
     OUTPUT.mkdir(exist_ok=True)

@@ -49,7 +49,7 @@ def elsewhere(tmp_path_factory):
                     for mode in ("eager", "unknown_shapes", "xla")
                 ),
             ],
-            "float16 or float64",
+            "float16 or every_dtype_and_mode and not parallel",
         ),
         # All but what needs the rank, or is about the native op.
         pytest.param(["recurrence.py"], "counts_from_the_first", marks=pytest.mark.slow),
