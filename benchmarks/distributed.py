@@ -3,8 +3,11 @@
 
     python benchmarks/distributed.py [--output RESULTS.json] [--quick]
 
-All GPUs of this machine are the replicas. The model is two LinearSurrogateLSTM layers of 256 units
-on 32 inputs, and a Dense of 1; a *step* is forward, gradient and Adam. With
+All GPUs of this machine are the replicas. One GPU alone is cut into two logical ones, which
+take turns: that shows how much more work two replicas are than one, not how fast two GPUs are.
+
+The model is two LinearSurrogateLSTM layers of 256 units on 32 inputs, and a Dense of 1; a *step* is
+forward, gradient and Adam. With
 
   fit        batch 16 a replica, 8,192 steps: sequences a second in `fit`, its start not counted;
   loop       the same in a custom loop, with the gradients compiled by XLA in each replica, too;
@@ -322,13 +325,15 @@ def fit_model(rows):
     return max(fixed, 0.0), each, reducing, of["exchange"]["ms"]
 
 
-def predict(model, steps, replicas, measured_replicas):
+def predict(model, steps, replicas, measured_replicas, gpus=None):
+    """Milliseconds of a step; replicas that share a GPU run one after the other."""
     fixed, each, reducing, exchange = model
     if replicas == 1:
         return fixed + each * steps
     # Taken for granted: what an exchange costs grows with the depth of a tree of replicas.
     depth = math.log2(replicas) / math.log2(measured_replicas)
-    return fixed + (each + reducing) * steps / replicas + EXCHANGES * exchange * max(1.0, depth)
+    shard = fixed + (each + reducing) * steps / replicas
+    return shard * replicas / (gpus or replicas) + EXCHANGES * exchange * max(1.0, depth)
 
 
 def draw(result, path):
@@ -345,7 +350,8 @@ def draw(result, path):
         times = [predict(model, 2**power, int(w), measured) for w in replicas]
         axes.plot(replicas, times[0] / np.array(times), label=f"{2**power:,} steps, predicted")
     for row in result["rows"]:
-        if row["kind"] == "sequence" and "times one" in row:
+        alone = result["environment"]["gpus"] == 1
+        if row["kind"] == "sequence" and "times one" in row and not alone:
             axes.plot(measured, row["times one"], "k+")
     axes.plot(replicas, replicas, "k:", linewidth=0.8)
     axes.set(xscale="log", yscale="log", xlabel="replicas (+: measured)",
@@ -361,13 +367,14 @@ def main():
     parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--units", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=1.0, help="for each number")
+    parser.add_argument("--gigabytes", type=int, default=30, help="of each half of one GPU")
     parser.add_argument("--quick", action="store_true", help="a small one, on two logical CPUs")
     parser.add_argument("--output", type=Path, help="JSON")
     parser.add_argument("--commit", default="")
     arguments = parser.parse_args()
     op_steps, reduction_steps, shape = 8_388_608, 1_048_576, (16, 8192)
     lengths = (131_072, 262_144, 1_048_576, 8_388_608)
-    devices = None
+    devices, reduction = None, None
     if arguments.quick:
         arguments.units, arguments.seconds = 8, 0.05
         op_steps, reduction_steps, shape, lengths = 4096, 1024, (4, 64), (256, 1024)
@@ -379,9 +386,13 @@ def main():
             tf.config.list_physical_devices("CPU")[0], logical
         )
     elif len(gpus) == 1:
-        raise SystemExit("there is one GPU only")
-    strategy = tf.distribute.MirroredStrategy(devices)
-    about = {**environment(arguments.commit), "replicas": strategy.num_replicas_in_sync}
+        op_steps, lengths = 2_097_152, lengths[:3]
+        devices, reduction = ["/GPU:0", "/GPU:1"], tf.distribute.ReductionToOneDevice()
+        half = tf.config.LogicalDeviceConfiguration(arguments.gigabytes * 1000)
+        tf.config.set_logical_device_configuration(gpus[0], [half] * 2)
+    strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
+    replicas = strategy.num_replicas_in_sync
+    about = {**environment(arguments.commit), "replicas": replicas, "gpus": len(gpus)}
     result = {"environment": about, "units": arguments.units, "rows": []}
     print(json.dumps(about))
     benchmark = Benchmark(strategy, arguments.units, arguments.seconds, result)
@@ -410,8 +421,9 @@ def main():
         print(json.dumps(result["model, ms"]))
         for row in result["rows"]:
             if row["kind"] == "sequence" and "several" in row:
-                row["predicted"] = predict(model, row["steps"], strategy.num_replicas_in_sync,
-                                           strategy.num_replicas_in_sync)  # fmt: skip
+                row["predicted"] = predict(
+                    model, row["steps"], replicas, replicas, min(replicas, len(gpus))
+                )
                 print(f"{row['steps']:,} steps: {row['several']:.2f} ms measured, "
                       f"{row['predicted']:.2f} predicted")  # fmt: skip
         if arguments.output:

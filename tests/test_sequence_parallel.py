@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Replicas that have a part of each sequence are as one device.
 
-On GPUs where there are enough of them; else on logical CPUs.
+On GPUs where there are enough of them, or else on parts of one; without any, on logical CPUs.
 """
 
 import pytest
@@ -30,8 +30,16 @@ def with_gradients(function, decays, impulses, state, d_states, **options):
 
 # One strategy a process: collectives of several get in each other's way.
 replicas = int(sys.argv[1])
-kind = "GPU" if len(tf.config.list_physical_devices("GPU")) >= replicas else "CPU"
-strategy = tf.distribute.MirroredStrategy([f"{kind}:{i}" for i in range(replicas)])
+gpus = tf.config.list_physical_devices("GPU")
+kind, reduction = "GPU" if gpus else "CPU", None
+if gpus and len(gpus) < replicas:  # NCCL refuses parts of a GPU.
+    parts = [tf.config.LogicalDeviceConfiguration(2048)] * replicas
+    tf.config.set_visible_devices(gpus[:1], "GPU")
+    tf.config.set_logical_device_configuration(gpus[0], parts)
+    reduction = tf.distribute.ReductionToOneDevice()
+strategy = tf.distribute.MirroredStrategy(
+    [f"{kind}:{i}" for i in range(replicas)], cross_device_ops=reduction
+)
 
 def shards_of(arrays, axis):
     return [
