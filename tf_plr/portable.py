@@ -3,7 +3,7 @@
 
 XLA's interface for custom calls is C: a library of handlers alone, built with one TensorFlow, runs
 in later ones. A StableHLO module, written here, holds the call; TensorFlow's own XlaCallModule runs
-it, under XLA or not.
+it, under XLA or not. On CPUs only.
 """
 
 import ctypes
@@ -42,8 +42,8 @@ def takes_over() -> bool:
         if _library.why_not_portable:
             return False
         warnings.warn(
-            f"{error.mismatch} {_library.REBUILD} Meanwhile tf_plr is slower: recurrences run "
-            "through XLA's interface, and layers are not fused.",
+            f"{error.mismatch} {_library.REBUILD} Meanwhile tf_plr is slower: recurrences run on "
+            "the CPU through XLA's interface, and layers are not fused.",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -55,13 +55,10 @@ def takes_over() -> bool:
 
 def _problem() -> str:
     """Why recurrences cannot run here, or ""."""
+    if tf.config.list_physical_devices("GPU"):
+        return "it has no code for GPUs (CUDA_VISIBLE_DEVICES=-1 hides them)"
     if problem := register():
         return problem
-    if (
-        tf.config.list_physical_devices("GPU")
-        and not _library.information(_library.PORTABLE)["cuda"]
-    ):
-        return "it was built without code for GPUs (CUDA_VISIBLE_DEVICES=-1 hides them)"
     try:
         _module("", "float32", rank=1, axis=0, reverse=0, algorithm=0)
         _call_module()
@@ -145,7 +142,7 @@ def _call(name: str, operands: list[Any], attributes: dict[str, int]) -> list[An
         module=_module(name, operands[0].dtype.name, rank, **attributes),
         Sout=[[None] * tensor.shape.rank for tensor in like],
         Tout=[operands[0].dtype] * len(like),
-        platforms=["CPU", "CUDA"],
+        platforms=["CPU"],
     )
     return [
         tf.stop_gradient(tf.ensure_shape(result, tensor.shape))
@@ -175,10 +172,9 @@ def _module(name: str, dtype: str, rank: int, axis: int, reverse: int, algorithm
     types = operands + [f"tensor<{rank}xi32>" for rank in ranks]
     indices = [len(operands) + i - 1 for i in numbers]
     returned = [f"%results#{i - 1}" for i in numbers] if name else ["%results"]
-    declared = [f"%{i}: {of}" for i, of in enumerate(operands)]
     text = f"""
       module attributes {{jax.uses_shape_polymorphism = true}} {{
-        func.func public @main({_listed(["%platform: tensor<i32>", *declared])})
+        func.func public @main({_listed(f"%{i}: {of}" for i, of in enumerate(operands))})
             -> ({_listed(results)}) {{
           {"".join(shapes)}
           %results{f":{len(results)}" if name else ""} = stablehlo.custom_call
