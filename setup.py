@@ -173,7 +173,7 @@ class Compiler:
 class BuildNative(build_ext):
     """Compiles the sources, those for nvcc where it is found, in parallel, and links each library.
 
-    Both libraries take the same objects of the CPU engine.
+    Both libraries take the same objects of the engines.
     """
 
     def get_ext_filename(self, fullname):
@@ -185,13 +185,14 @@ class BuildNative(build_ext):
         portable = ext.name == "tf_plr._portable"
         exports = PORTABLE / "exports.map" if portable else NO_EXPORTS
         nvcc = find_nvcc()
-        info = description(None if portable else nvcc)
+        info = description(nvcc)
         host = Compiler(cxx_command(nvcc), version_of(CXX), build_dir)
         jobs = [(host, source) for source in ext.sources]
         devices = "CPUs"
-        if nvcc and not portable:
+        if nvcc:
             device = Compiler(nvcc_command(nvcc), version_of(nvcc) + version_of(CXX), build_dir)
-            jobs += [(device, source) for source in sources("cu")]
+            kernels = PORTABLE_CUDA_SOURCES if portable else sources("cu")
+            jobs += [(device, source) for source in kernels]
             architectures = " ".join(f"sm_{a}" for a in info["cuda_architectures"])
             devices = f"CPUs and GPUs (CUDA {info['cuda']}, {architectures})"
         print(f"tf_plr: building {ext.name} for {devices}, TensorFlow {tf.__version__}", flush=True)
@@ -208,7 +209,7 @@ class BuildNative(build_ext):
             Path(part).stat().st_mtime <= library.stat().st_mtime for part in [*objects, exports]
         )
         if not linked or any(changed for _, changed in compiled):
-            self._link(objects, library, exports, None if portable else nvcc)
+            self._link(objects, library, exports, nvcc)
         info["sha256"] = hashlib.sha256(library.read_bytes()).hexdigest()
         library.with_suffix(".json").write_text(json.dumps(info, indent=2) + "\n")
 
@@ -244,6 +245,7 @@ PORTABLE_SOURCES = [
     "cc/portable/linear_recurrence.cc", "cc/older_systems.cc", "cc/engine/cpu/run_16bit.cc",
     "cc/engine/cpu/run_complex.cc", "cc/engine/cpu/run_real.cc",
 ]  # fmt: skip
+PORTABLE_CUDA_SOURCES = [f"cc/engine/gpu/run_{types}.cu" for types in ("16bit", "complex", "real")]
 
 if __name__ == "__main__":
     setup(

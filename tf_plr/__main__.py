@@ -69,8 +69,8 @@ def say_versions(problems: list[str]) -> None:
         )
 
 
-def say_library(problems: list[str]) -> dict[str, Any]:
-    """Prints what the native library is; returns what its build says of it, or nothing."""
+def say_library(problems: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Prints what the library is; returns what its build says of it, and the names of kernels."""
     try:
         built = _library.information()
         print(
@@ -84,9 +84,10 @@ def say_library(problems: list[str]) -> dict[str, Any]:
     except ImportError as error:
         problems.append(str(error))
         if portable.takes_over():
-            print(f"portable    {_library.PORTABLE}, for the recurrence on CPUs, takes its place")
-        return {}
-    return built
+            print(f"portable    {_library.PORTABLE}, of the recurrence alone, takes its place")
+            return _library.information(_library.PORTABLE), ["recurrence", "its gradient"]
+        return {}, []
+    return built, list(KERNELS)
 
 
 def say_devices(built: dict[str, Any], problems: list[str]) -> list[str]:
@@ -144,13 +145,11 @@ def try_kernels(device: str, names: list[str], problems: list[str]) -> None:
 def main() -> int:
     problems: list[str] = []
     say_versions(problems)
-    built = say_library(problems)
+    built, names = say_library(problems)
     devices = say_devices(built, problems)
     if built:
         for device in devices:
-            try_kernels(device, list(KERNELS), problems)
-    elif portable.takes_over():
-        try_kernels("CPU", ["recurrence", "its gradient"], problems)
+            try_kernels(device, names, problems)
     for problem in problems:
         print(f"\nPROBLEM     {problem}")
     if not problems:

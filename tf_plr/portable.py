@@ -3,7 +3,7 @@
 
 XLA's interface for custom calls is C: a library of handlers alone, built with one TensorFlow, runs
 in later ones. A StableHLO module, written here, holds the call; TensorFlow's own XlaCallModule runs
-it, under XLA or not. On CPUs only.
+it, under XLA or not.
 """
 
 import ctypes
@@ -42,8 +42,8 @@ def takes_over() -> bool:
         if _library.why_not_portable:
             return False
         warnings.warn(
-            f"{error.mismatch} {_library.REBUILD} Meanwhile tf_plr is slower: recurrences run on "
-            "the CPU through XLA's interface, and layers are not fused.",
+            f"{error.mismatch} {_library.REBUILD} Meanwhile tf_plr is slower: recurrences run "
+            "through XLA's interface, and layers are not fused.",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -55,10 +55,13 @@ def takes_over() -> bool:
 
 def _problem() -> str:
     """Why recurrences cannot run here, or ""."""
-    if tf.config.list_physical_devices("GPU"):
-        return "it has no code for GPUs (CUDA_VISIBLE_DEVICES=-1 hides them)"
     if problem := register():
         return problem
+    if (
+        tf.config.list_physical_devices("GPU")
+        and not _library.information(_library.PORTABLE)["cuda"]
+    ):
+        return "it was built without code for GPUs (CUDA_VISIBLE_DEVICES=-1 hides them)"
     try:
         _module("", "float32", rank=1, axis=0, reverse=0, algorithm=0)
         _call_module()
@@ -142,7 +145,7 @@ def _call(name: str, operands: list[Any], attributes: dict[str, int]) -> list[An
         module=_module(name, operands[0].dtype.name, rank, **attributes),
         Sout=[[None] * tensor.shape.rank for tensor in like],
         Tout=[operands[0].dtype] * len(like),
-        platforms=["CPU"],
+        platforms=["CPU", "CUDA"],
     )
     return [
         tf.stop_gradient(tf.ensure_shape(result, tensor.shape))
@@ -171,10 +174,15 @@ def _module(name: str, dtype: str, rank: int, axis: int, reverse: int, algorithm
     arguments = [f"%{i}" for i in range(len(operands))] + [f"%shape{i}" for i in numbers]
     types = operands + [f"tensor<{rank}xi32>" for rank in ranks]
     indices = [len(operands) + i - 1 for i in numbers]
+    # Row-major: on GPUs, XLA would choose.
+    row_major = [rank if of == steps else rank - 1 for of in operands]
+    operand_layouts = _listed(map(_row_major, [*row_major, *(1 for _ in numbers)]))
+    result_layouts = _listed(map(_row_major, ranks))
     returned = [f"%results#{i - 1}" for i in numbers] if name else ["%results"]
+    declared = [f"%{i}: {of}" for i, of in enumerate(operands)]
     text = f"""
       module attributes {{jax.uses_shape_polymorphism = true}} {{
-        func.func public @main({_listed(f"%{i}: {of}" for i, of in enumerate(operands))})
+        func.func public @main({_listed(["%platform: tensor<i32>", *declared])})
             -> ({_listed(results)}) {{
           {"".join(shapes)}
           %results{f":{len(results)}" if name else ""} = stablehlo.custom_call
@@ -183,7 +191,9 @@ def _module(name: str, dtype: str, rank: int, axis: int, reverse: int, algorithm
             backend_config = {{
               axis = {axis} : i64, reverse = {reverse} : i64, algorithm = {algorithm} : i64
             }},
-            indices_of_shape_operands = dense<{indices}> : tensor<{len(indices)}xi64>
+            indices_of_shape_operands = dense<{indices}> : tensor<{len(indices)}xi64>,
+            operand_layouts = [{operand_layouts}],
+            result_layouts = [{result_layouts}]
           }} : ({_listed(types)}) -> ({_listed(results)})
           return {_listed(returned)} : {_listed(results)}
         }}
@@ -208,6 +218,12 @@ def _shape_of(number: int, of: str, rank: int) -> str:
         f"{shape}.concatenate {_listed(sizes)}, dim = 0"
         f" : ({_listed(['tensor<1xi32>'] * rank)}) -> tensor<{rank}xi32>\n"
     )
+
+
+def _row_major(rank: int) -> str:
+    """The layout of a tensor: its axes, the one that varies fastest first."""
+    axes = list(reversed(range(rank)))
+    return f"dense<{axes}> : tensor<{rank}xindex>" if axes else "dense<> : tensor<0xindex>"
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The recurrence for any TensorFlow from the one that this is built with on: the CPU engine as
+// The recurrence for any TensorFlow from the one that this is built with on: the engines as
 // handlers of XLA's custom calls, whose interface is C. See tf_plr/portable.py.
 //
 // Operands and results are those of the ops, with an initial state; that they fit is checked here,
@@ -8,7 +8,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cc/kernels/recurrence_ops.h"
@@ -65,27 +67,83 @@ ffi::Error ReadShapes(const ffi::RemainingArgs& args, int64_t axis, bool reverse
   return CheckShape("initial_state", shapes.back(), "decays without axis", columns_shape);
 }
 
-template <typename Op>
-ffi::Error Run(ffi::ThreadPool pool, int64_t axis, int64_t reverse, int64_t algorithm,
+template <typename Op, typename Platform, typename Context>
+ffi::Error Run(Context context, int64_t axis, int64_t reverse, int64_t algorithm,
                ffi::RemainingArgs args, ffi::RemainingRets rets) {
   Problem problem;
   ffi::Error error = ReadShapes<Op>(args, axis, (reverse != 0) != Op::kAgainstTime, &problem);
   if (error.failure()) return error;
-  return RunRecurrence<Op, Host>(pool, problem, algorithm, /*has_initial_state=*/true, args, rets);
+  return RunRecurrence<Op, Platform>(context, problem, algorithm, /*has_initial_state=*/true, args,
+                                     rets);
+}
+
+// The call's own operands, after what the platform's engine needs.
+template <typename Binding>
+auto WithOperands(Binding binding) {
+  return std::move(binding)
+      .template Attr<int64_t>("axis")
+      .template Attr<int64_t>("reverse")
+      .template Attr<int64_t>("algorithm")
+      .RemainingArgs()
+      .RemainingRets();
 }
 
 template <typename Op>
-XLA_FFI_Error* Call(XLA_FFI_CallFrame* call_frame) {
-  static const ffi::Ffi* handler = ffi::Ffi::Bind()
-                                       .Ctx<ffi::ThreadPool>()
-                                       .template Attr<int64_t>("axis")
-                                       .template Attr<int64_t>("reverse")
-                                       .template Attr<int64_t>("algorithm")
-                                       .RemainingArgs()
-                                       .RemainingRets()
-                                       .To(&Run<Op>)
+XLA_FFI_Error* CallOnHost(XLA_FFI_CallFrame* call_frame) {
+  static const ffi::Ffi* handler = WithOperands(ffi::Ffi::Bind().Ctx<ffi::ThreadPool>())
+                                       .To(&Run<Op, Host, ffi::ThreadPool>)
                                        .release();
   return handler->Call(call_frame);
+}
+
+#if defined(TF_PLR_CUDA)
+// The op's results are all that there are: XLA lends the workspace for the time of a call.
+struct CudaWithScratch : Cuda {
+  static constexpr size_t kWorkspaces = 0;
+  struct Context {
+    void* stream;
+    ffi::ScratchAllocator* scratch;
+  };
+
+  template <typename Cell, typename Element>
+  static ffi::Error Run(Context context, const Problem& problem,
+                        const Arrays<Cell, Element>& arrays, Algorithm algorithm,
+                        ffi::RemainingRets /*rets*/) {
+    gpu::Workspace workspace{nullptr, gpu::WorkspaceBytes(problem, arrays, algorithm)};
+    if (workspace.bytes > 0) {
+      std::optional<void*> data = context.scratch->Allocate(workspace.bytes, /*alignment=*/16);
+      if (!data.has_value()) {
+        return ffi::Error(
+            ffi::ErrorCode::kResourceExhausted,
+            "no memory for a workspace of " + std::to_string(workspace.bytes) + " bytes");
+      }
+      workspace.data = *data;
+    }
+    const char* error = gpu::Run(problem, arrays, algorithm, workspace, context.stream);
+    return error == nullptr ? ffi::Error::Success() : ffi::Error::Internal(error);
+  }
+};
+
+template <typename Op>
+XLA_FFI_Error* CallOnCuda(XLA_FFI_CallFrame* call_frame) {
+  static const ffi::Ffi* handler =
+      WithOperands(ffi::Ffi::Bind().Ctx<Cuda::Context>().Ctx<ffi::ScratchAllocator>())
+          .To([](void* stream, ffi::ScratchAllocator scratch, auto... operands) {
+            return Run<Op, CudaWithScratch>(CudaWithScratch::Context{stream, &scratch},
+                                            operands...);
+          })
+          .release();
+  return handler->Call(call_frame);
+}
+#endif
+
+template <typename Op>
+void Register(const char* name, std::string* problems) {
+  RegisterHandler(name, Host::kName, &CallOnHost<Op>, Host::kTraits, problems);
+#if defined(TF_PLR_CUDA)
+  // Its workspace is another one each time: not for CUDA graphs.
+  RegisterHandler(name, Cuda::kName, &CallOnCuda<Op>, /*traits=*/0, problems);
+#endif
 }
 
 }  // namespace
@@ -96,11 +154,8 @@ extern "C" __attribute__((visibility("default"))) const char* TfPlrRegisterPorta
   using namespace tf_plr;
   static const std::string problems = [] {
     std::string problems;
-    const auto add = [&](const char* name, XLA_FFI_Handler* call) {
-      RegisterHandler(name, Host::kName, call, Host::kTraits, &problems);
-    };
-    add("TfPlr>PortableLinearRecurrence", &Call<LinearRecurrence>);
-    add("TfPlr>PortableLinearRecurrenceGrad", &Call<LinearRecurrenceGrad>);
+    Register<LinearRecurrence>("TfPlr>PortableLinearRecurrence", &problems);
+    Register<LinearRecurrenceGrad>("TfPlr>PortableLinearRecurrenceGrad", &problems);
     return problems;
   }();
   return problems.c_str();
