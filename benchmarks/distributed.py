@@ -118,7 +118,7 @@ def functions_of(model, optimizer, strategy, jit_compile=False):
     return over_replicas(train), over_replicas(gradients_of)
 
 
-def alone():
+def on_one_device():
     """Where there are no replicas."""
     return tf.device("/GPU:0" if tf.config.list_physical_devices("GPU") else "/CPU:0")
 
@@ -170,7 +170,7 @@ class Benchmark:
             return decays, tf.random.stateless_normal(shape, [seed, 1])
 
         shards = on_each(self.strategy, operands)
-        with alone():
+        with on_one_device():
             whole = [
                 tf.concat(p, 1) for p in zip(*map(operands, range(self.replicas)), strict=True)
             ]
@@ -209,7 +209,7 @@ class Benchmark:
         trained, found = {}, {}
         for name, (strategy, jit_compile) in ways.items():
             keras.utils.set_random_seed(0)
-            with strategy.scope() if strategy else alone():
+            with strategy.scope() if strategy else on_one_device():
                 model, optimizer = model_of(tf_plr.LinearSurrogateLSTM, self.units, bool(strategy))
             train, gradients_of = functions_of(model, optimizer, strategy, jit_compile)
             try:
@@ -248,7 +248,7 @@ class Benchmark:
             count = batch * (self.replicas if several else 1)
             x, y = np.random.default_rng(0).normal(size=(count, steps, INPUTS)), np.ones((count, 1))
             data = tf.data.Dataset.from_tensors((x.astype("float32"), y)).repeat(batches)
-            with self.strategy.scope() if several else alone():
+            with self.strategy.scope() if several else on_one_device():
                 model, optimizer = model_of(LAYERS[name], self.units)
                 model.compile(optimizer, "mse")
             model.fit(data.take(3), verbose=0)
@@ -275,7 +275,7 @@ class Benchmark:
         for name, (strategy, jit_compile) in ways.items():
             if strategy and jit_compile and not tf.config.list_physical_devices("GPU"):
                 continue  # On CPUs, XLA does not find the variables of the second replica.
-            with strategy.scope() if strategy else alone():
+            with strategy.scope() if strategy else on_one_device():
                 model, optimizer = model_of(tf_plr.LinearSurrogateLSTM, self.units)
             train, _ = functions_of(model, optimizer, strategy, jit_compile)
 
