@@ -146,8 +146,8 @@ LAYERS = """
 import keras
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
-def check(make, mask=None, initial=True, tolerance=2e-5):
-    batch, steps, features = 3, 5 * replicas, 4
+def check(make, mask=None, initial=True, tolerance=2e-5, steps_each=5):
+    batch, steps, features = 3, steps_each * replicas, 4
     keras.utils.set_random_seed(1)
     x = tf.constant(rng.normal(size=(batch, steps, features)), "float32")
     if mask is not None:  # What is masked may be anything.
@@ -309,6 +309,26 @@ for more in [{}, {"layer_normalization": True}, *special.get(sys.argv[2], [])]:
 """,
         2,
         layer,
+        TF_PLR_FUSED=str(int(fused)),
+    )
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(
+    "dtype", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)]
+)
+def test_long_memory_in_16_bits_over_several_replicas(dtype, fused):
+    """Of 3,000 steps: each decay, rounded to 16 bits, would be 1."""
+    run_python(
+        SHARDS
+        + LAYERS
+        + """
+options = {"sequence_parallel": True, "return_state": True, "forget_bias": 8.0}
+for layer in (tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN):
+    check(lambda: layer(4, **options, dtype=sys.argv[2]), tolerance=2**-7, steps_each=2000)
+""",
+        2,
+        dtype,
         TF_PLR_FUSED=str(int(fused)),
     )
 
