@@ -16,9 +16,9 @@ forward, gradient and Adam. With
   op         tf_plr.distributed.linear_recurrence, [1, T, 256], forward, and with its gradient;
   exchange   the all-reduce by which replicas learn the state before their part.
 
-Before op and sequence are timed, the results of several GPUs are compared with those of one. With
---output, a model of the time of a step is made of what was measured, and drawn, up to 1,024
-replicas.
+Before op and sequence are timed, the results of several GPUs are compared with those of one. Of
+sequences, a model of the time of a step is made of what was measured, up to 1,024 replicas;
+plot.py draws it.
 """
 
 import argparse
@@ -43,6 +43,7 @@ INPUTS = 32
 # Of a step of the model, in sequence parallel form: two recurrences in each layer, forward and
 # backward, and the last output.
 EXCHANGES = 2 * 2 * 2 + 2
+COUNTS = [2**i for i in range(11)]  # Of replicas, for which a step's time is predicted.
 LAYERS = {
     "LinearSurrogateLSTM": tf_plr.LinearSurrogateLSTM,
     "GILR": tf_plr.GILR,
@@ -341,29 +342,27 @@ def predict(model, steps, replicas, measured_replicas, gpus=None):
     return shard * replicas / (gpus or replicas) + EXCHANGES * exchange * max(1.0, depth)
 
 
-def draw(result, path):
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    measured = result["environment"]["replicas"]
-    model = fit_model(result["rows"])
-    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-    replicas = 2 ** np.arange(11)
-    for power in (17, 20, 23, 26, 30):
-        times = [predict(model, 2**power, int(w), measured) for w in replicas]
-        axes.plot(replicas, times[0] / np.array(times), label=f"{2**power:,} steps, predicted")
-    for row in result["rows"]:
-        alone = result["environment"]["gpus"] == 1
-        if row["kind"] == "sequence" and "times one" in row and not alone:
-            axes.plot(measured, row["times one"], "k+")
-    axes.plot(replicas, replicas, "k:", linewidth=0.8)
-    axes.set(xscale="log", yscale="log", xlabel="replicas (+: measured)",
-             ylabel="a training step: times as fast as on one, without XLA")  # fmt: skip
-    axes.legend(fontsize="small")
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+def predictions(rows, replicas, gpus):
+    """What the model says of the lengths that were measured, and of what was not."""
+    model = fit_model(rows)
+    measured = [
+        {
+            "steps": row["steps"],
+            "measured": row["several"],
+            "predicted": predict(model, row["steps"], replicas, replicas, min(replicas, gpus)),
+        }
+        for row in rows
+        if row["kind"] == "sequence" and "several" in row
+    ]
+    names = ("fixed", "a step", "reducing a step", "an exchange")
+    return {
+        "model, ms": dict(zip(names, model, strict=True)),
+        "checked, ms": measured,
+        "predicted, ms": [
+            {"steps": steps, "ms": {w: predict(model, steps, w, replicas) for w in COUNTS}}
+            for steps in (2**17, 2**20, 2**23, 2**26, 10**9)
+        ],
+    }
 
 
 def main():
@@ -419,21 +418,11 @@ def main():
         if arguments.output:
             arguments.output.write_text(json.dumps(result, indent=1) + "\n")
     if set(arguments.kinds) >= {"exchange", "reduction", "sequence"}:
-        model = fit_model(result["rows"])
-        result["model, ms"] = dict(
-            zip(("fixed", "a step", "reducing a step", "an exchange"), model, strict=True)
-        )
-        print(json.dumps(result["model, ms"]))
-        for row in result["rows"]:
-            if row["kind"] == "sequence" and "several" in row:
-                row["predicted"] = predict(
-                    model, row["steps"], replicas, replicas, min(replicas, len(gpus))
-                )
-                print(f"{row['steps']:,} steps: {row['several']:.2f} ms measured, "
-                      f"{row['predicted']:.2f} predicted")  # fmt: skip
+        result |= predictions(result["rows"], replicas, max(1, len(gpus)))
+        for name in ("model, ms", "checked, ms"):
+            print(name, json.dumps(result[name]))
         if arguments.output:
             arguments.output.write_text(json.dumps(result, indent=1) + "\n")
-            draw(result, arguments.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

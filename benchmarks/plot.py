@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Draws results of cpu.py, gpu_kernel.py, layers.py or memory.py.
+"""Draws results of cpu.py, distributed.py, gpu_kernel.py, layers.py or memory.py.
 
 python benchmarks/plot.py RESULTS.json PICTURE.png
 """
@@ -176,8 +176,26 @@ def draw_heat_map(result):
     return figure
 
 
+def draw_replicas(result):
+    figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
+    for row in result["predicted, ms"]:
+        counts, times = zip(*((int(w), ms) for w, ms in row["ms"].items()), strict=True)
+        axes.plot(counts, times[0] / np.array(times), label=f"{row['steps']:,} steps")
+    axes.plot(counts, counts, "k:", linewidth=0.8)
+    axes.set(xscale="log", yscale="log", xlabel="replicas, each a GPU",
+             ylabel="one sequence's training step: times one GPU's, predicted")  # fmt: skip
+    axes.set_xticks(counts, counts, fontsize="small")
+    axes.minorticks_off()
+    axes.legend(fontsize="small")
+    axes.grid(alpha=0.3)
+    return figure
+
+
 def draw(result, picture):
-    drawers = {"runs": draw_memory, "steps": draw_steps, "heat_map": draw_heat_map}
+    drawers = {
+        "predicted, ms": draw_replicas, "runs": draw_memory, "steps": draw_steps,
+        "heat_map": draw_heat_map,
+    }  # fmt: skip
     figure = next((drawers[k] for k in drawers if k in result), draw_op)(result)
     environment = result["environment"]
     known = ("gpu", "cpu", "threads", "driver", "cuda", "tensorflow", "commit", "date")
