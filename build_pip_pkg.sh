@@ -21,7 +21,8 @@ cp "$work"/*.tar.gz dist
 wheel=$(realpath dist/*.whl)
 library=$work/unpacked/tf_plr/_native.so
 "$python" -m zipfile -e "$wheel" "$work/unpacked"
-for each in "$library" "${library%_native.so}_portable.so"; do
+libraries=("$library" "${library%_native.so}_portable.so")
+for each in "${libraries[@]}"; do
   if readelf -d "$each" | grep -E 'RPATH|RUNPATH'; then
     echo "error: $each looks for others in a folder of this machine" && exit 1
   fi
@@ -32,12 +33,14 @@ if grep -q '"cuda": "' "${library%.so}.json"; then
     cuobjdump=$(find "$work/tools" -name cuobjdump -type f)
     chmod +x "$cuobjdump"
   fi
-  found=$("$cuobjdump" --list-elf --list-ptx "$library" | grep -o 'sm_[0-9]*\.[a-z]*' | sort | uniq -c)
-  echo "$found"
-  for architecture in $TF_PLR_CUDA_ARCHITECTURES; do
-    grep -q "sm_$architecture.cubin" <<< "$found" || { echo "error: no code for $architecture" && exit 1; }
+  for each in "${libraries[@]}"; do
+    found=$("$cuobjdump" --list-elf --list-ptx "$each" | grep -o 'sm_[0-9]*\.[a-z]*' | sort | uniq -c)
+    printf '%s\n%s\n' "$each" "$found"
+    for architecture in $TF_PLR_CUDA_ARCHITECTURES; do
+      grep -q "sm_$architecture.cubin" <<< "$found" || { echo "error: no code for $architecture" && exit 1; }
+    done
+    grep -q "sm_$architecture.ptx" <<< "$found" || { echo "error: no PTX" && exit 1; }
   done
-  grep -q "sm_$architecture.ptx" <<< "$found" || { echo "error: no PTX" && exit 1; }
 fi
 most=20000000
 bytes=$(stat -c %s "$wheel")

@@ -4,7 +4,8 @@
     python benchmarks/distributed.py [--output RESULTS.json] [--quick]
 
 All GPUs of this machine are the replicas. One GPU alone is cut into two logical ones, which
-take turns: that shows how much more work two replicas are than one, not how fast two GPUs are.
+take turns, without a GPU the CPU: that shows how much more work two replicas are than one, not how
+fast two GPUs are.
 
 The model is two LinearSurrogateLSTM layers of 256 units on 32 inputs, and a Dense of 1; a *step* is
 forward, gradient and Adam. With
@@ -14,7 +15,8 @@ forward, gradient and Adam. With
   sequence   one sequence, cut into as many parts as there are replicas; one GPU with XLA, and
              without, which replicas cannot use;
   op         tf_plr.distributed.linear_recurrence, [1, T, 256], forward, and with its gradient;
-  exchange   the all-reduce by which replicas learn the state before their part.
+  exchange   the all-reduce by which replicas learn the state before their part, and that of all
+             gradients of the model.
 
 Before op and sequence are timed, the results of several GPUs are compared with those of one. Of
 sequences, a model of the time of a step is made of what was measured, up to 1,024 replicas;
@@ -43,7 +45,8 @@ INPUTS = 32
 # Of a step of the model, in sequence parallel form: two recurrences in each layer, forward and
 # backward, and the last output.
 EXCHANGES = 2 * 2 * 2 + 2
-COUNTS = [2**i for i in range(11)]  # Of replicas, for which a step's time is predicted.
+# For which a step's time is predicted: so many replicas, and such an exchange beside the measured.
+COUNTS, SLOW_EXCHANGE = [2**i for i in range(11)], 1.0
 LAYERS = {
     "LinearSurrogateLSTM": tf_plr.LinearSurrogateLSTM,
     "GILR": tf_plr.GILR,
@@ -119,7 +122,7 @@ def functions_of(model, optimizer, strategy, jit_compile=False):
     return over_replicas(train), over_replicas(gradients_of)
 
 
-def on_one_device():
+def one_device():
     """Where there are no replicas."""
     return tf.device("/GPU:0" if tf.config.list_physical_devices("GPU") else "/CPU:0")
 
@@ -162,6 +165,23 @@ class Benchmark:
 
         ms = milliseconds(self.seconds, run) / count
         self.record("exchange", floats=2 * self.units, ms=ms)
+        with one_device():
+            model, _ = model_of(tf_plr.LinearSurrogateLSTM, self.units)
+        shapes = [variable.shape for variable in model.trainable_variables]
+
+        @tf.function
+        def sum_gradients():
+            def replica():
+                context = tf.distribute.get_replica_context()
+                gradients = [tf.ones(shape) for shape in shapes]
+                for _ in range(count):
+                    gradients = context.all_reduce("MEAN", gradients)
+                return tf.add_n([tf.reduce_sum(gradient) for gradient in gradients])
+
+            return self.strategy.reduce("SUM", self.strategy.run(replica), axis=None)
+
+        ms = milliseconds(self.seconds, sum_gradients) / count
+        self.record("gradients", floats=sum(map(math.prod, shapes)), ms=ms)
 
     def op(self, steps):
         shape = [1, steps // self.replicas, self.units]
@@ -171,7 +191,7 @@ class Benchmark:
             return decays, tf.random.stateless_normal(shape, [seed, 1])
 
         shards = on_each(self.strategy, operands)
-        with on_one_device():
+        with one_device():
             whole = [
                 tf.concat(p, 1) for p in zip(*map(operands, range(self.replicas)), strict=True)
             ]
@@ -210,7 +230,7 @@ class Benchmark:
         trained, found = {}, {}
         for name, (strategy, jit_compile) in ways.items():
             keras.utils.set_random_seed(0)
-            with strategy.scope() if strategy else on_one_device():
+            with strategy.scope() if strategy else one_device():
                 model, optimizer = model_of(tf_plr.LinearSurrogateLSTM, self.units, bool(strategy))
             train, gradients_of = functions_of(model, optimizer, strategy, jit_compile)
             try:
@@ -249,7 +269,7 @@ class Benchmark:
             count = batch * (self.replicas if several else 1)
             x, y = np.random.default_rng(0).normal(size=(count, steps, INPUTS)), np.ones((count, 1))
             data = tf.data.Dataset.from_tensors((x.astype("float32"), y)).repeat(batches)
-            with self.strategy.scope() if several else on_one_device():
+            with self.strategy.scope() if several else one_device():
                 model, optimizer = model_of(LAYERS[name], self.units)
                 model.compile(optimizer, "mse")
             model.fit(data.take(3), verbose=0)
@@ -276,7 +296,7 @@ class Benchmark:
         for name, (strategy, jit_compile) in ways.items():
             if strategy and jit_compile and not tf.config.list_physical_devices("GPU"):
                 continue  # On CPUs, XLA does not find the variables of the second replica.
-            with strategy.scope() if strategy else on_one_device():
+            with strategy.scope() if strategy else one_device():
                 model, optimizer = model_of(tf_plr.LinearSurrogateLSTM, self.units)
             train, _ = functions_of(model, optimizer, strategy, jit_compile)
 
@@ -320,46 +340,60 @@ class Benchmark:
 
 
 def fit_model(rows):
-    """(ms at any length, ms a step of time, ms a step of time for reducing, ms an exchange)."""
+    """The parts of a step of the model, in ms."""
     sequences = [row for row in rows if row["kind"] == "sequence" and "one" in row]
     steps, times = (np.array([row[k] for row in sequences]) for k in ("steps", "one"))
     # Relative errors count alike.
     a = np.stack([np.ones_like(steps, float), steps], 1) / times[:, None]
     fixed, each = np.linalg.lstsq(a, np.ones(len(steps)), rcond=None)[0]
-    of = {row["kind"]: row for row in rows if row["kind"] in ("reduction", "exchange")}
-    reducing = of["reduction"]["ms"] / of["reduction"]["steps"]
-    return max(fixed, 0.0), each, reducing, of["exchange"]["ms"]
+    of = {row["kind"]: row for row in rows}
+    return {
+        "fixed": max(fixed, 0.0),  # At any length.
+        "a step": each,  # Of time.
+        "reducing a step": of["reduction"]["ms"] / of["reduction"]["steps"],
+        "an exchange": of["exchange"]["ms"],
+        "all gradients": of["gradients"]["ms"],
+        "replicas": of["exchange"]["replicas"],
+    }
 
 
-def predict(model, steps, replicas, measured_replicas, gpus=None):
-    """Milliseconds of a step; replicas that share a GPU run one after the other."""
-    fixed, each, reducing, exchange = model
+def predict(model, steps, replicas, at_once):
+    """Milliseconds of a step of so many replicas, of which some run at once."""
     if replicas == 1:
-        return fixed + each * steps
-    # Taken for granted: what an exchange costs grows with the depth of a tree of replicas.
-    depth = math.log2(replicas) / math.log2(measured_replicas)
-    shard = fixed + (each + reducing) * steps / replicas
-    return shard * replicas / (gpus or replicas) + EXCHANGES * exchange * max(1.0, depth)
+        return model["fixed"] + model["a step"] * steps
+    shard = model["fixed"] + (model["a step"] + model["reducing a step"]) * steps / replicas
+    # Taken for granted: what these cost grows with the depth of a tree of replicas.
+    depth = max(1.0, math.log2(replicas) / math.log2(model["replicas"]))
+    sums = EXCHANGES * model["an exchange"] + model["all gradients"]
+    return shard * replicas / at_once + sums * depth
 
 
-def predictions(rows, replicas, gpus):
+def predictions(rows, gpus):
     """What the model says of the lengths that were measured, and of what was not."""
     model = fit_model(rows)
-    measured = [
-        {
-            "steps": row["steps"],
-            "measured": row["several"],
-            "predicted": predict(model, row["steps"], replicas, replicas, min(replicas, gpus)),
-        }
-        for row in rows
-        if row["kind"] == "sequence" and "several" in row
-    ]
-    names = ("fixed", "a step", "reducing a step", "an exchange")
+    slow = {**model, "an exchange": SLOW_EXCHANGE}
+    measured = [row for row in rows if row["kind"] == "sequence" and "several" in row]
     return {
-        "model, ms": dict(zip(names, model, strict=True)),
-        "checked, ms": measured,
+        "model, ms": model,
+        "checked, ms": [
+            {
+                "steps": row["steps"],
+                "measured": row["several"],
+                "predicted": predict(
+                    model, row["steps"], row["replicas"], min(row["replicas"], gpus)
+                ),
+            }
+            for row in measured
+        ],
         "predicted, ms": [
-            {"steps": steps, "ms": {w: predict(model, steps, w, replicas) for w in COUNTS}}
+            {
+                "steps": steps,
+                "replicas": COUNTS,
+                "ms": [predict(model, steps, w, w) for w in COUNTS],
+                f"ms, exchanges of {SLOW_EXCHANGE:g} ms": [
+                    predict(slow, steps, w, w) for w in COUNTS
+                ],
+            }
             for steps in (2**17, 2**20, 2**23, 2**26, 10**9)
         ],
     }
@@ -371,18 +405,20 @@ def main():
     parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--units", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=1.0, help="for each number")
-    parser.add_argument("--gigabytes", type=int, default=30, help="of each half of one GPU")
-    parser.add_argument("--quick", action="store_true", help="a small one, on two logical CPUs")
+    parser.add_argument("--gigabytes", type=int, default=30, help="GiB of each half of one GPU")
+    parser.add_argument("--quick", action="store_true", help="a small one")
     parser.add_argument("--output", type=Path, help="JSON")
     parser.add_argument("--commit", default="")
     arguments = parser.parse_args()
     op_steps, reduction_steps, shape = 8_388_608, 1_048_576, (16, 8192)
     lengths = (131_072, 262_144, 1_048_576, 8_388_608)
     devices, reduction = None, None
+    gpus = tf.config.list_physical_devices("GPU")
+    if len(gpus) == 1:
+        op_steps, lengths = 2_097_152, lengths[:3]
     if arguments.quick:
         arguments.units, arguments.seconds = 8, 0.05
         op_steps, reduction_steps, shape, lengths = 4096, 1024, (4, 64), (256, 1024)
-    gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         devices = ["/CPU:0", "/CPU:1"]
         logical = [tf.config.LogicalDeviceConfiguration()] * 2
@@ -390,9 +426,8 @@ def main():
             tf.config.list_physical_devices("CPU")[0], logical
         )
     elif len(gpus) == 1:
-        op_steps, lengths = 2_097_152, lengths[:3]
         devices, reduction = ["/GPU:0", "/GPU:1"], tf.distribute.ReductionToOneDevice()
-        half = tf.config.LogicalDeviceConfiguration(arguments.gigabytes * 1000)
+        half = tf.config.LogicalDeviceConfiguration(arguments.gigabytes * 1024)
         tf.config.set_logical_device_configuration(gpus[0], [half] * 2)
     strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=reduction)
     replicas = strategy.num_replicas_in_sync
@@ -418,7 +453,7 @@ def main():
         if arguments.output:
             arguments.output.write_text(json.dumps(result, indent=1) + "\n")
     if set(arguments.kinds) >= {"exchange", "reduction", "sequence"}:
-        result |= predictions(result["rows"], replicas, max(1, len(gpus)))
+        result |= predictions(result["rows"], max(1, len(gpus)))
         for name in ("model, ms", "checked, ms"):
             print(name, json.dumps(result[name]))
         if arguments.output:

@@ -178,15 +178,18 @@ def draw_heat_map(result):
 
 def draw_replicas(result):
     figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
+    environment, (*_, slow) = result["environment"], result["predicted, ms"][0]
+    measured = f"{environment['replicas']} replicas on {max(1, environment['gpus'])} GPU(s)"
     for row in result["predicted, ms"]:
-        counts, times = zip(*((int(w), ms) for w, ms in row["ms"].items()), strict=True)
-        axes.plot(counts, times[0] / np.array(times), label=f"{row['steps']:,} steps")
+        counts = row["replicas"]
+        (line,) = axes.plot(counts, row["ms"][0] / np.array(row["ms"]), label=f"{row['steps']:,}")
+        axes.plot(counts, row[slow][0] / np.array(row[slow]), "--", color=line.get_color())
     axes.plot(counts, counts, "k:", linewidth=0.8)
-    axes.set(xscale="log", yscale="log", xlabel="replicas, each a GPU",
-             ylabel="one sequence's training step: times one GPU's, predicted")  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel=f"GPUs; predicted from {measured}; - -: {slow[4:]}",
+             ylabel="a sequence's training step: times one GPU, no XLA")  # fmt: skip
     axes.set_xticks(counts, counts, fontsize="small")
     axes.minorticks_off()
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", title="steps of time", title_fontsize="small")
     axes.grid(alpha=0.3)
     return figure
 

@@ -81,6 +81,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     program = (
         SMALL
         + """
+tf.config.experimental.enable_op_determinism()  # On GPUs, XLA tries products in each process.
 folder, kill, result = sys.argv[1:]
 epochs = []
 class Kill(keras.callbacks.Callback):
@@ -106,7 +107,7 @@ np.savez(result, np.array(epochs), *model.get_weights())
 
 
 def test_a_fork_can_use_the_op():
-    """On the thread that is left there; TensorFlow promises no more for its own."""
+    """On the thread that is left there; TensorFlow promises no more for its own, CUDA nothing."""
     run_python(
         SMALL
         + """
@@ -119,7 +120,8 @@ if child == 0:
     os._exit(0 if equal else 1)
 assert os.waitpid(child, 0)[1] == 0
 np.testing.assert_array_equal(tf_plr.linear_recurrence(a, a, axis=1), expected)
-"""
+""",
+        CUDA_VISIBLE_DEVICES="-1",
     )
 
 

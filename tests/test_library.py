@@ -131,7 +131,8 @@ def test_diagnosis_of_a_damaged_library(tmp_path):
     broken = tmp_path / "tf_plr"
     shutil.copytree(_library.PATH.parent, broken)
     (broken / "_native.so").write_bytes(_library.PATH.read_bytes()[:5000])
-    done = diagnose(tmp_path, PYTHONPATH=str(tmp_path))
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = diagnose(tmp_path, PYTHONPATH=path)
     assert done.returncode == 1
     assert "PROBLEM     tf_plr's native library" in done.stdout and "is not whole" in done.stdout
 
@@ -193,5 +194,5 @@ def test_only_public_interfaces_are_imported():
 
 
 def test_the_libraries_are_small():
-    """With code for all GPU architectures of a release; PyPI's limit is not far."""
-    assert _library.PATH.stat().st_size + _library.PORTABLE.stat().st_size < 20e6
+    """With code for all GPU architectures of a release; a wheel's zip leaves three quarters."""
+    assert _library.PATH.stat().st_size + _library.PORTABLE.stat().st_size < 30e6

@@ -315,20 +315,22 @@ for more in [{}, {"layer_normalization": True}, *special.get(sys.argv[2], [])]:
 
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize(
-    "dtype", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)]
+    ("dtype", "forget_bias"),
+    [("mixed_bfloat16", 8), pytest.param("mixed_float16", 9, marks=pytest.mark.slow)],
 )
-def test_long_memory_in_16_bits_over_several_replicas(dtype, fused):
-    """Of 3,000 steps: each decay, rounded to 16 bits, would be 1."""
+def test_long_memory_in_16_bits_over_several_replicas(dtype, forget_bias, fused):
+    """Of thousands of steps, with decays that, rounded to 16 bits, would mostly be 1."""
     run_python(
         SHARDS
         + LAYERS
         + """
-options = {"sequence_parallel": True, "return_state": True, "forget_bias": 8.0}
+options = {"sequence_parallel": True, "return_state": True, "forget_bias": float(sys.argv[3])}
 for layer in (tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN):
     check(lambda: layer(4, **options, dtype=sys.argv[2]), tolerance=2**-7, steps_each=2000)
 """,
         2,
         dtype,
+        forget_bias,
         TF_PLR_FUSED=str(int(fused)),
     )
 

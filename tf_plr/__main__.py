@@ -70,24 +70,28 @@ def say_versions(problems: list[str]) -> None:
 
 
 def say_library(problems: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Prints what the library is; returns what its build says of it, and the names of kernels."""
+    """Prints what the library is; returns what its build says of it, and its kernels' names."""
     try:
-        built = _library.information()
-        print(
-            f"library     {_library.PATH}, {_library.PATH.stat().st_size / 1e6:.1f} MB, for "
-            f"TensorFlow {built['tensorflow']} on {built['machine']}"
-        )
-        print(f"            compiled by {built['compiler']}")
-        gpus = ", ".join(f"sm_{number}" for number in built["cuda_architectures"])
-        print(f"            CUDA {built['cuda']}, for {gpus}" if gpus else "            CPU only")
+        built = say_build("library", _library.PATH)
         _library.load_library()
     except ImportError as error:
         problems.append(str(error))
-        if portable.takes_over():
-            print(f"portable    {_library.PORTABLE}, of the recurrence alone, takes its place")
-            return _library.information(_library.PORTABLE), ["recurrence", "its gradient"]
+        if portable.takes_over():  # Of the recurrence alone.
+            return say_build("instead", _library.PORTABLE), ["recurrence", "its gradient"]
         return {}, []
     return built, list(KERNELS)
+
+
+def say_build(name: str, library: Path) -> dict[str, Any]:
+    built = _library.information(library)
+    print(
+        f"{name:11} {library}, {library.stat().st_size / 1e6:.1f} MB, for TensorFlow "
+        f"{built['tensorflow']} on {built['machine']}"
+    )
+    print(f"            compiled by {built['compiler']}")
+    gpus = ", ".join(f"sm_{number}" for number in built["cuda_architectures"])
+    print(f"            CUDA {built['cuda']}, for {gpus}" if gpus else "            CPU only")
+    return built
 
 
 def say_devices(built: dict[str, Any], problems: list[str]) -> list[str]:

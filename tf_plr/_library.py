@@ -30,13 +30,21 @@ INFORMATION = ("tensorflow", "machine", "compiler", "cuda", "cuda_architectures"
 why_not_portable = ""  # Set by portable.py, which this file does not know.
 
 
-class WrongTensorFlowError(ImportError):
+class LibraryError(ImportError):
+    """A library cannot be used, for a `reason`; the message also says the remedy."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"{reason}. {REMEDY}")
+
+
+class WrongTensorFlowError(LibraryError):
     """The library was built for another TensorFlow than the one that is running: a `mismatch`."""
 
     def __init__(self, mismatch: str) -> None:
         self.mismatch = mismatch
-        why = f"The portable library cannot take its place: {why_not_portable}. "
-        super().__init__(f"{mismatch} {why if why_not_portable else ''}{REMEDY}")
+        why = f". The portable library cannot take its place: {why_not_portable}"
+        super().__init__(mismatch + (why if why_not_portable else ""))
 
 
 def information(library: Path | None = None) -> dict[str, Any]:
@@ -47,38 +55,33 @@ def information(library: Path | None = None) -> dict[str, Any]:
     """
     library = library or PATH
     path = library.with_suffix(".json")
+    says = f"{path}, which says what {_named(library)} was built for, is damaged"
     for needed in (library, path):
         if not needed.exists():
-            raise ImportError(f"tf_plr's native library is not built: no {needed}. {REMEDY}")
+            raise LibraryError(f"{_named(library)} is not built: no {needed}")
     try:
         found: dict[str, Any] = json.loads(path.read_text())
         missing = [name for name in INFORMATION if name not in found]
     except (ValueError, TypeError) as error:
-        raise ImportError(
-            f"{path}, which says what tf_plr's native library was built for, is damaged: {error}. "
-            f"{REMEDY}"
-        ) from error
+        raise LibraryError(f"{says}: {error}") from error
     if missing:
-        raise ImportError(
-            f"{path}, which says what tf_plr's native library was built for, is damaged: it does "
-            f"not say {', '.join(missing)}. {REMEDY}"
-        )
+        raise LibraryError(f"{says}: it does not say {', '.join(missing)}")
     return found
 
 
 def check_whole(library: Path) -> None:
-    """Raises an ImportError if a library is for other processors, or not the one that was built."""
+    """Raises a LibraryError if a library is for other processors, or not the one that was built."""
     built = information(library)
     if built["machine"] != platform.machine():
-        raise ImportError(
-            f"tf_plr's native library {library} was built for {built['machine']} processors, but "
-            f"this one is {platform.machine()}. {REMEDY}"
+        raise LibraryError(
+            f"{_named(library)} {library} was built for {built['machine']} processors, but this "
+            f"one is {platform.machine()}"
         )
     digest = hashlib.sha256(library.read_bytes()).hexdigest()
     if digest != built["sha256"]:  # The loader would crash.
-        raise ImportError(
-            f"tf_plr's native library {library} is not whole, or not the one that was built: its "
-            f"SHA-256 is {digest}, but should be {built['sha256']}. {REMEDY}"
+        raise LibraryError(
+            f"{_named(library)} {library} is not whole, or not the one that was built: its SHA-256 "
+            f"is {digest}, but should be {built['sha256']}"
         )
 
 
@@ -100,15 +103,15 @@ def load_library() -> Any:
         raise WrongTensorFlowError(
             f"tf_plr's native library {PATH} was built for TensorFlow {built_for}, but TensorFlow "
             f"{tf.__version__} is running; their binary interfaces differ. Run TensorFlow "
-            f"{'.'.join(_minor(built_for))}, or another build of tf_plr."
+            f"{'.'.join(_minor(built_for))}, or another build of tf_plr"
         )
     check_whole(PATH)
     try:
         library = tf.load_op_library(str(PATH))
     except (tf.errors.OpError, OSError) as error:
-        raise ImportError(
+        raise LibraryError(
             f"tf_plr's native library {PATH}, built for TensorFlow {built_for}, could not be "
-            f"loaded into TensorFlow {tf.__version__}: {error}. {REMEDY}"
+            f"loaded into TensorFlow {tf.__version__}: {error}"
         ) from error
     if not hasattr(library, "tf_plr_linear_recurrence"):  # What was registered before is left out.
         raise ImportError(
@@ -116,6 +119,10 @@ def load_library() -> Any:
             "a new one, with one tf_plr on its path"
         )
     return library
+
+
+def _named(library: Path) -> str:
+    return f"tf_plr's {'portable' if library == PORTABLE else 'native'} library"
 
 
 def _minor(version: str) -> list[str]:

@@ -144,9 +144,9 @@ def linear_recurrence_over(
 
     @tf.custom_gradient
     def shard(decays: Any, impulses: Any, *start: Any) -> Any:
-        def carry_before(impulses: Any, *start: Any, backward: bool) -> Any:
+        def carry_before(inputs: Any, *start: Any, backward: bool) -> Any:
             transition = native.tf_plr_linear_recurrence_transition(
-                decays, impulses, A=wide, axis=axis, reverse=reverse, gradient=backward
+                decays, inputs, A=wide, axis=axis, reverse=reverse, gradient=backward
             )
             return tf.cast(exchange.carry_before(transition, *start, backward=backward), dtype)
 

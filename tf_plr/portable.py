@@ -42,7 +42,7 @@ def takes_over() -> bool:
         if _library.why_not_portable:
             return False
         warnings.warn(
-            f"{error.mismatch} {_library.REBUILD} Meanwhile tf_plr is slower: recurrences run "
+            f"{error.mismatch}. {_library.REBUILD} Meanwhile tf_plr is slower: recurrences run "
             "through XLA's interface, and layers are not fused.",
             RuntimeWarning,
             stacklevel=2,
@@ -57,10 +57,8 @@ def _problem() -> str:
     """Why recurrences cannot run here, or ""."""
     if problem := register():
         return problem
-    if (
-        tf.config.list_physical_devices("GPU")
-        and not _library.information(_library.PORTABLE)["cuda"]
-    ):
+    has_gpu = bool(tf.config.list_physical_devices("GPU"))
+    if has_gpu and not _library.information(_library.PORTABLE)["cuda"]:
         return "it was built without code for GPUs (CUDA_VISIBLE_DEVICES=-1 hides them)"
     try:
         _module("", "float32", rank=1, axis=0, reverse=0, algorithm=0)
@@ -76,7 +74,9 @@ def register() -> str:
     try:
         _library.check_whole(_library.PORTABLE)
         add_handlers = ctypes.CDLL(str(_library.PORTABLE)).TfPlrRegisterPortableHandlers
-    except (ImportError, OSError) as error:
+    except _library.LibraryError as error:
+        return error.reason
+    except OSError as error:
         return str(error)
     add_handlers.restype = ctypes.c_char_p
     return str(add_handlers().decode())
@@ -166,23 +166,24 @@ def _module(name: str, dtype: str, rank: int, axis: int, reverse: int, algorithm
 
     steps, columns = (f"tensor<{'?x' * count}{_TYPES[dtype]}>" for count in (rank, rank - 1))
     operands = [steps, steps, steps, columns] if name else [steps, steps, columns]
+    operand_ranks = [rank] * (len(operands) - 1) + [rank - 1]
     # The results have the shapes of operands 1 to 3, or 1.
     numbers = [1, 2, 3] if name else [1]
     results = [operands[number] for number in numbers]
-    ranks = [rank - 1 if number == 3 else rank for number in numbers]
+    ranks = [operand_ranks[number] for number in numbers]
     shapes = map(_shape_of, numbers, results, ranks)
     arguments = [f"%{i}" for i in range(len(operands))] + [f"%shape{i}" for i in numbers]
     types = operands + [f"tensor<{rank}xi32>" for rank in ranks]
     indices = [len(operands) + i - 1 for i in numbers]
     # Row-major: on GPUs, XLA would choose.
-    row_major = [rank if of == steps else rank - 1 for of in operands]
-    operand_layouts = _listed(map(_row_major, [*row_major, *(1 for _ in numbers)]))
+    operand_layouts = _listed(map(_row_major, [*operand_ranks, *(1 for _ in numbers)]))
     result_layouts = _listed(map(_row_major, ranks))
     returned = [f"%results#{i - 1}" for i in numbers] if name else ["%results"]
-    declared = [f"%{i}: {of}" for i, of in enumerate(operands)]
+    # Which of its platforms runs, XlaCallModule says first.
+    declared = ["%platform: tensor<i32>", *(f"%{i}: {of}" for i, of in enumerate(operands))]
     text = f"""
       module attributes {{jax.uses_shape_polymorphism = true}} {{
-        func.func public @main({_listed(["%platform: tensor<i32>", *declared])})
+        func.func public @main({_listed(declared)})
             -> ({_listed(results)}) {{
           {"".join(shapes)}
           %results{f":{len(results)}" if name else ""} = stablehlo.custom_call
@@ -222,8 +223,7 @@ def _shape_of(number: int, of: str, rank: int) -> str:
 
 def _row_major(rank: int) -> str:
     """The layout of a tensor: its axes, the one that varies fastest first."""
-    axes = list(reversed(range(rank)))
-    return f"dense<{axes}> : tensor<{rank}xindex>" if axes else "dense<> : tensor<0xindex>"
+    return f"dense<{list(reversed(range(rank)))}> : tensor<{rank}xindex>"
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -77,9 +77,9 @@ ffi::Error Run(Context context, int64_t axis, int64_t reverse, int64_t algorithm
                                      rets);
 }
 
-// The call's own operands, after what the platform's engine needs.
+// What the calls of all platforms have, after what the platform's engine needs.
 template <typename Binding>
-auto WithOperands(Binding binding) {
+auto WithCall(Binding binding) {
   return std::move(binding)
       .template Attr<int64_t>("axis")
       .template Attr<int64_t>("reverse")
@@ -90,7 +90,7 @@ auto WithOperands(Binding binding) {
 
 template <typename Op>
 XLA_FFI_Error* CallOnHost(XLA_FFI_CallFrame* call_frame) {
-  static const ffi::Ffi* handler = WithOperands(ffi::Ffi::Bind().Ctx<ffi::ThreadPool>())
+  static const ffi::Ffi* handler = WithCall(ffi::Ffi::Bind().Ctx<ffi::ThreadPool>())
                                        .To(&Run<Op, Host, ffi::ThreadPool>)
                                        .release();
   return handler->Call(call_frame);
@@ -99,6 +99,7 @@ XLA_FFI_Error* CallOnHost(XLA_FFI_CallFrame* call_frame) {
 #if defined(TF_PLR_CUDA)
 // The op's results are all that there are: XLA lends the workspace for the time of a call.
 struct CudaWithScratch : Cuda {
+  static constexpr XLA_FFI_Handler_Traits kTraits = 0;  // Another one each time: no CUDA graphs.
   static constexpr size_t kWorkspaces = 0;
   struct Context {
     void* stream;
@@ -113,9 +114,9 @@ struct CudaWithScratch : Cuda {
     if (workspace.bytes > 0) {
       std::optional<void*> data = context.scratch->Allocate(workspace.bytes, /*alignment=*/16);
       if (!data.has_value()) {
-        return ffi::Error(
-            ffi::ErrorCode::kResourceExhausted,
-            "no memory for a workspace of " + std::to_string(workspace.bytes) + " bytes");
+        return ffi::Error(ffi::ErrorCode::kResourceExhausted,
+                          "tf_plr needs a workspace of " + std::to_string(workspace.bytes) +
+                              " bytes, which XLA could not lend");
       }
       workspace.data = *data;
     }
@@ -127,7 +128,7 @@ struct CudaWithScratch : Cuda {
 template <typename Op>
 XLA_FFI_Error* CallOnCuda(XLA_FFI_CallFrame* call_frame) {
   static const ffi::Ffi* handler =
-      WithOperands(ffi::Ffi::Bind().Ctx<Cuda::Context>().Ctx<ffi::ScratchAllocator>())
+      WithCall(ffi::Ffi::Bind().Ctx<Cuda::Context>().Ctx<ffi::ScratchAllocator>())
           .To([](void* stream, ffi::ScratchAllocator scratch, auto... operands) {
             return Run<Op, CudaWithScratch>(CudaWithScratch::Context{stream, &scratch},
                                             operands...);
@@ -141,8 +142,8 @@ template <typename Op>
 void Register(const char* name, std::string* problems) {
   RegisterHandler(name, Host::kName, &CallOnHost<Op>, Host::kTraits, problems);
 #if defined(TF_PLR_CUDA)
-  // Its workspace is another one each time: not for CUDA graphs.
-  RegisterHandler(name, Cuda::kName, &CallOnCuda<Op>, /*traits=*/0, problems);
+  using Platform = CudaWithScratch;
+  RegisterHandler(name, Platform::kName, &CallOnCuda<Op>, Platform::kTraits, problems);
 #endif
 }
 
