@@ -19,6 +19,10 @@ from conftest import run_python
 from tf_plr import _library, portable
 
 GPUS = tf.config.list_physical_devices("GPU")
+GPU_PATHS = (
+    "rows_cluster-auto-float32", "rows_look_back_many_segments-auto-complex64",
+    "rows_streamed-serial-float32", "short_rows_many_tiles-parallel-bfloat16",
+)  # fmt: skip
 TESTS = Path(__file__).parent
 
 
@@ -49,10 +53,11 @@ def elsewhere(tmp_path_factory):
                     for mode in ("eager", "unknown_shapes", "xla")
                 ),
                 "models.py::test_fit_learns[GILR-functional]",
-                *(["gpu.py::test_every_path"] if GPUS else []),
+                *(f"gpu.py::test_every_path[{path}]" for path in GPU_PATHS if GPUS),
             ],
             "-float16 or every_dtype_and_mode and not parallel",
         ),
+        pytest.param(["gpu.py"], "not every_path", marks=pytest.mark.slow),
         # All but what needs the rank, or is about the native op.
         pytest.param(["recurrence.py"], "counts_from_the_first", marks=pytest.mark.slow),
         pytest.param(["gradients.py"], "unknown_rank or twice", marks=pytest.mark.slow),
