@@ -267,7 +267,7 @@ class Benchmark:
         parts = [part_of(steps, i, self.replicas) for i in range(self.replicas)]
         return tf.concat(parts, 1), y
 
-    def fit(self, name, batch, steps, batches=30):
+    def fit(self, name, batch, steps, batches=100):
         """Sequences a second: with all replicas, and with one, as Keras runs it by default."""
         rates = {}
         for several in (False, True):
