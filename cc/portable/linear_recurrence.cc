@@ -101,13 +101,13 @@ XLA_FFI_Error* CallOnHost(XLA_FFI_CallFrame* call_frame) {
 struct CudaWithScratch : Cuda {
   static constexpr XLA_FFI_Handler_Traits kTraits = 0;  // Another one each time: no CUDA graphs.
   static constexpr size_t kWorkspaces = 0;
-  struct Context {
+  struct StreamAndScratch {
     void* stream;
     ffi::ScratchAllocator* scratch;
   };
 
   template <typename Cell, typename Element>
-  static ffi::Error Run(Context context, const Problem& problem,
+  static ffi::Error Run(StreamAndScratch context, const Problem& problem,
                         const Arrays<Cell, Element>& arrays, Algorithm algorithm,
                         ffi::RemainingRets /*rets*/) {
     gpu::Workspace workspace{nullptr, gpu::WorkspaceBytes(problem, arrays, algorithm)};
@@ -130,7 +130,7 @@ XLA_FFI_Error* CallOnCuda(XLA_FFI_CallFrame* call_frame) {
   static const ffi::Ffi* handler =
       WithCall(ffi::Ffi::Bind().Ctx<Cuda::Context>().Ctx<ffi::ScratchAllocator>())
           .To([](void* stream, ffi::ScratchAllocator scratch, auto... operands) {
-            return Run<Op, CudaWithScratch>(CudaWithScratch::Context{stream, &scratch},
+            return Run<Op, CudaWithScratch>(CudaWithScratch::StreamAndScratch{stream, &scratch},
                                             operands...);
           })
           .release();
