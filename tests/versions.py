@@ -77,7 +77,8 @@ class Release:
             return [self.version, "", "", f"not installed: {last_line(said)}", "", "", ""], False
         versions, _ = self.run(
             "versions", self.python, "-c",
-            "from importlib.metadata import version as v; print(v('keras'), v('numpy'))",
+            "from importlib.metadata import packages_distributions as p, version as v; "
+            "print(v(p()['keras'][0]), v('numpy'))",  # keras-nightly, perhaps.
         )  # fmt: skip
         start = time.perf_counter()
         said, well = self.run("build", self.python, "setup.py", "build_ext", "--inplace")
