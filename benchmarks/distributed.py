@@ -45,8 +45,8 @@ INPUTS = 32
 # Of a step of the model, in sequence parallel form: two recurrences in each layer, forward and
 # backward, and the last output.
 EXCHANGES = 2 * 2 * 2 + 2
-# For which a step's time is predicted: so many replicas, and such an exchange beside the measured.
-COUNTS, SLOW_EXCHANGE = [2**i for i in range(11)], 1.0
+# For which a step's time is predicted: so many replicas, and milliseconds of an exchange.
+COUNTS, EXCHANGE_MS = [2**i for i in range(11)], (0.1, 1.0)
 LAYERS = {
     "LinearSurrogateLSTM": tf_plr.LinearSurrogateLSTM,
     "GILR": tf_plr.GILR,
@@ -156,36 +156,42 @@ class Benchmark:
                               for k, v in values.items()), flush=True)  # fmt: skip
 
     def exchange(self):
-        shape, count = (1, self.units), 50
+        count = 50
+
+        def draw(shapes):  # As arguments: of constants, TensorFlow would compute all beforehand.
+            return on_each(self.strategy, lambda i: [
+                tf.random.stateless_uniform(shape, [7, i]) for shape in shapes
+            ])  # fmt: skip
 
         @tf.function
-        def run():
-            def replica():
-                exchange, carry = Exchange(reverse=False), tf.ones(shape)
+        def run(decays, carries):
+            def replica(decay, carry):
+                exchange = Exchange(reverse=False)
                 for _ in range(count):
-                    carry = exchange.carry_before(tf.stack([carry, carry]), carry)
+                    carry = exchange.carry_before(tf.stack([decay, carry]), carry) / 2
                 return tf.reduce_sum(carry)
 
-            return self.strategy.reduce("SUM", self.strategy.run(replica), axis=None)
+            results = self.strategy.run(replica, args=(decays, carries))
+            return self.strategy.reduce("SUM", results, axis=None)
 
-        ms = milliseconds(self.seconds, run) / count
+        ms = milliseconds(self.seconds, run, *draw([(1, self.units)] * 2)) / count
         self.record("exchange", floats=2 * self.units, ms=ms)
         with one_device():
             model, _ = model_of(tf_plr.LinearSurrogateLSTM, self.units)
         shapes = [variable.shape for variable in model.trainable_variables]
 
         @tf.function
-        def sum_gradients():
-            def replica():
+        def sum_gradients(gradients):
+            def replica(gradients):
                 context = tf.distribute.get_replica_context()
-                gradients = [tf.ones(shape) for shape in shapes]
                 for _ in range(count):
                     gradients = context.all_reduce("MEAN", gradients)
                 return tf.add_n([tf.reduce_sum(gradient) for gradient in gradients])
 
-            return self.strategy.reduce("SUM", self.strategy.run(replica), axis=None)
+            results = self.strategy.run(replica, args=(gradients,))
+            return self.strategy.reduce("SUM", results, axis=None)
 
-        ms = milliseconds(self.seconds, sum_gradients) / count
+        ms = milliseconds(self.seconds, sum_gradients, draw(shapes)) / count
         self.record("gradients", floats=sum(map(math.prod, shapes)), ms=ms)
 
     def op(self, steps):
@@ -341,63 +347,47 @@ class Benchmark:
         self.record("reduction", steps=steps, ms=2 * ms, **{"GB/s": gigabytes / ms * 1e3})
 
 
-# ---- The time of a step on more replicas than there are ----
-
-
-def fit_model(rows):
-    """The parts of a step of the model, in ms."""
-    sequences = [row for row in rows if row["kind"] == "sequence" and "one" in row]
-    steps, times = (np.array([row[k] for row in sequences]) for k in ("steps", "one"))
+def fit_model(rows, name, at_once):
+    """(ms, ms a step of time) of a replica, fitted to what so many at once took, by length."""
+    rows = [row for row in rows if row["kind"] == "sequence" and name in row]
+    replicas = rows[0]["replicas"] if name == "several" else 1
+    shards = np.array([row["steps"] / replicas for row in rows])
+    times = np.array([row[name] for row in rows]) * at_once / replicas
     # Relative errors count alike.
-    a = np.stack([np.ones_like(steps, float), steps], 1) / times[:, None]
-    fixed, each = np.linalg.lstsq(a, np.ones(len(steps)), rcond=None)[0]
-    of = {row["kind"]: row for row in rows}
-    return {
-        "fixed": max(fixed, 0.0),  # At any length.
-        "a step": each,  # Of time.
-        "reducing a step": of["reduction"]["ms"] / of["reduction"]["steps"],
-        "an exchange": of["exchange"]["ms"],
-        "all gradients": of["gradients"]["ms"],
-        "replicas": of["exchange"]["replicas"],
-    }
-
-
-def predict(model, steps, replicas, at_once):
-    """Milliseconds of a step of so many replicas, of which some run at once."""
-    if replicas == 1:
-        return model["fixed"] + model["a step"] * steps
-    shard = model["fixed"] + (model["a step"] + model["reducing a step"]) * steps / replicas
-    # Taken for granted: what these cost grows with the depth of a tree of replicas.
-    depth = max(1.0, math.log2(replicas) / math.log2(model["replicas"]))
-    sums = EXCHANGES * model["an exchange"] + model["all gradients"]
-    return shard * replicas / at_once + sums * depth
+    a = np.stack([np.ones_like(shards), shards], 1) / times[:, None]
+    fixed, each = np.linalg.lstsq(a, np.ones(len(rows)), rcond=None)[0]
+    return max(float(fixed), 0.0), float(each)
 
 
 def predictions(rows, gpus):
-    """What the model says of the lengths that were measured, and of what was not."""
-    model = fit_model(rows)
-    slow = {**model, "an exchange": SLOW_EXCHANGE}
-    measured = [row for row in rows if row["kind"] == "sequence" and "several" in row]
+    """The time of a step on more replicas than there are, each on a GPU.
+
+    A replica takes what was measured. Sums over replicas take longer between GPUs and machines, how
+    long is taken for granted: so many milliseconds for each level of a tree of replicas.
+    """
+    replicas = rows[0]["replicas"]
+    one = fit_model(rows, "one", 1)
+    several = fit_model(rows, "several", min(replicas, gpus))
+
+    def predict(steps, count, exchange):
+        if count == 1:
+            return one[0] + one[1] * steps
+        levels = math.log2(count) - (math.log2(replicas) if gpus >= replicas else 0)
+        sums = EXCHANGES * exchange * max(0.0, levels)
+        return several[0] + several[1] * steps / count + sums
+
     return {
-        "model, ms": model,
-        "checked, ms": [
-            {
-                "steps": row["steps"],
-                "measured": row["several"],
-                "predicted": predict(
-                    model, row["steps"], row["replicas"], min(row["replicas"], gpus)
-                ),
-            }
-            for row in measured
-        ],
-        "predicted, ms": [
+        "model": {
+            "one, ms": one[0],
+            "one, ns a step": 1e6 * one[1],
+            "a replica, ms": several[0],
+            "a replica, ns a step": 1e6 * several[1],
+        },
+        "predicted": [
             {
                 "steps": steps,
                 "replicas": COUNTS,
-                "ms": [predict(model, steps, w, w) for w in COUNTS],
-                f"ms, exchanges of {SLOW_EXCHANGE:g} ms": [
-                    predict(slow, steps, w, w) for w in COUNTS
-                ],
+                "ms": {x: [predict(steps, count, x) for count in COUNTS] for x in EXCHANGE_MS},
             }
             for steps in (2**17, 2**20, 2**23, 2**26, 10**9)
         ],
@@ -457,10 +447,9 @@ def main():
                 benchmark.fit(name, *shape)
         if arguments.output:
             arguments.output.write_text(json.dumps(result, indent=1) + "\n")
-    if set(arguments.kinds) >= {"exchange", "reduction", "sequence"}:
+    if "sequence" in arguments.kinds:
         result |= predictions(result["rows"], max(1, len(gpus)))
-        for name in ("model, ms", "checked, ms"):
-            print(name, json.dumps(result[name]))
+        print("model", json.dumps(result["model"]))
         if arguments.output:
             arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 

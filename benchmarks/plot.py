@@ -178,25 +178,28 @@ def draw_heat_map(result):
 
 def draw_replicas(result):
     figure, axes = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
-    environment, (*_, slow) = result["environment"], result["predicted, ms"][0]
+    environment = result["environment"]
     measured = f"{environment['replicas']} replicas on {max(1, environment['gpus'])} GPU(s)"
-    for row in result["predicted, ms"]:
+    for i, row in enumerate(result["predicted"]):
         counts = row["replicas"]
-        (line,) = axes.plot(counts, row["ms"][0] / np.array(row["ms"]), label=f"{row['steps']:,}")
-        axes.plot(counts, row[slow][0] / np.array(row[slow]), "--", color=line.get_color())
+        for (exchange, times), dashes in zip(row["ms"].items(), ("-", "--"), strict=True):
+            axes.plot(
+                counts, times[0] / np.array(times), dashes, color=f"C{i}",
+                label=f"{row['steps']:,}, {float(exchange):g} ms",
+            )  # fmt: skip
     axes.plot(counts, counts, "k:", linewidth=0.8)
-    axes.set(xscale="log", yscale="log", xlabel=f"GPUs; predicted from {measured}; - -: {slow[4:]}",
+    axes.set(xscale="log", yscale="log", xlabel=f"GPUs; predicted from {measured}",
              ylabel="a sequence's training step: times one GPU, no XLA")  # fmt: skip
     axes.set_xticks(counts, counts, fontsize="small")
     axes.minorticks_off()
-    axes.legend(fontsize="small", title="steps of time", title_fontsize="small")
+    axes.legend(fontsize="small", title="steps, an exchange", title_fontsize="small")
     axes.grid(alpha=0.3)
     return figure
 
 
 def draw(result, picture):
     drawers = {
-        "predicted, ms": draw_replicas, "runs": draw_memory, "steps": draw_steps,
+        "predicted": draw_replicas, "runs": draw_memory, "steps": draw_steps,
         "heat_map": draw_heat_map,
     }  # fmt: skip
     figure = next((drawers[k] for k in drawers if k in result), draw_op)(result)

@@ -194,5 +194,8 @@ def test_only_public_interfaces_are_imported():
 
 
 def test_the_libraries_are_small():
-    """With code for all GPU architectures of a release; a wheel's zip leaves three quarters."""
-    assert _library.PATH.stat().st_size + _library.PORTABLE.stat().st_size < 30e6
+    """Also with code for all GPU architectures of a release.
+
+    A wheel's zip leaves three quarters, of which build_pip_pkg.sh allows 20 MB.
+    """
+    assert _library.PATH.stat().st_size + _library.PORTABLE.stat().st_size < 26e6

@@ -57,7 +57,10 @@ def elsewhere(tmp_path_factory):
             ],
             "-float16 or every_dtype_and_mode and not parallel",
         ),
-        pytest.param(["gpu.py"], "not every_path", marks=pytest.mark.slow),
+        *(
+            pytest.param(["gpu.py::test_every_path"], "nothing", marks=pytest.mark.slow)
+            for _ in GPUS[:1]
+        ),
         # All but what needs the rank, or is about the native op.
         pytest.param(["recurrence.py"], "counts_from_the_first", marks=pytest.mark.slow),
         pytest.param(["gradients.py"], "unknown_rank or twice", marks=pytest.mark.slow),

@@ -16,7 +16,7 @@ import tensorflow as tf
 PATH = Path(__file__).with_name("_native.so")
 PORTABLE = PATH.with_name("_portable.so")
 REBUILD = (
-    "Rebuild it with the TensorFlow that is to run it: in tf_plr's source tree, run `pip install "
+    "Rebuild tf_plr with the TensorFlow that is to run it: in its source tree, run `pip install "
     "--force-reinstall --no-deps --no-build-isolation .`."
 )
 REMEDY = (
@@ -34,8 +34,8 @@ class LibraryError(ImportError):
     """A library cannot be used, for a `reason`; the message also says the remedy."""
 
     def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(f"{reason}. {REMEDY}")
+        self.reason = reason.rstrip(".")
+        super().__init__(f"{self.reason}. {REMEDY}")
 
 
 class WrongTensorFlowError(LibraryError):
@@ -103,7 +103,7 @@ def load_library() -> Any:
         raise WrongTensorFlowError(
             f"tf_plr's native library {PATH} was built for TensorFlow {built_for}, but TensorFlow "
             f"{tf.__version__} is running; their binary interfaces differ. Run TensorFlow "
-            f"{'.'.join(_minor(built_for))}, or another build of tf_plr"
+            f"{'.'.join(_minor(built_for))}"
         )
     check_whole(PATH)
     try:

@@ -170,17 +170,14 @@ struct Cuda {
 };
 #endif
 
-// Registers a handler under a name; appends to *problems what went wrong, where others did not
-// already for the same reason.
+// Registers a handler under a name; *problems becomes what went wrong, first: others will, too.
 inline void RegisterHandler(const char* name, const char* platform, XLA_FFI_Handler* call,
                             XLA_FFI_Handler_Traits traits, std::string* problems) {
+  if (!problems->empty()) return;
   const XLA_FFI_Api* api = XLA_FFI_GetApi();
   XLA_FFI_Error* error = ffi::Ffi::RegisterStaticHandler(api, name, platform, call, traits);
   if (error == nullptr) return;
-  const std::string problem = ffi::internal::GetErrorMessage(api, error);
-  if (problems->find(problem) == std::string::npos) {
-    *problems += (problems->empty() ? "" : "; ") + problem;
-  }
+  *problems = ffi::internal::GetErrorMessage(api, error);
   ffi::internal::DestroyError(api, error);
 }
 
