@@ -48,10 +48,10 @@ wheel:
 clean:
 	rm -rf $(VENV) build dist *.egg-info tf_plr/_native.* tf_plr/_portable.*
 
-# Most of what is installed here is never imported: not compiled, it takes half the time. What is
-# imported is compiled then, if that is kept: without, each of many processes takes 20 s to begin.
+# Python keeps what it compiles, whatever the environment says: else each process takes 20 s to begin.
 export PYTHONDONTWRITEBYTECODE :=
 
+# Most of what is installed here is never imported: not compiled, it takes half the time.
 # TensorFlow, the tools, what the examples use, and converters and texts whose requirements are older
 # packages; the build then runs without isolation, against this TensorFlow.
 $(VENV)/installed: pyproject.toml

@@ -19,8 +19,7 @@ forward, gradient and Adam. With
              gradients of the model.
 
 Before op and sequence are timed, the results of several GPUs are compared with those of one. Of
-sequences, a model of the time of a step is made of what was measured, up to 1,024 replicas;
-plot.py draws it.
+sequences, replica_model.py makes a model of the time of a step; plot.py draws it.
 """
 
 import argparse
@@ -37,16 +36,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 from environment import environment
+from replica_model import predictions
 
 import tf_plr
 from tf_plr.exchange import Exchange
 
 INPUTS = 32
-# Of a step of the model, in sequence parallel form: two recurrences in each layer, forward and
-# backward, and the last output.
-EXCHANGES = 2 * 2 * 2 + 2
-# For which a step's time is predicted: so many replicas, and milliseconds of an exchange.
-COUNTS, EXCHANGE_MS = [2**i for i in range(11)], (0.1, 1.0)
 LAYERS = {
     "LinearSurrogateLSTM": tf_plr.LinearSurrogateLSTM,
     "GILR": tf_plr.GILR,
@@ -347,53 +342,6 @@ class Benchmark:
         self.record("reduction", steps=steps, ms=2 * ms, **{"GB/s": gigabytes / ms * 1e3})
 
 
-def fit_model(rows, name, at_once):
-    """(ms, ms a step of time) of a replica, fitted to what so many at once took, by length."""
-    rows = [row for row in rows if row["kind"] == "sequence" and name in row]
-    replicas = rows[0]["replicas"] if name == "several" else 1
-    shards = np.array([row["steps"] / replicas for row in rows])
-    times = np.array([row[name] for row in rows]) * at_once / replicas
-    # Relative errors count alike.
-    a = np.stack([np.ones_like(shards), shards], 1) / times[:, None]
-    fixed, each = np.linalg.lstsq(a, np.ones(len(rows)), rcond=None)[0]
-    return max(float(fixed), 0.0), float(each)
-
-
-def predictions(rows, gpus):
-    """The time of a step on more replicas than there are, each on a GPU.
-
-    A replica takes what was measured. Sums over replicas take longer between GPUs and machines, how
-    long is taken for granted: so many milliseconds for each level of a tree of replicas.
-    """
-    replicas = rows[0]["replicas"]
-    one = fit_model(rows, "one", 1)
-    several = fit_model(rows, "several", min(replicas, gpus))
-
-    def predict(steps, count, exchange):
-        if count == 1:
-            return one[0] + one[1] * steps
-        levels = math.log2(count) - (math.log2(replicas) if gpus >= replicas else 0)
-        sums = EXCHANGES * exchange * max(0.0, levels)
-        return several[0] + several[1] * steps / count + sums
-
-    return {
-        "model": {
-            "one, ms": one[0],
-            "one, ns a step": 1e6 * one[1],
-            "a replica, ms": several[0],
-            "a replica, ns a step": 1e6 * several[1],
-        },
-        "predicted": [
-            {
-                "steps": steps,
-                "replicas": COUNTS,
-                "ms": {x: [predict(steps, count, x) for count in COUNTS] for x in EXCHANGE_MS},
-            }
-            for steps in (2**17, 2**20, 2**23, 2**26, 10**9)
-        ],
-    }
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     kinds = ("exchange", "reduction", "op", "sequence", "loop", "fit")
@@ -447,8 +395,8 @@ def main():
                 benchmark.fit(name, *shape)
         if arguments.output:
             arguments.output.write_text(json.dumps(result, indent=1) + "\n")
-    if "sequence" in arguments.kinds:
-        result |= predictions(result["rows"], max(1, len(gpus)))
+    if "sequence" in arguments.kinds and (found := predictions(result["rows"], max(1, len(gpus)))):
+        result |= found
         print("model", json.dumps(result["model"]))
         if arguments.output:
             arguments.output.write_text(json.dumps(result, indent=1) + "\n")
