@@ -5,6 +5,11 @@
 // columns, and a thread's: the lanes of a warp have neighbouring columns, and where rows are
 // shorter than a warp several parts of them. A thread loads a batch of rows at a time, all at once;
 // then the block composes its parts, and a second kernel the chunks, each in the order of time.
+//
+// What is farther from the end than a gated cell's decays let it reach need not be read: such steps
+// come in spans, the last ones first, each kSpanGrowth times as long as that after it, and of a
+// span only the columns are read whose decay by then is more than 0. The results are the same, but
+// for values that are not finite, which a decay of 0 ends too.
 #ifndef TF_PLR_ENGINE_GPU_KERNELS_REDUCTION_CUH_
 #define TF_PLR_ENGINE_GPU_KERNELS_REDUCTION_CUH_
 
@@ -24,6 +29,18 @@
 namespace tf_plr {
 namespace gpu {
 
+// Steps, in processing order. Those from `end` on are reduced already.
+struct Span {
+  int64_t first, end;
+  bool is_last;  // There are none.
+};
+
+// Whether what comes before these steps is worth nothing after them.
+template <typename A>
+__device__ bool Forgets(const ColumnTransitions<A>& transitions, int64_t column) {
+  return transitions.decays[column] == A(0);
+}
+
 template <typename CellType, typename Element, int kVectorValue>
 class Reduction {
  public:
@@ -36,13 +53,16 @@ class Reduction {
   static constexpr int kRows = 64 / sizeof(A);  // Of a batch.
   static constexpr int kBlocksPerMultiprocessor = 2;
   static constexpr int kSharedBytes = kThreads * kVector * sizeof(Transition<A>);
+  // Decays of others may be more than 1: what they make 0 may grow again.
+  static constexpr bool kHasSpans = Cell::kGated;
 
   struct Params {
     Problem problem;
     Arrays<Cell, T> arrays;
     int lane_bits;         // 2^lane_bits lanes of a row, at least as many as columns, or a warp.
     int64_t column_tiles;  // Of an outer slice.
-    int64_t part_steps;    // Of a thread.
+    Span span;
+    int64_t part_steps;  // Of a thread.
     int64_t chunks;
     Transition<A>* of_chunks;  // [chunks, columns].
     ColumnTransitions<A> whole;
@@ -61,29 +81,38 @@ class Reduction {
         exists_(column_ < params.problem.inner) {}
 
   __device__ void Run() {
+    const int64_t inner = p_.problem.inner, first = outer_ * inner + column_;
+    if (kHasSpans && !p_.span.is_last && AllForget(first)) return;
     Transition<A> own[kVector];
     ReducePart(own);
     ComposeParts(own);
     if (thread_ >= lanes_ || !exists_) return;
-    const int64_t inner = p_.problem.inner;
-    const int64_t first = (blockIdx.y * p_.problem.outer + outer_) * inner + column_;
+    Transition<A>* const to = p_.of_chunks + blockIdx.y * p_.problem.outer * inner + first;
 #pragma unroll
-    for (int v = 0; v < kVector; ++v) p_.of_chunks[first + v] = own[v];
+    for (int v = 0; v < kVector; ++v) to[v] = own[v];
   }
 
  private:
   using Rows = ThreadRows<Cell, T, kVector, kRows>;
   using Pack = typename Rows::Pack;
 
+  // All columns of the block.
+  __device__ bool AllForget(int64_t first) const {
+    bool forget = true;
+    for (int v = 0; exists_ && v < kVector; ++v) forget &= Forgets(p_.whole, first + v);
+    return __syncthreads_and(forget);
+  }
+
   __device__ void ReducePart(Transition<A> (&own)[kVector]) const {
     const int64_t parts = kThreads >> p_.lane_bits;
     const int64_t part = blockIdx.y * parts + (thread_ >> p_.lane_bits);
-    const int64_t end = min((part + 1) * p_.part_steps, p_.problem.steps);
+    const int64_t first = p_.span.first + part * p_.part_steps;
+    const int64_t end = min(first + p_.part_steps, p_.span.end);
     Rows rows;
     if constexpr (Cell::kGated) rows.biases.Load(p_.arrays, column_, exists_);
 #pragma unroll
     for (int v = 0; v < kVector; ++v) own[v] = Transition<A>::Identity();
-    for (int64_t step = part * p_.part_steps; step < end; step += kRows) {
+    for (int64_t step = first; step < end; step += kRows) {
       const int64_t left = min(end - step, int64_t{kRows});
       const int64_t row =
           outer_ * p_.problem.steps + (p_.problem.reverse ? p_.problem.steps - 1 - step : step);
@@ -157,6 +186,7 @@ template <typename A>
 struct ChunkParams {
   const Transition<A>* of_chunks;
   int64_t chunks, columns;
+  bool is_last;  // Of the spans.
   ColumnTransitions<A> whole;
 };
 
@@ -165,7 +195,7 @@ template <typename A>
 __global__ void ComposeChunks(const __grid_constant__ ChunkParams<A> p) {
   const int64_t column = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
   const int lane = threadIdx.x % kWarp;
-  if (column >= p.columns) return;
+  if (column >= p.columns || (!p.is_last && Forgets(p.whole, column))) return;
   const int64_t chunks = (p.chunks + kWarp - 1) / kWarp;
   const int64_t end = min((lane + 1) * chunks, p.chunks);
   Transition<A> own = Transition<A>::Identity();
@@ -179,11 +209,12 @@ __global__ void ComposeChunks(const __grid_constant__ ChunkParams<A> p) {
     if (lane % (2 * distance) == 0) own = Compose(own, later);
   }
   if (lane > 0) return;
+  if (!p.is_last) own = Compose(own, {p.whole.decays[column], p.whole.impulses[column]});
   p.whole.decays[column] = own.decay;
   p.whole.impulses[column] = own.impulse;
 }
 
-// A function of the problem only, and so are the results.
+// A function of the problem only, and so are the results, with or without what need not be read.
 template <typename Reduction>
 class ReductionPlan {
   using A = typename Reduction::A;
@@ -199,41 +230,75 @@ class ReductionPlan {
       --params_.lane_bits;
     }
     params_.column_tiles = CeilDiv(problem.inner, kWarp * Reduction::kVector);
-    const int64_t tiles = problem.outer * params_.column_tiles;
-    const int64_t parts = Reduction::kThreads >> params_.lane_bits;
-    const int64_t most_parts = parts * std::max<int64_t>(1, kManyBlocks / tiles);
-    params_.part_steps =
-        Reduction::kRows *
-        std::max<int64_t>(1, CeilDiv(CeilDiv(problem.steps, most_parts), Reduction::kRows));
-    params_.chunks = std::max<int64_t>(1, CeilDiv(problem.steps, parts * params_.part_steps));
   }
 
   size_t workspace_bytes() const {
-    return params_.chunks * params_.problem.columns() * sizeof(Transition<A>);
+    int64_t most = 0;
+    ForEachSpan([&](const Span& span) { most = std::max(most, Of(span).chunks); });
+    return most * params_.problem.columns() * sizeof(Transition<A>);
   }
 
   cudaError_t Launch(const ColumnTransitions<A>& whole, void* workspace, cudaStream_t stream) {
     params_.of_chunks = static_cast<Transition<A>*>(workspace);
     params_.whole = whole;
-    const int64_t tiles = params_.problem.outer * params_.column_tiles;
-    const Grid grid{std::min(tiles, kMostBlocks), params_.chunks};
-    const cudaError_t error =
-        LaunchKernel(ReduceChunks<Reduction>,
-                     {grid, Reduction::kThreads, Reduction::kSharedBytes, stream}, params_);
-    if (error != cudaSuccess) return error;
-    constexpr int kThreads = 128;
-    const int64_t columns = params_.problem.columns();
-    return LaunchKernel(ComposeChunks<A>, {CeilDiv(columns, kThreads / kWarp), kThreads, 0, stream},
-                        ChunkParams<A>{params_.of_chunks, params_.chunks, columns, whole});
+    cudaError_t error = cudaSuccess;
+    ForEachSpan([&](const Span& span) {
+      if (error == cudaSuccess) error = LaunchSpan(Of(span), stream);
+    });
+    return error;
   }
 
  private:
+  using Params = typename Reduction::Params;
+
   // Some for each multiprocessor of the largest GPUs.
   static constexpr int64_t kManyBlocks = 1024;
   // More would not make it faster.
   static constexpr int64_t kMostBlocks = 1 << 20;
+  // A span takes two launches, as long as some thousands of steps at least.
+  static constexpr int64_t kLastSpan = 4096, kSpanGrowth = 8;
 
-  typename Reduction::Params params_{};
+  // The last first.
+  template <typename Function>
+  void ForEachSpan(const Function& function) const {
+    const int64_t steps = params_.problem.steps;
+    int64_t end = steps, length = Reduction::kHasSpans ? kLastSpan : steps;
+    do {
+      const int64_t first = std::max<int64_t>(0, end - length);
+      function({first, end, end == steps});
+      end = first;
+      length *= kSpanGrowth;
+    } while (end > 0);
+  }
+
+  Params Of(const Span& span) const {
+    Params params = params_;
+    const int64_t steps = span.end - span.first;
+    const int64_t parts = Reduction::kThreads >> params.lane_bits;
+    const int64_t most_parts = parts * std::max<int64_t>(1, kManyBlocks / tiles());
+    params.span = span;
+    params.part_steps = Reduction::kRows *
+                        std::max<int64_t>(1, CeilDiv(CeilDiv(steps, most_parts), Reduction::kRows));
+    params.chunks = std::max<int64_t>(1, CeilDiv(steps, parts * params.part_steps));
+    return params;
+  }
+
+  cudaError_t LaunchSpan(const Params& params, cudaStream_t stream) const {
+    const Grid grid{std::min(tiles(), kMostBlocks), params.chunks};
+    const cudaError_t error =
+        LaunchKernel(ReduceChunks<Reduction>,
+                     {grid, Reduction::kThreads, Reduction::kSharedBytes, stream}, params);
+    if (error != cudaSuccess) return error;
+    constexpr int kThreads = 128;
+    const int64_t columns = params.problem.columns();
+    return LaunchKernel(ComposeChunks<A>, {CeilDiv(columns, kThreads / kWarp), kThreads, 0, stream},
+                        ChunkParams<A>{params.of_chunks, params.chunks, columns,
+                                       params.span.is_last, params.whole});
+  }
+
+  int64_t tiles() const { return params_.problem.outer * params_.column_tiles; }
+
+  Params params_{};
 };
 
 }  // namespace gpu
