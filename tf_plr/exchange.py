@@ -33,11 +33,12 @@ class Exchange:
                 "what spreads sequences over replicas must be called in a replica: by strategy.run"
             )
         self.replicas: int = self._context.num_replicas_in_sync
-        self._own = tf.cast(self._context.replica_id_in_sync_group, tf.int32)
-        self._reverse = reverse
+        # Each replica has a graph of its own.
+        number = int(tf.get_static_value(self._context.replica_id_in_sync_group))
+        self._place = self.replicas - 1 - number if reverse else number
 
     def carry_before(self, transition: Any, start: Any = None, *, backward: bool = False) -> Any:
-        """The carry before the steps of this replica.
+        """The carry before the steps of this replica. Has no gradient.
 
         Args:
             transition: [2, ...], what this replica's steps do: carry -> transition[0] * carry +
@@ -46,47 +47,44 @@ class Exchange:
                 zeros.
             backward: Whether from the last replica to the first instead.
         """
-        decay, impulse = transition[0], transition[1]
-        start = tf.zeros_like(impulse) if start is None else tf.cast(start, impulse.dtype)
-        is_first = self._is_first(backward)
-        # Where a product is not wanted, it is not made: it would spread NaN and infinities.
-        impulse = tf.where(is_first, decay * start + impulse, impulse)
-        decay = tf.where(is_first, tf.zeros_like(decay), decay)
-        decays, impulses = tf.unstack(self._slots(tf.stack([decay, impulse])), axis=1)
+        # Replicas compute different things here, and no tape may see it: it would take exchanges in
+        # another order in each replica when it goes back, and so pair the wrong ones.
+        transition = tf.stop_gradient(transition)
+        place = self.replicas - 1 - self._place if backward else self._place
+        if place == 0:
+            decay, impulse = tf.unstack(transition)
+            start = tf.zeros_like(impulse) if start is None else tf.stop_gradient(start)
+            start = tf.cast(start, impulse.dtype)
+            # The carry after these steps. Nobody uses the decay.
+            self._slots(tf.stack([decay, decay * start + impulse]), place)
+            return start
+        slots = self._slots(transition, place)[:place]
+        decays, impulses = tf.unstack(slots, axis=1)
+        if place == 1:
+            return impulses[0]
         # Of replicas instead of steps.
-        carries = linear_recurrence(
-            decays, impulses, reverse=self._reverse != backward, algorithm="serial"
-        )
-        return tf.where(is_first, start, self._of_previous(carries, backward))
+        carries = linear_recurrence(decays[1:], impulses[1:], impulses[0], algorithm="serial")
+        return carries[-1]
 
     def from_previous(self, tensor: Any, first: Any) -> Any:
         """The tensor of the replica before this one; `first` where there is none."""
-        previous = self._of_previous(self._slots(tensor), backward=False)
-        return tf.where(self._is_first(), tf.cast(first, tensor.dtype), previous)
+        previous = self._slots(tensor, self._place)[max(0, self._place - 1)]
+        return tf.where(self._place == 0, tf.cast(first, tensor.dtype), previous)
 
     def from_last(self, tensor: Any) -> Any:
         """The tensor of the last replica."""
-        is_last = self._is_first(backward=True)
+        is_last = self._place == self.replicas - 1
         return self._all_reduce(tf.where(is_last, tensor, tf.zeros_like(tensor)))
 
     def of_first(self, tensor: Any) -> Any:
         """The tensor in the first replica, zeros in others."""
-        return tf.where(self._is_first(), tensor, tf.zeros_like(tensor))
+        return tf.where(self._place == 0, tensor, tf.zeros_like(tensor))
 
-    def _is_first(self, backward: bool = False) -> Any:
-        return self._own == (self.replicas - 1 if self._reverse != backward else 0)
-
-    def _of_previous(self, slots: Any, backward: bool) -> Any:
-        """The slot of the replica before; of the first, any."""
-        number = self._own + (1 if self._reverse != backward else -1)
-        return slots[tf.clip_by_value(number, 0, self.replicas - 1)]
-
-    def _slots(self, tensor: Any) -> Any:
-        """The tensors of all replicas: [replicas, ...]."""
-        ones = tf.ones([tf.rank(tensor)], tf.int32)
-        own = tf.range(self.replicas) == self._own
-        mine = tf.reshape(own, tf.concat([[self.replicas], ones], 0))
-        return self._all_reduce(tf.where(mine, tensor[None], tf.zeros([], tensor.dtype)))
+    def _slots(self, tensor: Any, place: int) -> Any:
+        """The tensors of all replicas: [replicas, ...], that of this one at its place."""
+        zeros = tf.zeros_like(tensor)
+        own = [tensor if i == place else zeros for i in range(self.replicas)]
+        return self._all_reduce(tf.stack(own))
 
     def _all_reduce(self, tensor: Any) -> Any:
         if tensor.dtype.is_complex:  # Which collectives do not take.
