@@ -86,6 +86,7 @@ struct Block {
   std::vector<Fiber> fibers;
   std::vector<Warp> warps;
   Barrier barrier;
+  unsigned votes = 0;
   Cluster* cluster;
   jmp_buf scheduler;
   const std::function<void()>* kernel;
@@ -193,6 +194,16 @@ inline void MeetWarp(unsigned mask) {
 inline void __syncthreads() {
   cuda_on_cpu::Block& block = *cuda_on_cpu::Block::Current();
   block.Meet(&block.barrier, blockDim.x);
+}
+
+inline bool __syncthreads_and(bool predicate) {
+  unsigned& votes = cuda_on_cpu::Block::Current()->votes;
+  votes += predicate;
+  __syncthreads();
+  const bool all = votes == blockDim.x;
+  __syncthreads();  // Everyone has read.
+  votes -= predicate;
+  return all;
 }
 
 inline void __syncwarp(unsigned mask = ~0u) { cuda_on_cpu::MeetWarp(mask); }

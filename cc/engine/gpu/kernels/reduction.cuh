@@ -36,9 +36,8 @@ struct Span {
 };
 
 // Whether what comes before these steps is worth nothing after them.
-template <typename A>
-__device__ bool Forgets(const ColumnTransitions<A>& transitions, int64_t column) {
-  return transitions.decays[column] == A(0);
+__device__ inline bool Forgets(const ColumnTransitions<float>& transitions, int64_t column) {
+  return transitions.decays[column] == 0;
 }
 
 template <typename CellType, typename Element, int kVectorValue>
@@ -82,7 +81,9 @@ class Reduction {
 
   __device__ void Run() {
     const int64_t inner = p_.problem.inner, first = outer_ * inner + column_;
-    if (kHasSpans && !p_.span.is_last && AllForget(first)) return;
+    if constexpr (kHasSpans) {
+      if (!p_.span.is_last && AllForget(first)) return;
+    }
     Transition<A> own[kVector];
     ReducePart(own);
     ComposeParts(own);
@@ -191,11 +192,14 @@ struct ChunkParams {
 };
 
 // A warp has a column; each lane some chunks.
-template <typename A>
+template <typename A, bool kHasSpans>
 __global__ void ComposeChunks(const __grid_constant__ ChunkParams<A> p) {
   const int64_t column = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
   const int lane = threadIdx.x % kWarp;
-  if (column >= p.columns || (!p.is_last && Forgets(p.whole, column))) return;
+  if (column >= p.columns) return;
+  if constexpr (kHasSpans) {
+    if (!p.is_last && Forgets(p.whole, column)) return;
+  }
   const int64_t chunks = (p.chunks + kWarp - 1) / kWarp;
   const int64_t end = min((lane + 1) * chunks, p.chunks);
   Transition<A> own = Transition<A>::Identity();
@@ -209,7 +213,8 @@ __global__ void ComposeChunks(const __grid_constant__ ChunkParams<A> p) {
     if (lane % (2 * distance) == 0) own = Compose(own, later);
   }
   if (lane > 0) return;
-  if (!p.is_last) own = Compose(own, {p.whole.decays[column], p.whole.impulses[column]});
+  if (kHasSpans && !p.is_last)
+    own = Compose(own, {p.whole.decays[column], p.whole.impulses[column]});
   p.whole.decays[column] = own.decay;
   p.whole.impulses[column] = own.impulse;
 }
@@ -291,7 +296,8 @@ class ReductionPlan {
     if (error != cudaSuccess) return error;
     constexpr int kThreads = 128;
     const int64_t columns = params.problem.columns();
-    return LaunchKernel(ComposeChunks<A>, {CeilDiv(columns, kThreads / kWarp), kThreads, 0, stream},
+    return LaunchKernel(ComposeChunks<A, Reduction::kHasSpans>,
+                        {CeilDiv(columns, kThreads / kWarp), kThreads, 0, stream},
                         ChunkParams<A>{params.of_chunks, params.chunks, columns,
                                        params.span.is_last, params.whole});
   }
