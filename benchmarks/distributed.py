@@ -13,7 +13,8 @@ forward, gradient and Adam. With
   fit        batch 16 a replica, 8,192 steps: sequences a second in the second epoch of `fit`;
   loop       the same in a custom loop, with the gradients compiled by XLA in each replica, too;
   sequence   one sequence, cut into as many parts as there are replicas; one GPU with XLA, and
-             without, which replicas cannot use;
+             without, which replicas cannot use; the 1,048,576 also with gates that forget nothing,
+             as what they have forgotten need not be read to find what a part does to the state;
   op         tf_plr.distributed.linear_recurrence, [1, T, 256], forward, and with its gradient;
   exchange   the all-reduce by which replicas learn the state before their part, and that of all
              gradients of the model.
@@ -42,6 +43,7 @@ import tf_plr
 from tf_plr.exchange import Exchange
 
 INPUTS = 32
+REMEMBERS = 16.0  # A bias of forget gates; they let most of a state by for millions of steps.
 LAYERS = {
     "LinearSurrogateLSTM": tf_plr.LinearSurrogateLSTM,
     "GILR": tf_plr.GILR,
@@ -70,7 +72,8 @@ def milliseconds(seconds, function, *arguments):
     return 1e3 * float(np.median(times[2:]))
 
 
-def model_of(layer, units, sequence_parallel=False):
+def model_of(layer, units, sequence_parallel=False, remembers=False):
+    """remembers: gates that forget nothing, of LinearSurrogateLSTM."""
     options = {"sequence_parallel": sequence_parallel}
     model = keras.Sequential(
         [
@@ -80,6 +83,10 @@ def model_of(layer, units, sequence_parallel=False):
             keras.layers.Dense(1),
         ]
     )
+    for recurrent in model.layers[:2] if remembers else []:
+        bias = recurrent.cell.bias.numpy()
+        bias[:units] = bias[2 * units : 3 * units] = REMEMBERS  # The surrogate's and its own.
+        recurrent.cell.bias.assign(bias)
     optimizer = keras.optimizers.Adam(1e-4)
     optimizer.build(model.trainable_variables)
     return model, optimizer
@@ -162,8 +169,9 @@ class Benchmark:
         def run(decays, carries):
             def replica(decay, carry):
                 exchange = Exchange(reverse=False)
-                for _ in range(count):
-                    carry = exchange.carry_before(tf.stack([decay, carry]), carry) / 2
+                for i in range(count):  # To and fro, or replicas would not wait for each other.
+                    transition = tf.stack([decay, carry])
+                    carry = exchange.carry_before(transition, carry, backward=i % 2 == 1) / 2
                 return tf.reduce_sum(carry)
 
             results = self.strategy.run(replica, args=(decays, carries))
@@ -232,13 +240,15 @@ class Benchmark:
             several = milliseconds(self.seconds, spread, shards)
             self.record(f"op, {name}", steps=steps, one=one, several=several, times=one / several)
 
-    def sequence(self, steps):
+    def sequence(self, steps, remembers=False):
         ways = {"one, XLA": (None, True), "one": (None, False), "several": (self.strategy, False)}
         trained, found = {}, {}
         for name, (strategy, jit_compile) in ways.items():
             keras.utils.set_random_seed(0)
             with strategy.scope() if strategy else one_device():
-                model, optimizer = model_of(tf_plr.LinearSurrogateLSTM, self.units, bool(strategy))
+                model, optimizer = model_of(
+                    tf_plr.LinearSurrogateLSTM, self.units, bool(strategy), remembers
+                )
             train, gradients_of = functions_of(model, optimizer, strategy, jit_compile)
             try:
                 batch = self._batch(steps, bool(strategy))
@@ -258,7 +268,8 @@ class Benchmark:
             times[name] = milliseconds(self.seconds, train, *self._batch(steps, name == "several"))
         ratios = {f"times {n}": times[n] / times["several"] for n in ("one, XLA", "one")
                   if n in times and "several" in times}  # fmt: skip
-        self.record("sequence", steps=steps, **times, **ratios)
+        kind = "sequence, nothing forgotten" if remembers else "sequence"
+        self.record(kind, steps=steps, **times, **ratios)
 
     def _batch(self, steps, several):
         """One sequence and its target, of each replica or whole."""
@@ -318,28 +329,37 @@ class Benchmark:
         self.record("loop, LinearSurrogateLSTM", batch=batch, steps=steps, **times, **ratios)
 
     def reduction(self, steps):
-        """What the passes that only read add to a step of the model, on one device."""
+        """What the passes that only read add to a step of the model, on one device: with gates as
+        they are at first, which forget, and with some that do not.
+        """
         library = tf_plr.load_library()
-        product = {2: None, 4: None}
-        for blocks in product:
-            product[blocks] = tf.random.normal([1, steps, blocks * self.units])
         d_outputs = tf.random.normal([1, steps, self.units])
-        cells = {"surrogate": (2, [0, 1]), "ifo": (4, [0, 3, 1, 2])}
+        calls = []
+        for cell, at_first, places in (("surrogate", 0.0, [0, 1]), ("ifo", 5.0, [0, 3, 1, 2])):
+            product = tf.random.normal([1, steps, len(places) * self.units])
+            rest = tf.zeros([(len(places) - 1) * self.units])
+            biases = [tf.concat([tf.fill([self.units], forget), rest], 0)
+                      for forget in (at_first, REMEMBERS)]  # fmt: skip
+            calls.append((cell, places, product, biases))
 
         @tf.function
-        def run():
-            return [
+        def run(remembers):
+            transitions = [
                 library.tf_plr_gated_recurrence_transition(
-                    product[blocks], [], [], [], given, cell=cell, blocks=places
+                    product, [tf.where(remembers, biases[1], biases[0])], [], [], given,
+                    cell=cell, blocks=places,
                 )
-                for cell, (blocks, places) in cells.items()
+                for cell, places, product, biases in calls
                 for given in ([], [d_outputs])
-            ]
+            ]  # fmt: skip
+            return tf.reduce_sum(transitions)
 
-        ms = milliseconds(self.seconds, run)
         # They read 2 and 3 blocks forward; a gate, the output gate and d_outputs backward.
         gigabytes = (2 + 2 + 3 + 3) * steps * self.units * 4 / 1e9
-        self.record("reduction", steps=steps, ms=2 * ms, **{"GB/s": gigabytes / ms * 1e3})
+        for name, remembers in (("forgotten", False), ("nothing forgotten", True)):
+            ms = milliseconds(self.seconds, run, tf.constant(remembers))
+            speed = {"GB/s": gigabytes / ms * 1e3} if remembers else {}
+            self.record(f"reduction, {name}", steps=steps, ms=2 * ms, **speed)
 
 
 def main():
@@ -354,14 +374,14 @@ def main():
     parser.add_argument("--commit", default="")
     arguments = parser.parse_args()
     op_steps, reduction_steps, shape = 8_388_608, 1_048_576, (16, 8192)
-    lengths = (131_072, 262_144, 1_048_576, 8_388_608)
+    lengths, longest = (131_072, 262_144, 1_048_576, 8_388_608), 1_048_576
     devices, reduction = None, None
     gpus = tf.config.list_physical_devices("GPU")
     if len(gpus) == 1:
         op_steps, lengths = 2_097_152, lengths[:3]
     if arguments.quick:
         arguments.units, arguments.seconds = 8, 0.05
-        op_steps, reduction_steps, shape, lengths = 4096, 1024, (4, 64), (256, 1024)
+        op_steps, reduction_steps, shape, lengths, longest = 4096, 1024, (4, 64), (256, 1024), 1024
     if not gpus:
         devices = ["/CPU:0", "/CPU:1"]
         logical = [tf.config.LogicalDeviceConfiguration()] * 2
@@ -388,6 +408,7 @@ def main():
         elif kind == "sequence":
             for steps in lengths:
                 benchmark.sequence(steps)
+            benchmark.sequence(longest, remembers=True)
         elif kind == "loop":
             benchmark.loop(*shape)
         else:
