@@ -260,6 +260,9 @@ def two_losses(x):
 
 for parts in two_losses(tf.ones((2, 4, 2))):
     assert all(np.all(np.isfinite(part)) for part in strategy.experimental_local_results(parts))
+# Of no sequences, there is nothing to learn.
+for parts in two_losses(tf.ones((0, 4, 2))):
+    assert all(np.all(part == 0) for part in strategy.experimental_local_results(parts))
 
 # Dropout drops the same features in all replicas, and others the next time.
 from tf_plr.layers.shard_steps import ShardSteps
@@ -305,7 +308,8 @@ for more in [{}, {"layer_normalization": True}, *special.get(sys.argv[2], [])]:
         check(lambda: layer(**more), mask)
         check(lambda: layer(**more, zero_output_for_mask=True), mask)
         check(lambda: layer(**{**more, "return_sequences": False}), mask, initial=False)
-    check(lambda: layer(**more, dtype="mixed_bfloat16"), tolerance=0.1)
+    for mask in (None, lengths, holes):
+        check(lambda: layer(**more, dtype="mixed_bfloat16"), mask, tolerance=0.1)
 """,
         2,
         layer,
