@@ -179,7 +179,7 @@ int main() {
     TestGraph({1, 3000, inner, true});
   }
   TestSmallWorkspace();
-  for (bool reverse : {false, true}) TestForgottenSteps<GpuEngine>({1, 40000, 72, reverse});
+  for (bool reverse : {false, true}) TestForgottenSteps<GpuEngine>({1, 6000, 72, reverse});
   return TestEngine<GpuEngine, __half, __nv_bfloat16>() |
          TestGatedEngine<GpuEngine, __half, __nv_bfloat16>() |
          TestRowPasses<GpuEngine, __half, __nv_bfloat16>();

@@ -6,10 +6,10 @@
 // shorter than a warp several parts of them. A thread loads a batch of rows at a time, all at once;
 // then the block composes its parts, and a second kernel the chunks, each in the order of time.
 //
-// What is farther from the end than a gated cell's decays let it reach need not be read: such steps
-// come in spans, the last ones first, each kSpanGrowth times as long as that after it, and of a
-// span only the columns are read whose decay by then is more than 0. The results are the same, but
-// for values that are not finite, which a decay of 0 ends too.
+// What is farther from the end than a gated cell's decays let it reach need not be read: there, the
+// last steps come first, and of those before them only the columns are read whose decay is still
+// more than 0. The results are the same, but for values that are not finite, which a decay of 0
+// ends too.
 #ifndef TF_PLR_ENGINE_GPU_KERNELS_REDUCTION_CUH_
 #define TF_PLR_ENGINE_GPU_KERNELS_REDUCTION_CUH_
 
@@ -29,10 +29,10 @@
 namespace tf_plr {
 namespace gpu {
 
-// Steps, in processing order. Those from `end` on are reduced already.
+// Steps, in processing order. Those from `end` on are reduced already, unless there are none.
 struct Span {
   int64_t first, end;
-  bool is_last;  // There are none.
+  bool is_last;
 };
 
 // Whether what comes before these steps is worth nothing after them.
@@ -260,20 +260,17 @@ class ReductionPlan {
   static constexpr int64_t kManyBlocks = 1024;
   // More would not make it faster.
   static constexpr int64_t kMostBlocks = 1 << 20;
-  // A span takes two launches, as long as some thousands of steps at least.
-  static constexpr int64_t kLastSpan = 4096, kSpanGrowth = 8;
+  // The last span: long enough to be worth two launches more, short beside all steps.
+  static constexpr int64_t kMinLastSpan = 4096, kLastShare = 16;
 
-  // The last first.
+  // The last comes first.
   template <typename Function>
   void ForEachSpan(const Function& function) const {
     const int64_t steps = params_.problem.steps;
-    int64_t end = steps, length = Reduction::kHasSpans ? kLastSpan : steps;
-    do {
-      const int64_t first = std::max<int64_t>(0, end - length);
-      function({first, end, end == steps});
-      end = first;
-      length *= kSpanGrowth;
-    } while (end > 0);
+    const int64_t last = std::max(kMinLastSpan, steps / kLastShare);
+    const int64_t first = Reduction::kHasSpans ? std::max<int64_t>(0, steps - last) : 0;
+    function({first, steps, true});
+    if (first > 0) function({0, first, false});
   }
 
   Params Of(const Span& span) const {
