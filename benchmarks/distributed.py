@@ -38,6 +38,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from environment import environment
+from kernels import kernels_of
 from replica_model import predictions
 
 import tf_plr
@@ -158,9 +159,16 @@ def part_of(sequence, replica, replicas):
 
 
 class Benchmark:
-    def __init__(self, strategy, units, seconds, result):
+    def __init__(self, strategy, units, seconds, result, kernels=False):
         self.strategy, self.units, self.seconds, self.result = strategy, units, seconds, result
         self.replicas = strategy.num_replicas_in_sync
+        self.kernels = kernels
+
+    def time(self, function, *arguments):
+        ms = milliseconds(self.seconds, function, *arguments)
+        if self.kernels:
+            print(f"a call: {ms:.3f} ms\n{kernels_of(lambda: wait(function(*arguments)))}")
+        return ms
 
     def record(self, kind, **values):
         self.result["rows"].append({"kind": kind, "replicas": self.replicas, **values})
@@ -187,7 +195,7 @@ class Benchmark:
             results = self.strategy.run(replica, args=(decays, carries))
             return self.strategy.reduce("SUM", results, axis=None)
 
-        ms = milliseconds(self.seconds, run, *draw([(1, self.units)] * 2)) / count
+        ms = self.time(run, *draw([(1, self.units)] * 2)) / count
         self.record("exchange", floats=2 * self.units, ms=ms)
         with one_device():
             model, _ = model_of(tf_plr.LinearSurrogateLSTM, self.units)
@@ -204,7 +212,7 @@ class Benchmark:
             results = self.strategy.run(replica, args=(gradients,))
             return self.strategy.reduce("SUM", results, axis=None)
 
-        ms = milliseconds(self.seconds, sum_gradients, draw(shapes)) / count
+        ms = self.time(sum_gradients, draw(shapes)) / count
         self.record("gradients", floats=sum(map(math.prod, shapes)), ms=ms)
 
     def op(self, steps):
@@ -246,8 +254,8 @@ class Benchmark:
                 tf.nest.flatten(alone(*whole)), tf.nest.flatten(spread(shards)), strict=True
             ):
                 np.testing.assert_allclose(tf.concat(local(several), 1), one, rtol=1e-3, atol=1e-3)
-            one = milliseconds(self.seconds, alone, *whole)
-            several = milliseconds(self.seconds, spread, shards)
+            one = self.time(alone, *whole)
+            several = self.time(spread, shards)
             self.record(f"op, {name}", steps=steps, one=one, several=several, times=one / several)
 
     def sequence(self, steps, remembers=False):
@@ -276,7 +284,7 @@ class Benchmark:
             assert errors[name] <= 0.01, (steps, errors)
         times = {}
         for name, train in trained.items():
-            times[name] = milliseconds(self.seconds, train, *self._batch(steps, name == "several"))
+            times[name] = self.time(train, *self._batch(steps, name == "several"))
         ratios = {f"times {n}": times[n] / times["several"] for n in ("one, XLA", "one")
                   if n in times and "several" in times}  # fmt: skip
         kind = "sequence, nothing forgotten" if remembers else "sequence"
@@ -335,7 +343,7 @@ class Benchmark:
             x, y = draw(0), tf.ones([batch, 1])
             if strategy:
                 x, y = on_each(strategy, draw), on_each(strategy, lambda _, y=y: y)
-            times[name] = milliseconds(self.seconds, train, x, y)
+            times[name] = self.time(train, x, y)
         ratios = {f"times, {n}": self.replicas * times["one, XLA"] / times[n]
                   for n in times if n.startswith("several")}  # fmt: skip
         self.record("loop, LinearSurrogateLSTM", batch=batch, steps=steps, **times, **ratios)
@@ -369,7 +377,7 @@ class Benchmark:
         # They read 2 and 3 blocks forward; a gate, the output gate and d_outputs backward.
         gigabytes = (2 + 2 + 3 + 3) * steps * self.units * 4 / 1e9
         for name, remembers in (("forgotten", False), ("nothing forgotten", True)):
-            ms = milliseconds(self.seconds, run, tf.constant(remembers))
+            ms = self.time(run, tf.constant(remembers))
             speed = {"GB/s": gigabytes / ms * 1e3} if remembers else {}
             self.record(f"reduction, {name}", steps=steps, ms=2 * ms, **speed)
 
@@ -381,6 +389,10 @@ def main():
     parser.add_argument("--units", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=1.0, help="for each number")
     parser.add_argument("--gigabytes", type=int, default=30, help="GiB of each half of one GPU")
+    parser.add_argument("--steps", type=int, nargs="+", help="of sequence")
+    parser.add_argument(
+        "--kernels", action="store_true", help="print what a GPU did in each call"
+    )
     parser.add_argument("--quick", action="store_true", help="a small one")
     parser.add_argument("--output", type=Path, help="JSON")
     parser.add_argument("--commit", default="")
@@ -409,7 +421,7 @@ def main():
     about = {**environment(arguments.commit), "replicas": replicas, "gpus": len(gpus)}
     result = {"environment": about, "units": arguments.units, "rows": []}
     print(json.dumps(about))
-    benchmark = Benchmark(strategy, arguments.units, arguments.seconds, result)
+    benchmark = Benchmark(strategy, arguments.units, arguments.seconds, result, arguments.kernels)
     for kind in arguments.kinds:
         if kind == "exchange":
             benchmark.exchange()
@@ -418,7 +430,7 @@ def main():
         elif kind == "op":
             benchmark.op(op_steps)
         elif kind == "sequence":
-            for steps in lengths:
+            for steps in arguments.steps or lengths:
                 benchmark.sequence(steps)
         elif kind == "memory":
             benchmark.sequence(longest, remembers=True)

@@ -250,7 +250,8 @@ What all steps of GatedRecurrence do together, in one pass that writes no step:
 product, bias, beside, mask: As given to GatedRecurrence.
 d_outputs: If given, the transition is that of GatedRecurrenceGrad instead:
   d_initial_state = transition[0] * d_last_state + transition[1].
-transition: [2, batch, units].
+transition: [2, batch, units]. On a GPU, steps from which nothing reaches the end, as the product of
+  the decays after them is 0, may not be read, whatever their values are.
 )doc");
 
 }  // namespace tf_plr

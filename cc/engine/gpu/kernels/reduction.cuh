@@ -213,8 +213,9 @@ __global__ void ComposeChunks(const __grid_constant__ ChunkParams<A> p) {
     if (lane % (2 * distance) == 0) own = Compose(own, later);
   }
   if (lane > 0) return;
-  if (kHasSpans && !p.is_last)
-    own = Compose(own, {p.whole.decays[column], p.whole.impulses[column]});
+  if constexpr (kHasSpans) {
+    if (!p.is_last) own = Compose(own, {p.whole.decays[column], p.whole.impulses[column]});
+  }
   p.whole.decays[column] = own.decay;
   p.whole.impulses[column] = own.impulse;
 }
