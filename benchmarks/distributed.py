@@ -390,9 +390,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=1.0, help="for each number")
     parser.add_argument("--gigabytes", type=int, default=30, help="GiB of each half of one GPU")
     parser.add_argument("--steps", type=int, nargs="+", help="of sequence")
-    parser.add_argument(
-        "--kernels", action="store_true", help="print what a GPU did in each call"
-    )
+    parser.add_argument("--kernels", action="store_true", help="print what a GPU did in each call")
     parser.add_argument("--quick", action="store_true", help="a small one")
     parser.add_argument("--output", type=Path, help="JSON")
     parser.add_argument("--commit", default="")
