@@ -14,14 +14,15 @@ forward, gradient and Adam. With
   loop       the same in a custom loop, with the gradients compiled by XLA in each replica, too;
   sequence   one sequence, cut into as many parts as there are replicas; one GPU with XLA, and
              without, which replicas cannot use;
-  memory     the same with gates that forget nothing: what they have forgotten need not be read to
-             find what a part does to the state;
+  memory     the same of 1,048,576 steps, with gates that forget nothing: what they have forgotten
+             need not be read by the passes that only read;
+  reduction  the passes that only read, by which a replica finds what its part does to the state;
   op         tf_plr.distributed.linear_recurrence, [1, T, 256], forward, and with its gradient;
   exchange   the all-reduce by which replicas learn the state before their part, and that of all
              gradients of the model.
 
-Before op and sequence are timed, the results of several GPUs are compared with those of one. Of
-sequences, replica_model.py makes a model of the time of a step; plot.py draws it.
+Before op, sequence and memory are timed, the results of several GPUs are compared with those of
+one. Of sequences, replica_model.py makes a model of the time of a step; plot.py draws it.
 """
 
 import argparse
@@ -277,11 +278,11 @@ class Benchmark:
                 print(f"{name}: {steps:,} steps do not fit")
             batch = None
         for name in found if "several" in found else ():
-            errors[name] = max(
-                float(np.max(np.abs(one - several)) / np.max(np.abs(one)))
+            errors[name] = float(np.max([
+                np.max(np.abs(one - several)) / np.max(np.abs(one))
                 for one, several in zip(found[name], found["several"], strict=True)
-            )
-            assert errors[name] <= 0.01, (steps, errors)
+            ]))  # fmt: skip
+            assert errors[name] <= 1e-3, (steps, errors)  # Also where it is NaN.
         times = {}
         for name, train in trained.items():
             times[name] = self.time(train, *self._batch(steps, name == "several"))

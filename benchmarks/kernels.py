@@ -11,7 +11,7 @@ CALLS, LARGEST = 3, 10
 
 
 def kernels_of(call):
-    """Text: milliseconds and launches of a call, for each GPU, and its largest kernels."""
+    """Text: what a call took of each GPU, copies too, and the largest kernels."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2  # Slow to import.
 
     with tempfile.TemporaryDirectory() as folder:
@@ -41,8 +41,8 @@ def _of_gpu(plane):
     total = sum(map(sum, of_kernel.values()))
     ms = 1e9 * CALLS
     lines = [
-        f"  {plane.name}: kernels {total / ms:.3f} ms, busy {busy / ms:.3f} ms, "
-        f"{len(spans) / CALLS:.0f} launches"
+        f"  {plane.name}: all {total / ms:.3f} ms, busy {busy / ms:.3f} ms, "
+        f"{len(spans) / CALLS:.0f} kernels and copies"
     ]
     for name, times in sorted(of_kernel.items(), key=lambda item: -sum(item[1]))[:LARGEST]:
         lines.append(f"    {sum(times) / ms:.3f} ms {len(times) / CALLS:.1f}x {name[:96]}")

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The GPU engine's kernels on a CPU (cuda_on_cpu/). test_gpu_engine.py builds and runs it.
+#include <sys/mman.h>
+
 #include "cc/engine/gpu/causal_windows.cu"
 #include "cc/engine/gpu/column_sums.cu"
 #include "cc/engine/gpu/copy_rows.cu"
@@ -103,6 +105,29 @@ void TestClusters(const Problem& problem) {
   }
 }
 
+// What all columns of a block have forgotten is not even read: there, that would end the program.
+void TestUnreadSteps() {
+  const Problem p{1, 9000, 32, false};
+  constexpr int64_t kBlocks = 2, kLast = 4096, kPage = 4096;
+  const size_t row_bytes = kBlocks * p.inner * sizeof(float), bytes = p.steps * row_bytes;
+  void* const memory =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED ||
+      mprotect(memory, (p.steps - kLast) * row_bytes / kPage * kPage, PROT_NONE) != 0) {
+    std::printf("No memory that must not be read\n");
+    ++failures;
+    return;
+  }
+  Arrays<SurrogateCell, float> arrays{};  // Of zeros: gates are 0.5.
+  for (int block = 0; block < kBlocks; ++block) {
+    arrays.inputs[block] = static_cast<const float*>(memory) + block * p.inner;
+    arrays.gated.input_strides[block] = kBlocks * p.inner;
+  }
+  const std::vector<double> zeros(p.inner);
+  TestReduce<EmulatedGpuEngine, float>(p, arrays, zeros, zeros, 0);
+  munmap(memory, bytes);
+}
+
 // No GPU needs more workspace than XLA is told.
 template <typename T>
 void TestMostWorkspace() {
@@ -137,7 +162,10 @@ int main() {
   TestClusters<RecurrenceCell>({2, 4096, 64, true});
   TestClusters<RecurrenceGradientCell>({1, 2000, 40, true});
   cuda_on_cpu::clusters_at_once = 1000;
-  for (bool reverse : {false, true}) TestForgottenSteps<EmulatedGpuEngine>({1, 6000, 72, reverse});
+  TestUnreadSteps();
+  TestForgottenSteps<EmulatedGpuEngine>({1, 9000, 72, false});
+  TestForgottenSteps<EmulatedGpuEngine>({1, 9000, 72, true});
+  TestForgottenSteps<EmulatedGpuEngine>({1, 70000, 2, false});
   failed += TestRowPasses<EmulatedGpuEngine, Eigen::half, Eigen::bfloat16>();
   // Large tiles, without clusters; many tiles, with clusters.
   for (const auto& [multiprocessors, architecture] : {std::pair{1, 80}, {200, 90}}) {

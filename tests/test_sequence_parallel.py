@@ -51,7 +51,7 @@ def shards_of(arrays, axis):
 """
 
 
-@pytest.mark.parametrize("replicas", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("replicas", [2, 3, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_sequence_over_several_replicas(replicas):
     """Values and gradients are those of one device."""
     run_python(
@@ -106,6 +106,14 @@ exchange._context = NoReplicas()
 tf.function(exchange.from_last)(tf.ones(3))
 with pytest.raises(tf.errors.InvalidArgumentError, match="cannot_run_under_XLA"):
     tf.function(exchange.from_last, jit_compile=True)(tf.ones(3))
+
+class NoNumbers(NoReplicas):
+    replica_id_in_sync_group = None
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(tf.distribute, "get_replica_context", NoNumbers)
+    with pytest.raises(RuntimeError, match="knows which replica it traces"):
+        Exchange(reverse=False)
 
 @tf.function
 def in_a_branch(*shards):

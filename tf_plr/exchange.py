@@ -13,15 +13,16 @@ class Exchange:
 
     To be made, and called, in a replica: by `strategy.run`, in a `tf.function` around it, and in no
     loop or branch of the graph. All that is said is one all-reduce, in which each replica has a
-    slot of its own, and can be differentiated. What is made of it is made by each replica for
-    itself, in one order, so that no bit depends on timing.
+    slot of its own; but for `carry_before`, it can be differentiated. What is made of it is made by
+    each replica for itself, in one order, so that no bit depends on timing.
 
     Args:
         reverse: Whether steps are processed from the last replica to the first. Below, the replica
             that comes first is meant in that order.
 
     Raises:
-        RuntimeError: made outside of replicas, but in the scope of a strategy that has several.
+        RuntimeError: made outside of replicas, but in the scope of a strategy that has several; in
+            a strategy that does not know which replica it traces.
         tf.errors.InvalidArgumentError: called in a function that XLA compiles, in which replicas
             would wait for each other forever.
     """
@@ -33,8 +34,13 @@ class Exchange:
                 "what spreads sequences over replicas must be called in a replica: by strategy.run"
             )
         self.replicas: int = self._context.num_replicas_in_sync
-        # Each replica has a graph of its own.
-        number = int(tf.get_static_value(self._context.replica_id_in_sync_group))
+        # TensorFlow traces each replica by itself, so that its number is known.
+        number = tf.get_static_value(self._context.replica_id_in_sync_group)
+        if number is None:
+            raise RuntimeError(
+                "what spreads sequences over replicas needs a strategy that knows which replica it "
+                "traces, as MirroredStrategy does"
+            )
         self._place = self.replicas - 1 - number if reverse else number
 
     def carry_before(self, transition: Any, start: Any = None, *, backward: bool = False) -> Any:
@@ -56,8 +62,11 @@ class Exchange:
             start = tf.zeros_like(impulse) if start is None else tf.stop_gradient(start)
             start = tf.cast(start, impulse.dtype)
             # The carry after these steps. Nobody uses the decay.
-            self._slots(tf.stack([decay, decay * start + impulse]), place)
-            return start
+            said = self._slots(tf.stack([decay, decay * start + impulse]), place)
+            with tf.control_dependencies(
+                [said]
+            ):  # Or it might be left out, and others wait for it.
+                return tf.identity(start)
         slots = self._slots(transition, place)[:place]
         decays, impulses = tf.unstack(slots, axis=1)
         if place == 1:

@@ -243,15 +243,15 @@ REGISTER_OP("TfPlr>GatedRecurrenceTransition")
     .Attr("reverse: bool = false")
     .SetShapeFn(GatedTransitionShape)
     .Doc(R"doc(
-What all steps of GatedRecurrence do together, in one pass that writes no step:
+What all steps of GatedRecurrence do together, without writing any:
 
   last_state = transition[0] * initial_state + transition[1]
 
 product, bias, beside, mask: As given to GatedRecurrence.
 d_outputs: If given, the transition is that of GatedRecurrenceGrad instead:
   d_initial_state = transition[0] * d_last_state + transition[1].
-transition: [2, batch, units]. On a GPU, steps from which nothing reaches the end, as the product of
-  the decays after them is 0, may not be read, whatever their values are.
+transition: [2, batch, units]. On a GPU, steps after which the product of the decays is 0 are
+  possibly left out, be they NaN.
 )doc");
 
 }  // namespace tf_plr

@@ -6,10 +6,10 @@
 // shorter than a warp several parts of them. A thread loads a batch of rows at a time, all at once;
 // then the block composes its parts, and a second kernel the chunks, each in the order of time.
 //
-// What is farther from the end than a gated cell's decays let it reach need not be read: there, the
-// last steps come first, and of those before them only the columns are read whose decay is still
-// more than 0. The results are the same, but for values that are not finite, which a decay of 0
-// ends too.
+// What is farther from the end than a gated cell's decays let it reach need not be read. So of many
+// steps the last come first, and of those before them blocks only read what some of their columns
+// have not forgotten: decays are more than 0. The results are the same, but for values that are not
+// finite, which a decay of 0 ends too.
 #ifndef TF_PLR_ENGINE_GPU_KERNELS_REDUCTION_CUH_
 #define TF_PLR_ENGINE_GPU_KERNELS_REDUCTION_CUH_
 
@@ -29,10 +29,10 @@
 namespace tf_plr {
 namespace gpu {
 
-// Steps, in processing order. Those from `end` on are reduced already, unless there are none.
+// Steps, in processing order; those from `end` on, if any, are reduced already.
 struct Span {
   int64_t first, end;
-  bool is_last;
+  bool is_last;  // There are none.
 };
 
 // Whether what comes before these steps is worth nothing after them.
@@ -53,7 +53,7 @@ class Reduction {
   static constexpr int kBlocksPerMultiprocessor = 2;
   static constexpr int kSharedBytes = kThreads * kVector * sizeof(Transition<A>);
   // Decays of others may be more than 1: what they make 0 may grow again.
-  static constexpr bool kHasSpans = Cell::kGated;
+  static constexpr bool kMayForget = Cell::kGated;
 
   struct Params {
     Problem problem;
@@ -81,7 +81,7 @@ class Reduction {
 
   __device__ void Run() {
     const int64_t inner = p_.problem.inner, first = outer_ * inner + column_;
-    if constexpr (kHasSpans) {
+    if constexpr (kMayForget) {
       if (!p_.span.is_last && AllForget(first)) return;
     }
     Transition<A> own[kVector];
@@ -97,10 +97,11 @@ class Reduction {
   using Rows = ThreadRows<Cell, T, kVector, kRows>;
   using Pack = typename Rows::Pack;
 
-  // All columns of the block.
+  // Whether all columns of the block do.
   __device__ bool AllForget(int64_t first) const {
     bool forget = true;
-    for (int v = 0; exists_ && v < kVector; ++v) forget &= Forgets(p_.whole, first + v);
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) forget &= !exists_ || Forgets(p_.whole, first + v);
     return __syncthreads_and(forget);
   }
 
@@ -192,12 +193,12 @@ struct ChunkParams {
 };
 
 // A warp has a column; each lane some chunks.
-template <typename A, bool kHasSpans>
+template <typename A, bool kMayForget>
 __global__ void ComposeChunks(const __grid_constant__ ChunkParams<A> p) {
   const int64_t column = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
   const int lane = threadIdx.x % kWarp;
   if (column >= p.columns) return;
-  if constexpr (kHasSpans) {
+  if constexpr (kMayForget) {
     if (!p.is_last && Forgets(p.whole, column)) return;
   }
   const int64_t chunks = (p.chunks + kWarp - 1) / kWarp;
@@ -213,7 +214,7 @@ __global__ void ComposeChunks(const __grid_constant__ ChunkParams<A> p) {
     if (lane % (2 * distance) == 0) own = Compose(own, later);
   }
   if (lane > 0) return;
-  if constexpr (kHasSpans) {
+  if constexpr (kMayForget) {
     if (!p.is_last) own = Compose(own, {p.whole.decays[column], p.whole.impulses[column]});
   }
   p.whole.decays[column] = own.decay;
@@ -240,7 +241,7 @@ class ReductionPlan {
 
   size_t workspace_bytes() const {
     int64_t most = 0;
-    ForEachSpan([&](const Span& span) { most = std::max(most, Of(span).chunks); });
+    ForEachSpan([&](const Span& span) { most = std::max(most, ParamsOf(span).chunks); });
     return most * params_.problem.columns() * sizeof(Transition<A>);
   }
 
@@ -249,7 +250,7 @@ class ReductionPlan {
     params_.whole = whole;
     cudaError_t error = cudaSuccess;
     ForEachSpan([&](const Span& span) {
-      if (error == cudaSuccess) error = LaunchSpan(Of(span), stream);
+      if (error == cudaSuccess) error = LaunchSpan(ParamsOf(span), stream);
     });
     return error;
   }
@@ -261,20 +262,20 @@ class ReductionPlan {
   static constexpr int64_t kManyBlocks = 1024;
   // More would not make it faster.
   static constexpr int64_t kMostBlocks = 1 << 20;
-  // The last span: long enough to be worth two launches more, short beside all steps.
-  static constexpr int64_t kMinLastSpan = 4096, kLastShare = 16;
+  // The last span is a fraction of all steps; two more launches must be worth it.
+  static constexpr int64_t kLastFraction = 16, kMinLastSpan = 4096;
 
   // The last comes first.
   template <typename Function>
   void ForEachSpan(const Function& function) const {
     const int64_t steps = params_.problem.steps;
-    const int64_t last = std::max(kMinLastSpan, steps / kLastShare);
-    const int64_t first = Reduction::kHasSpans ? std::max<int64_t>(0, steps - last) : 0;
+    const int64_t last = std::max(kMinLastSpan, steps / kLastFraction);
+    const int64_t first = Reduction::kMayForget && steps >= 2 * last ? steps - last : 0;
     function({first, steps, true});
     if (first > 0) function({0, first, false});
   }
 
-  Params Of(const Span& span) const {
+  Params ParamsOf(const Span& span) const {
     Params params = params_;
     const int64_t steps = span.end - span.first;
     const int64_t parts = Reduction::kThreads >> params.lane_bits;
@@ -294,7 +295,7 @@ class ReductionPlan {
     if (error != cudaSuccess) return error;
     constexpr int kThreads = 128;
     const int64_t columns = params.problem.columns();
-    return LaunchKernel(ComposeChunks<A, Reduction::kHasSpans>,
+    return LaunchKernel(ComposeChunks<A, Reduction::kMayForget>,
                         {CeilDiv(columns, kThreads / kWarp), kThreads, 0, stream},
                         ChunkParams<A>{params.of_chunks, params.chunks, columns,
                                        params.span.is_last, params.whole});
