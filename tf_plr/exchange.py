@@ -63,9 +63,8 @@ class Exchange:
             start = tf.cast(start, impulse.dtype)
             # The carry after these steps. Nobody uses the decay.
             said = self._slots(tf.stack([decay, decay * start + impulse]), place)
-            with tf.control_dependencies(
-                [said]
-            ):  # Or it might be left out, and others wait for it.
+            # Or it may be left out, as nothing here needs it, and others wait for it.
+            with tf.control_dependencies([said]):
                 return tf.identity(start)
         slots = self._slots(transition, place)[:place]
         decays, impulses = tf.unstack(slots, axis=1)
