@@ -39,7 +39,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from environment import environment
-from kernels import kernels_of
+from gpu_profile import kernels_of
 from replica_model import predictions
 
 import tf_plr

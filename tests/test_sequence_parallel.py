@@ -253,24 +253,25 @@ check(lambda: tf_plr.QRNN(4, **options, kernel_size=3))
 check(lambda: tf_plr.QRNN(4, **last, pooling="ifo", zero_output_for_mask=True), holes)
 
 # The gradients of two losses, by one tape, of steps whose number only the graph knows.
-with strategy.scope():
-    layer = tf_plr.QRNN(3, sequence_parallel=True)
-    layer.build((None, None, 2))
+for kind in (tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN):
+    with strategy.scope():
+        layer = kind(3, sequence_parallel=True)
+        layer.build((None, None, 2))
 
-@tf.function(input_signature=[tf.TensorSpec([None, None, 2])])
-def two_losses(x):
-    def replica():
-        with tf.GradientTape(persistent=True) as tape:
-            y = layer(x)
-            losses = tf.reduce_sum(y), tf.reduce_sum(y**2)
-        return [tape.gradient(loss, layer.cell.kernel.value) for loss in losses]
-    return strategy.run(replica)
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 2])])
+    def two_losses(x):
+        def replica():
+            with tf.GradientTape(persistent=True) as tape:
+                y = layer(x)
+                losses = tf.reduce_sum(y), tf.reduce_sum(y**2)
+            return [tape.gradient(loss, layer.cell.kernel.value) for loss in losses]
+        return strategy.run(replica)
 
-for parts in two_losses(tf.ones((2, 4, 2))):
-    assert all(np.all(np.isfinite(part)) for part in strategy.experimental_local_results(parts))
-# Of no sequences, there is nothing to learn.
-for parts in two_losses(tf.ones((0, 4, 2))):
-    assert all(np.all(part == 0) for part in strategy.experimental_local_results(parts))
+    for parts in two_losses(tf.ones((2, 4, 2))):
+        assert all(np.all(np.isfinite(part)) for part in strategy.experimental_local_results(parts))
+    # Of no sequences, there is nothing to learn.
+    for parts in two_losses(tf.ones((0, 4, 2))):
+        assert all(np.all(part == 0) for part in strategy.experimental_local_results(parts))
 
 # Dropout drops the same features in all replicas, and others the next time.
 from tf_plr.layers.shard_steps import ShardSteps

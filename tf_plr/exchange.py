@@ -53,8 +53,8 @@ class Exchange:
                 zeros.
             backward: Whether from the last replica to the first instead.
         """
-        # Replicas compute different things here, and no tape may see it: it would take exchanges in
-        # another order in each replica when it goes back, and so pair the wrong ones.
+        # Tapes must see the same operations in all replicas: else, going back, they take exchanges in
+        # another order in each, and pair the wrong ones. These are not the same, so none sees them.
         transition = tf.stop_gradient(transition)
         place = self.replicas - 1 - self._place if backward else self._place
         if place == 0:
@@ -74,9 +74,11 @@ class Exchange:
         carries = linear_recurrence(decays[1:], impulses[1:], impulses[0], algorithm="serial")
         return carries[-1]
 
+    # What follows has gradients, and so the same operations in all replicas: see `carry_before`.
+
     def from_previous(self, tensor: Any, first: Any) -> Any:
         """The tensor of the replica before this one; `first` where there is none."""
-        previous = self._slots(tensor, self._place)[max(0, self._place - 1)]
+        previous = self._slots(tensor, self._place)[max(0, self._place - 1)]  # Also of the first.
         return tf.where(self._place == 0, tf.cast(first, tensor.dtype), previous)
 
     def from_last(self, tensor: Any) -> Any:
