@@ -53,8 +53,8 @@ class Exchange:
                 zeros.
             backward: Whether from the last replica to the first instead.
         """
-        # Tapes must see the same operations in all replicas: else, going back, they take exchanges in
-        # another order in each, and pair the wrong ones. These are not the same, so none sees them.
+        # Tapes must see the same operations in all replicas: else, going back, they take exchanges
+        # in another order in each, and pair the wrong ones. These differ, so none sees them.
         transition = tf.stop_gradient(transition)
         place = self.replicas - 1 - self._place if backward else self._place
         if place == 0:

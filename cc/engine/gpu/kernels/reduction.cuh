@@ -100,8 +100,7 @@ class Reduction {
   // Whether all columns of the block do.
   __device__ bool AllForget(int64_t first) const {
     bool forget = true;
-#pragma unroll
-    for (int v = 0; v < kVector; ++v) forget &= !exists_ || Forgets(p_.whole, first + v);
+    for (int v = 0; exists_ && v < kVector; ++v) forget &= Forgets(p_.whole, first + v);
     return __syncthreads_and(forget);
   }
 
