@@ -6,10 +6,10 @@
 // shorter than a warp several parts of them. A thread loads a batch of rows at a time, all at once;
 // then the block composes its parts, and a second kernel the chunks, each in the order of time.
 //
-// Where the decays of a gated cell's last steps, multiplied, are 0, nothing before them matters. So of
-// many steps the last are reduced first, and blocks skip those before them if all of their columns
-// have forgotten them. The results are the same, but for values that are not finite, which a decay
-// of 0 ends too.
+// Where the decays of a gated cell's last steps, multiplied, are 0, nothing before them matters. So
+// of many steps the last are reduced first, and blocks skip those before them if all of their
+// columns have forgotten them. The results are the same, but for values that are not finite, which
+// a decay of 0 ends too.
 #ifndef TF_PLR_ENGINE_GPU_KERNELS_REDUCTION_CUH_
 #define TF_PLR_ENGINE_GPU_KERNELS_REDUCTION_CUH_
 
