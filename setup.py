@@ -6,49 +6,96 @@ pyproject.toml holds everything static; here is what depends on the machine: Ten
 flags, whether there is a CUDA compiler, and the TensorFlow release that the wheel is for.
 
 Environment variables:
-  TF_PLR_CUDA                 0: build without GPU code even where nvcc is found.
-  TF_PLR_CUDA_ARCHITECTURES   GPU architectures, "80 90" by default; PTX of the last is added.
-                              Not a list of numbers: an error.
+  TF_PLR_NATIVE               0: install Python only, without a compiler and for any platform.
+                              Then only algorithm="composed" works.
+  TF_PLR_CUDA                 0: build without GPU code. 1: with it; without nvcc, an error.
+                              Unset: with it where nvcc is found.
+  TF_PLR_CUDA_ARCHITECTURES   GPU architectures, such as "80 90"; PTX of the last is added. Unset:
+                              those of the GPUs here, or else "80 90 100 120".
   CXX, CXXFLAGS               The C++ compiler, g++ by default, and more flags for it.
   CUDA_HOME                   Where to look for bin/nvcc before PATH.
 """
 
+import functools
 import hashlib
+import importlib.metadata
+import importlib.util
 import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+NATIVE = os.environ.get("TF_PLR_NATIVE", "1") != "0"
 CXX = os.environ.get("CXX", "g++")
 CXXFLAGS = shlex.split(os.environ.get("CXXFLAGS", ""))
 NO_EXPORTS = ROOT / "cc" / "no_exports.map"
 PORTABLE = ROOT / "cc" / "portable"
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-import tensorflow as tf  # noqa: E402 (the log level must be set before)
-
-TF_MINOR = ".".join(tf.__version__.split(".")[:2])
+TF_MINOR = "2.21"  # What an isolated build takes; without isolation, the TensorFlow that is there.
+TF_PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-gpu", "tf-nightly", "tf-nightly-cpu")
 XLA_HEADER = "xla/ffi/api/ffi.h"
 OLDEST_CUDA = (12, 3)  # The first whose assembler knows 128-bit words (PTX 8.3).
 COMPRESSING_CUDA = (12, 8)  # The first whose compiler takes --compress-mode.
+ALL_ARCHITECTURES = "80 90 100 120"
+
+
+@functools.cache
+def tensorflow():
+    """The TensorFlow to build for; not yet there when pip asks what an isolated build needs."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+
+    return tf
+
+
+def minor_of(version):
+    return ".".join(version.split(".")[:2])
+
+
+def check_installed_tensorflow():
+    """Refuses to build for one TensorFlow and install beside another.
+
+    pip builds with a TensorFlow of its own, which a user who has another one does not see.
+    """
+    paths = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    for package in importlib.metadata.distributions(path=list(dict.fromkeys(paths))):
+        name, ours = (package.metadata["Name"] or "").lower(), tensorflow().__version__
+        if name in TF_PACKAGES and minor_of(package.version) != minor_of(ours):
+            raise SystemExit(
+                f"tf_plr: {name} {package.version} is installed here, but this build took "
+                f"TensorFlow {ours}, and a library built for one does not run in the other. "
+                f"Either build for what is installed: `pip install 'setuptools>=77'`, then `pip "
+                f"install --no-build-isolation .`; or first `pip install '{name}=="
+                f"{minor_of(ours)}.*'`."
+            )
 
 
 def find_nvcc():
-    if os.environ.get("TF_PLR_CUDA", "1") == "0":
+    wanted = os.environ.get("TF_PLR_CUDA", "")
+    if wanted not in ("", "0", "1"):
+        raise SystemExit(f'tf_plr: TF_PLR_CUDA must be "0" or "1", but is {wanted!r}')
+    if wanted == "0":
         return None
     home = os.environ.get("CUDA_HOME")
-    if home and (nvcc := Path(home, "bin", "nvcc")).exists():
-        return str(nvcc)
-    return shutil.which("nvcc")
+    nvcc = Path(home, "bin", "nvcc") if home else None
+    found = str(nvcc) if nvcc and nvcc.exists() else shutil.which("nvcc")
+    if wanted and not found:
+        raise SystemExit(
+            "tf_plr: TF_PLR_CUDA=1 asks for GPU code, but there is no nvcc in CUDA_HOME or PATH"
+        )
+    return found
 
 
 def version_of(compiler):
@@ -76,18 +123,58 @@ def cuda_release_of(nvcc):
     return release
 
 
-def cuda_architectures():
-    text = os.environ.get("TF_PLR_CUDA_ARCHITECTURES", "80 90")
-    architectures = text.split()
-    if not architectures or not all(a.isdigit() for a in architectures):
+def architectures_here():
+    """The architectures of the GPUs of this machine, ascending."""
+    query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return sorted({int(line.replace(".", "")) for line in re.findall(r"\d+\.\d", done.stdout)})
+
+
+@functools.cache
+def cuda_architectures(nvcc):
+    text = os.environ.get("TF_PLR_CUDA_ARCHITECTURES")
+    if text is None:
+        text = " ".join(map(str, architectures_here())) or ALL_ARCHITECTURES
+    wanted = text.split()
+    if not wanted or not all(a.isdigit() for a in wanted):
         raise SystemExit(
             "tf_plr: TF_PLR_CUDA_ARCHITECTURES must be numbers with spaces between them, such as "
             f'"80 90", but is {text!r}'
         )
+    done = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True)
+    known = re.findall(r"compute_(\d+)", done.stdout)
+    unknown = [a for a in wanted if a not in known]
+    if unknown:
+        print(
+            f"tf_plr: {nvcc} of CUDA {cuda_release_of(nvcc)} does not know the GPU architectures "
+            f"{', '.join(unknown)}: there will be no code for them",
+            file=sys.stderr,
+            flush=True,
+        )
+    architectures = [a for a in wanted if a in known]
+    if not architectures:
+        raise SystemExit(
+            f"tf_plr: {nvcc} knows none of the GPU architectures {', '.join(wanted)}. Install a "
+            "later CUDA, or leave the GPU out with TF_PLR_CUDA=0."
+        )
     return architectures
 
 
+def static_runtime_of(nvcc):
+    """The path of CUDA's static runtime library."""
+    command = [nvcc, "--dryrun", "-cudart", "static", "-o", "a.out", "a.o"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    for folder in re.findall(r"-L([^\s\"]+)", said):
+        if (library := Path(folder, "libcudart_static.a")).exists():
+            return str(library.resolve())
+    raise SystemExit(f"tf_plr: there is no libcudart_static.a where {nvcc} looks for it")
+
+
 def cxx_command(nvcc):
+    tf = tensorflow()
     include = tf.sysconfig.get_include()
     if not Path(include, XLA_HEADER).exists():
         raise SystemExit(
@@ -108,9 +195,9 @@ def cxx_command(nvcc):
 
 
 def nvcc_command(nvcc):
-    architectures = cuda_architectures()
+    architectures = cuda_architectures(nvcc)
     last = architectures[-1]
-    flags = ["-ccbin", CXX, "-std=c++17", "-O3", "-DNDEBUG", "-I.", "-cudart", "static"]
+    flags = ["-ccbin", CXX, "-std=c++17", "-O3", "-DNDEBUG", "-I."]
     flags += ["-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall"]
     flags += [f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures]
     flags.append(f"-gencode=arch=compute_{last},code=compute_{last}")
@@ -123,17 +210,33 @@ def link_flags(exports=NO_EXPORTS):
     libraries = ["-l:libtensorflow_framework.so.2"]
     if exports == NO_EXPORTS:
         libraries.append("-l:libtensorflow_cc.so.2")  # Of tf2xla.
-    return [f"-L{tf.sysconfig.get_lib()}", *libraries, "-Xlinker", f"--version-script={exports}"]
+    folder = tensorflow().sysconfig.get_lib()
+    return [f"-L{folder}", *libraries, "-Xlinker", f"--version-script={exports}"]
+
+
+def link_command(nvcc, objects, library, exports):
+    # CUDA's runtime before TensorFlow's library: the linker would else take the runtime that
+    # TensorFlow's GPU wheel exports, and the library would not load beside tensorflow-cpu.
+    runtime = [static_runtime_of(nvcc), "-lrt", "-lpthread", "-ldl"] if nvcc else []
+    command = [CXX, *CXXFLAGS, "-shared", *objects, "-o", str(library), *runtime]
+    return [*command, *link_flags(exports)]
+
+
+def undefined_cuda_symbols(library):
+    """What the library would need of a CUDA runtime that is not in it."""
+    command = ["nm", "-D", "--undefined-only", str(library)]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [name for name in listed.split() if re.match(r"_?_?cuda[A-Z]", name)]
 
 
 def description(nvcc):
     """What the library says of itself, but for the checksum."""
     return {
-        "tensorflow": tf.__version__,
+        "tensorflow": tensorflow().__version__,
         "machine": os.uname().machine,
         "compiler": version_of(CXX).splitlines()[0],
         "cuda": cuda_release_of(nvcc) if nvcc else None,
-        "cuda_architectures": cuda_architectures() if nvcc else [],
+        "cuda_architectures": cuda_architectures(nvcc) if nvcc else [],
     }
 
 
@@ -149,6 +252,7 @@ class Compiler:
         obj = self.build_dir / (source.replace("/", "_") + ".o")
         depfile, stamp = obj.with_suffix(".d"), obj.with_suffix(".cmd")
         # The include path of an isolated build is new every time; its TensorFlow's release is not.
+        tf = tensorflow()
         key = " ".join(self.command).replace(tf.sysconfig.get_include(), tf.__version__)
         key = hashlib.sha256((self.version + key).encode()).hexdigest()
         if self._is_fresh(obj, depfile) and stamp.exists() and stamp.read_text() == key:
@@ -179,6 +283,10 @@ class BuildNative(build_ext):
     def get_ext_filename(self, fullname):
         return fullname.replace(".", "/") + ".so"
 
+    def run(self):
+        check_installed_tensorflow()
+        super().run()
+
     def build_extension(self, ext):
         build_dir = Path(self.build_temp).resolve()
         build_dir.mkdir(parents=True, exist_ok=True)
@@ -195,7 +303,7 @@ class BuildNative(build_ext):
             jobs += [(device, source) for source in kernels]
             architectures = " ".join(f"sm_{a}" for a in info["cuda_architectures"])
             devices = f"CPUs and GPUs (CUDA {info['cuda']}, {architectures})"
-        print(f"tf_plr: building {ext.name} for {devices}, TensorFlow {tf.__version__}", flush=True)
+        print(f"tf_plr: building {ext.name} for {devices}, TensorFlow {info['tensorflow']}", flush=True)
 
         # Slowest first: CUDA, XLA, then the rest.
         jobs.sort(key=lambda job: (not job[1].endswith(".cu"), "/xla/" not in job[1]))
@@ -221,11 +329,21 @@ class BuildNative(build_ext):
 
     @staticmethod
     def _link(objects, library, exports, nvcc):
-        # nvcc knows where its runtime lies; linked statically, it needs no CUDA at run time.
-        linker = [nvcc, "-ccbin", CXX, "-cudart", "static"] if nvcc else [CXX, *CXXFLAGS]
-        command = [*linker, "-shared", *objects, "-o", str(library), *link_flags(exports)]
+        command = link_command(nvcc, objects, library, exports)
         print(shlex.join(command), flush=True)
         subprocess.run(command, check=True, cwd=ROOT)
+        if found := undefined_cuda_symbols(library):
+            raise SystemExit(f"tf_plr: {library} takes CUDA's runtime from elsewhere: {found}")
+
+
+class PurePython(build_py):
+    """Says in the package that its native libraries were left out."""
+
+    def run(self):
+        super().run()
+        for name in ("_native", "_portable"):
+            path = Path(self.build_lib, "tf_plr", f"{name}.json")
+            path.write_text(json.dumps({"left_out": "TF_PLR_NATIVE=0"}) + "\n")
 
 
 class PlatformWheel(bdist_wheel):
@@ -247,21 +365,41 @@ PORTABLE_SOURCES = [
 ]  # fmt: skip
 PORTABLE_CUDA_SOURCES = [f"cc/engine/gpu/run_{types}.cu" for types in ("16bit", "complex", "real")]
 
-if __name__ == "__main__":
-    setup(
-        ext_modules=[
+
+def requirements(minor):
+    """The extras: a wheel does not say which of TensorFlow's packages it wants beside it.
+
+    A requirement would add a second one.
+    """
+    wanted = f"=={minor}.*" if NATIVE else f">={TF_MINOR}"
+    return {
+        "tf": [f"tensorflow{wanted}"],
+        "tf-cpu": [f"tensorflow-cpu{wanted}"],
+        "tf-cuda": [f"tensorflow[and-cuda]{wanted}"],
+        "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6"],
+        "examples": ["matplotlib>=3.8", "pandas>=2", "scipy>=1.11"],
+    }
+
+
+def native_options():
+    if importlib.util.find_spec("tensorflow") is None:  # pip asks what to install for the build.
+        return {"setup_requires": [f"tensorflow=={TF_MINOR}.*"], "extras_require": {}}
+    return {
+        "ext_modules": [
             Extension("tf_plr._native", sources("cc")),
             Extension("tf_plr._portable", PORTABLE_SOURCES),
         ],
-        cmdclass={"build_ext": BuildNative, "bdist_wheel": PlatformWheel},
+        "cmdclass": {"build_ext": BuildNative, "bdist_wheel": PlatformWheel},
+        "extras_require": requirements(minor_of(tensorflow().__version__)),
+    }
+
+
+def pure_options():
+    return {"cmdclass": {"build_py": PurePython}, "extras_require": requirements(TF_MINOR)}
+
+
+if __name__ == "__main__":
+    setup(
         install_requires=["keras>=3.15", "numpy>=1.26", "typing-extensions>=4.4"],
-        # The native library is bound to the ABI of the TensorFlow minor it was built with. Which of
-        # its packages that is, is up to who installs it: a requirement would add a second one.
-        extras_require={
-            "tf": [f"tensorflow=={TF_MINOR}.*"],
-            "tf-cpu": [f"tensorflow-cpu=={TF_MINOR}.*"],
-            "tf-cuda": [f"tensorflow[and-cuda]=={TF_MINOR}.*"],
-            "test": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6"],
-            "examples": ["matplotlib>=3.8", "pandas>=2", "scipy>=1.11"],
-        },
+        **(native_options() if NATIVE else pure_options()),
     )

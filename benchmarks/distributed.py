@@ -47,6 +47,13 @@ from tf_plr.exchange import Exchange
 
 INPUTS = 32
 REMEMBERS = 16.0  # A bias of forget gates; they let most of a state by for millions of steps.
+# How far back a transition is read depends on how long gates remember.
+BIASES = {
+    tf_plr.LinearSurrogateLSTM: {"forget_bias": 5.0, "input_bias": None},
+    tf_plr.GILR: {"forget_bias": 0.0},
+    tf_plr.SRU: {"forget_bias": 5.0},
+    tf_plr.QRNN: {"forget_bias": 0.0},
+}
 LAYERS = {
     "LinearSurrogateLSTM": tf_plr.LinearSurrogateLSTM,
     "GILR": tf_plr.GILR,
@@ -86,7 +93,7 @@ def in_float32(function, *arguments):
 
 def model_of(layer, units, sequence_parallel=False, remembers=False):
     """remembers: gates that forget nothing, of LinearSurrogateLSTM."""
-    options = {"sequence_parallel": sequence_parallel}
+    options = {"sequence_parallel": sequence_parallel, **BIASES[layer]}
     model = keras.Sequential(
         [
             keras.Input((None, INPUTS)),

@@ -15,45 +15,43 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
 import numpy as np
 from environment import environment
 from one_bit import Trainer
 
 import tf_plr
-from tf_plr.initializers import Chrono
+from tf_plr.initializers import Chrono, TimeScales
 
 
-def log_uniform(steps):
-    """Memories of all magnitudes up to `steps`."""
-    return keras.initializers.RandomUniform(0.0, math.log(steps))
+OPEN = {"input_bias": None}  # Half open, as all other biases start at zero.
+NORMALIZED, COUPLED = {"input_bias": "normalized"}, {"input_bias": "coupled"}
+LN = {"layer_normalization": True}
+
+
+def log_t(steps):
+    return {"forget_bias": math.log(steps)}
+
+
+def chrono(steps):
+    return {"forget_bias": Chrono(steps)}
 
 
 # Name: the layers' arguments for a memory of so many steps.
 RECIPES = {
     "default": lambda steps: {},
-    "log T": lambda steps: {"forget_bias": math.log(steps)},
-    "log T, coupled": lambda steps: {"forget_bias": math.log(steps), "input_bias": "coupled"},
-    "log T, normalized": lambda steps: {"forget_bias": math.log(steps), "input_bias": "normalized"},
-    "Chrono": lambda steps: {"forget_bias": Chrono(steps)},
-    "Chrono, coupled": lambda steps: {"forget_bias": Chrono(steps), "input_bias": "coupled"},
-    "Chrono, normalized": lambda steps: {"forget_bias": Chrono(steps), "input_bias": "normalized"},
-    "log T, normalized, LN": lambda steps: {
-        "forget_bias": math.log(steps),
-        "input_bias": "normalized",
-        "layer_normalization": True,
-    },
-    "Chrono, normalized, LN": lambda steps: {
-        "forget_bias": Chrono(steps),
-        "input_bias": "normalized",
-        "layer_normalization": True,
-    },
-    "log T, LN": lambda steps: {"forget_bias": math.log(steps), "layer_normalization": True},
-    "log T, coupled, LN": lambda steps: {
-        "forget_bias": math.log(steps),
-        "input_bias": "coupled",
-        "layer_normalization": True,
-    },
+    "time scales": lambda steps: {"forget_bias": TimeScales(steps), **NORMALIZED},
+    "time scales, LN": lambda steps: {"forget_bias": TimeScales(steps), **NORMALIZED, **LN},
+    "paper": lambda steps: {"forget_bias": 5.0, **OPEN},
+    "log T": lambda steps: {**log_t(steps), **OPEN},
+    "log T, coupled": lambda steps: {**log_t(steps), **COUPLED},
+    "log T, normalized": lambda steps: {**log_t(steps), **NORMALIZED},
+    "Chrono": lambda steps: {**chrono(steps), **OPEN},
+    "Chrono, coupled": lambda steps: {**chrono(steps), **COUPLED},
+    "Chrono, normalized": lambda steps: {**chrono(steps), **NORMALIZED},
+    "log T, normalized, LN": lambda steps: {**log_t(steps), **NORMALIZED, **LN},
+    "Chrono, normalized, LN": lambda steps: {**chrono(steps), **NORMALIZED, **LN},
+    "log T, LN": lambda steps: {**log_t(steps), **OPEN, **LN},
+    "log T, coupled, LN": lambda steps: {**log_t(steps), **COUPLED, **LN},
 }
 
 

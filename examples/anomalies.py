@@ -53,7 +53,10 @@ def main():
     samples = peaks.scaled(samples, learned)
     normal = slice(learned, known)  # Not learned from, and known to be normal.
 
-    layers = [GILRLSTM(arguments.units, return_sequences=True, forget_bias=3.0) for _ in range(2)]
+    layers = [
+        GILRLSTM(arguments.units, return_sequences=True, forget_bias=3.0, input_bias=None)
+        for _ in range(2)
+    ]
     model = keras.Sequential([keras.Input((None, 1)), *layers, keras.layers.Dense(1)])
     iterations = 20 if arguments.quick else arguments.iterations
     rate = keras.optimizers.schedules.CosineDecay(0.01, iterations)

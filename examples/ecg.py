@@ -68,7 +68,7 @@ def main():
     samples = peaks.scaled(samples, cut)
     labels = peaks.near(beats, len(samples), int(NEAR * HERTZ))
 
-    model = build(GILRLSTM, arguments.units, forget_bias=3.0)
+    model = build(GILRLSTM, arguments.units, forget_bias=3.0, input_bias=None)
     seconds = peaks.train(model, samples[:cut], labels[:cut], arguments.iterations, rate=0.01)
     print(f"an epoch, one sequence of {cut:,} samples: {seconds:.4f} s")
     likely, found = peaks.find(model, samples[cut:], apart=int(0.2 * HERTZ))

@@ -211,7 +211,7 @@ def main():
     order = np.random.default_rng(0).permutation(len(events))
     held_out = max(1, len(events) // 6)
     parts = [[events[i] for i in order[held_out:]], [events[i] for i in order[:held_out]]]
-    memory = {"forget_bias": tf_plr.initializers.Chrono(ours[2])}
+    memory = {"forget_bias": tf_plr.initializers.Chrono(ours[2]), "input_bias": None}
     models = {
         "LinearSurrogateLSTM": (tf_plr.LinearSurrogateLSTM, memory, *ours),
         "keras.layers.LSTM": (keras.layers.LSTM, {}, *theirs),

@@ -101,6 +101,7 @@ def build(units=16, memory=2 * HERTZ):
                 units,
                 return_sequences=True,
                 forget_bias=tf_plr.initializers.Chrono(memory),
+                input_bias=None,
                 layer_normalization=True,
             )
         )

@@ -195,7 +195,9 @@ def main():
     print(f"{len(ids):,} characters, {len(characters)} distinct; {len(chunks)} chunks of {shape}")
     size = len(characters), arguments.batch, arguments.dropout
     models = {
-        "GILRLSTM": Model(tf_plr.GILRLSTM, arguments.units, *size, forget_bias=1.0),
+        "GILRLSTM": Model(
+            tf_plr.GILRLSTM, arguments.units, *size, forget_bias=1.0, input_bias=None
+        ),
         "keras.layers.LSTM": Model(keras.layers.LSTM, units_of_lstm(arguments.units), *size),
     }
     curves, result = {}, {}

@@ -55,7 +55,12 @@ def main():
     labels = peaks.near(spikes, len(sound), int(NEAR * HERTZ))
 
     layers = [
-        GILRLSTM(arguments.units, return_sequences=True, forget_bias=arguments.forget_bias)
+        GILRLSTM(
+            arguments.units,
+            return_sequences=True,
+            forget_bias=arguments.forget_bias,
+            input_bias=None,
+        )
         for _ in range(2)
     ]
     model = keras.Sequential([keras.Input((None, 1)), *layers, keras.layers.Dense(1)])

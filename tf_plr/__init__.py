@@ -13,7 +13,7 @@ if find_spec("tensorflow") is None:
 
 from tf_plr import distributed, initializers, layers, portable
 from tf_plr import vectorization as vectorization  # Registers.
-from tf_plr._library import load_library
+from tf_plr._library import load_library, register
 from tf_plr.layers import (
     GILR,
     GILRLSTM,
@@ -34,7 +34,7 @@ except PackageNotFoundError:  # A source tree that nobody has installed.
     __version__ = "unknown"
 
 with contextlib.suppress(ImportError):  # Raised again when an op is first needed.
-    load_library()
+    register()
 portable.takes_over()  # Or else warns.
 portable.register()  # For models that were saved where it takes over.
 

@@ -4,6 +4,7 @@
 The exit code is 0 if all is well, and 1 if not; what is wrong is said at the end.
 """
 
+import ctypes
 import os
 import platform
 import sys
@@ -45,6 +46,7 @@ def windows(inputs: Any, history: Any) -> Any:
     return causal_windows(inputs, history, None, 2)[0][0]
 
 
+OLDEST_DRIVERS = {12: "525", 13: "580"}  # Of NVIDIA's releases of CUDA, by major version.
 DECAYS, IMPULSES, IMPULSE = [0.5, 0.5, 0.5], [1, 1, 1], np.tanh(1) / 2
 # What it is: what runs it, on what, and the result. (Arguments: a CPU would fold constants.)
 KERNELS: dict[str, tuple[Any, list[Any], list[Any]]] = {
@@ -94,6 +96,25 @@ def say_build(name: str, library: Path) -> dict[str, Any]:
     return built
 
 
+def say_driver(built: dict[str, Any], problems: list[str]) -> None:
+    """Prints the NVIDIA driver's CUDA version, and whether the library's runtime needs a later."""
+    try:
+        driver, version = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
+        driver.cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return
+    major, minor = version.value // 1000, version.value % 1000 // 10
+    print(f"Driver      for CUDA {major}.{minor}")
+    needed = int((built.get("cuda") or "0").split(".")[0])
+    if major < needed:
+        oldest = OLDEST_DRIVERS.get(needed, f"for CUDA {needed}")
+        problems.append(
+            f"the library was built with CUDA {built['cuda']}, which needs an NVIDIA driver from "
+            f"{oldest} on, but the driver here is for CUDA {major}.{minor}: update it, or build "
+            f"with CUDA {major}"
+        )
+
+
 def say_devices(built: dict[str, Any], problems: list[str]) -> list[str]:
     """Prints the GPUs; returns the kinds of devices that the library has kernels for."""
     oldest = min(map(int, built.get("cuda_architectures", [])), default=0)
@@ -105,7 +126,7 @@ def say_devices(built: dict[str, Any], problems: list[str]) -> list[str]:
         if built and not oldest:
             problems.append(
                 "there is a GPU, but the library was built without GPU code, so its ops run on the "
-                "CPU: build it where nvcc is found, and without TF_PLR_CUDA=0"
+                "CPU: build it where nvcc is found, with TF_PLR_CUDA=1"
             )
         elif 10 * major + minor < oldest:
             problems.append(
@@ -150,6 +171,7 @@ def main() -> int:
     problems: list[str] = []
     say_versions(problems)
     built, names = say_library(problems)
+    say_driver(built, problems)
     devices = say_devices(built, problems)
     if built:
         for device in devices:

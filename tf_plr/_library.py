@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 import platform
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,11 @@ def information(library: Path | None = None) -> dict[str, Any]:
     """
     library = library or PATH
     path = library.with_suffix(".json")
+    if left_out := _left_out(path):
+        raise LibraryError(
+            f"this tf_plr was installed without {_named(library)}: {left_out} was set. Then only "
+            'algorithm="composed" works'
+        )
     says = f"{path}, which says what {_named(library)} was built for, is damaged"
     for needed in (library, path):
         if not needed.exists():
@@ -89,14 +95,29 @@ def check_whole(library: Path) -> None:
 def load_library() -> Any:
     """Registers the native ops with TensorFlow, and returns their module.
 
-    `import tf_plr` does so where it can; what went wrong there is said here, or when an op is first
-    needed.
+    `import tf_plr` registers them already, if it can; an error is raised here, or when an op is
+    first needed. Warns once if there is a GPU that the library has no code for.
 
     Raises:
         ImportError: the library is missing or damaged, was built for another TensorFlow or another
             kind of processor, or cannot be loaded. The message says what was found, what was
             expected, and the remedy.
     """
+    library = register()
+    if information()["cuda"] is None and tf.config.get_visible_devices("GPU"):
+        warnings.warn(
+            "there is a GPU, but tf_plr was built without GPU code, so its ops run on the CPU. "
+            f"{REBUILD} There, set TF_PLR_CUDA=1, which needs nvcc. To hide the GPU, set "
+            "CUDA_VISIBLE_DEVICES=-1.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return library
+
+
+@functools.cache
+def register() -> Any:
+    """As `load_library`, without the warning: `import tf_plr` must not look for GPUs."""
     built = information()
     built_for = built["tensorflow"]
     if _minor(built_for) != _minor(tf.__version__):
@@ -119,6 +140,14 @@ def load_library() -> Any:
             "a new one, with one tf_plr on its path"
         )
     return library
+
+
+def _left_out(description: Path) -> str:
+    """Which environment variable left a library out of the installation, or ""."""
+    try:
+        return str(json.loads(description.read_text())["left_out"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _named(library: Path) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_plr import _library
+from tf_plr._registration import register_gradient
 
 
 def causal_windows(inputs: Any, history: Any, mask: Any, size: int) -> tuple[Any, Any]:
@@ -22,7 +23,7 @@ def causal_windows(inputs: Any, history: Any, mask: Any, size: int) -> tuple[Any
     return result.windows, result.last_history
 
 
-@tf.RegisterGradient("TfPlr>CausalWindows")
+@register_gradient("TfPlr>CausalWindows")
 def _causal_windows_gradient(op: Any, d_windows: Any, d_last_history: Any) -> list[Any]:
     gradient = _library.load_library().tf_plr_causal_windows_grad
     masks = op.inputs[2:]
@@ -30,7 +31,7 @@ def _causal_windows_gradient(op: Any, d_windows: Any, d_last_history: Any) -> li
     return [*gradients, *[None for _ in masks]]
 
 
-@tf.RegisterGradient("TfPlr>CausalWindowsGrad")
+@register_gradient("TfPlr>CausalWindowsGrad")
 def _causal_windows_grad_gradient(op: Any, u_inputs: Any, u_history: Any) -> list[Any]:
     """Each is the other's adjoint."""
     windows = _library.load_library().tf_plr_causal_windows

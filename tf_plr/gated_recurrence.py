@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tf_plr import _library
+from tf_plr._registration import register_gradient
 from tf_plr.recurrence import linear_recurrence
 
 
@@ -186,7 +187,7 @@ class _Inputs:
         return unfused_gated_recurrence(product, *arguments, **self.attributes)
 
 
-@tf.RegisterGradient("TfPlr>GatedRecurrence")
+@register_gradient("TfPlr>GatedRecurrence")
 def _gated_recurrence_gradient(op: Any, d_outputs: Any, *rest: Any) -> list[Any]:
     *d_states, d_last_state = rest
     inputs = _Inputs(op)
@@ -220,7 +221,7 @@ def _gated_recurrence_gradient(op: Any, d_outputs: Any, *rest: Any) -> list[Any]
             *[None for _ in inputs.mask]]  # fmt: skip
 
 
-@tf.RegisterGradient("TfPlr>GatedRecurrenceGrad")
+@register_gradient("TfPlr>GatedRecurrenceGrad")
 def _gated_recurrence_grad_gradient(op: Any, *u: Any) -> list[Any]:
     """Through the unfused function, for which any order follows from TensorFlow's own gradients.
 

@@ -1,33 +1,76 @@
 # SPDX-License-Identifier: MIT
-"""Where a forget gate's bias may start, for a memory of a known length."""
+"""Where the bias of a forget gate may start: the time scales of a layer's memory."""
 
+import math
+import numbers
 from typing import Any
 
 import keras
 from keras import ops
 
-from tf_plr.layers import checks
+
+@keras.saving.register_keras_serializable(package="tf_plr")
+class TimeScales(keras.initializers.Initializer):
+    """Biases of forget gates that spread the units' time scales evenly, on a logarithmic scale.
+
+    ```
+    tau = max_steps ** u,    u drawn uniformly from [0, 1)
+    b = -log(exp(1 / tau) - 1)
+    ```
+
+    A gate with bias b starts as sigmoid(b) = exp(-1 / tau): a state falls to 1 / e of its value in
+    tau steps. So some units follow the last few inputs, and others average over `max_steps`. This
+    is where the forget biases of all layers start; in their arguments, `"time_scales"` is short for
+    `TimeScales()`.
+
+    Example:
+
+    >>> layer = tf_plr.GILRLSTM(16, forget_bias=tf_plr.initializers.TimeScales(max_steps=10_000))
+
+    Args:
+        max_steps: Number of at least 1, the longest time scale, in steps: about the length of the
+            longest dependency. Default: 1000.
+        seed: Integer, the random seed. None, the default: each call draws other values.
+
+    Raises:
+        TypeError: `max_steps` is not a number.
+        ValueError: `max_steps` is not finite, or less than 1.
+    """
+
+    def __init__(self, max_steps: float = 1000, seed: int | None = None) -> None:
+        self.max_steps = _at_least("max_steps", max_steps, 1)
+        self.seed = seed
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        log_tau = keras.random.uniform(shape, 0, math.log(self.max_steps), dtype, seed=self.seed)
+        return -ops.log(ops.expm1(ops.exp(-log_tau)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"max_steps": self.max_steps, "seed": self.seed}
 
 
 @keras.saving.register_keras_serializable(package="tf_plr")
 class Chrono(keras.initializers.Initializer):
-    """Biases of forget gates for memories of up to `max_steps` steps.
+    """Biases of forget gates for memories of up to `max_steps` steps, most of them long.
 
     ```
     b = log(u),    u drawn uniformly from [1, max_steps - 1]
     ```
 
-    A gate with bias b forgets over about exp(b) steps, so the units share out the memories up to
-    `max_steps` among them.
+    A gate with bias b forgets over about exp(b) steps. Half of the units remember more than
+    `max_steps / 2` steps; `TimeScales` has as many units for short memories as for long ones.
 
     Example:
 
-    >>> chrono = tf_plr.initializers.Chrono(max_steps=784)
-    >>> layer = tf_plr.GILRLSTM(16, forget_bias=chrono, input_bias="coupled")
+    >>> layer = tf_plr.GILRLSTM(16, forget_bias=tf_plr.initializers.Chrono(max_steps=784))
 
     Args:
         max_steps: Number of at least 2, the length of the longest dependency, in steps.
-        seed: Random seed. None: another draw at each call.
+        seed: Integer, the random seed. None, the default: each call draws other values.
+
+    Raises:
+        TypeError: `max_steps` is not a number.
+        ValueError: `max_steps` is not finite, or less than 2.
 
     Reference:
         Tallec and Ollivier, *Can recurrent neural networks warp time?*, ICLR 2018
@@ -35,9 +78,7 @@ class Chrono(keras.initializers.Initializer):
     """
 
     def __init__(self, max_steps: float, seed: int | None = None) -> None:
-        if checks.number("max_steps", max_steps) < 2:
-            raise ValueError(f"max_steps must be at least 2, but is {max_steps!r}")
-        self.max_steps = max_steps
+        self.max_steps = _at_least("max_steps", max_steps, 2)
         self.seed = seed
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
@@ -45,3 +86,11 @@ class Chrono(keras.initializers.Initializer):
 
     def get_config(self) -> dict[str, Any]:
         return {"max_steps": self.max_steps, "seed": self.seed}
+
+
+def _at_least(name: str, value: Any, least: int) -> Any:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, but is {value!r}")
+    if not (math.isfinite(value) and value >= least):
+        raise ValueError(f"{name} must be finite and at least {least}, but is {value!r}")
+    return value

@@ -18,6 +18,11 @@ from tf_plr import _library
 from tf_plr.time_axis import TimeAxis, gradient_of_gradient
 
 _XLA_CALL_MODULE = 9  # The version that TensorFlow 2.20 and all after it know.
+_LOST = (
+    "tf_plr runs on its portable library here, whose gradients tf.vectorized_map and the vectorized "
+    "jacobian lose: use tf.map_fn, or jacobian(..., experimental_use_pfor=False), or a tf_plr that "
+    "was built for this TensorFlow"
+)
 _ALGORITHMS = {"auto": 0, "parallel": 1, "serial": 2}
 _TYPES = {
     "float16": "f16",
@@ -36,7 +41,7 @@ def takes_over() -> bool:
     Says so by a `RuntimeWarning`, once; where they cannot, the native library's error will say why.
     """
     try:
-        _library.load_library()
+        _library.register()
     except _library.WrongTensorFlowError as error:
         _library.why_not_portable = _problem()
         if _library.why_not_portable:
@@ -135,7 +140,8 @@ def _here(*tensors: Any) -> list[Any]:
 def _call(name: str, operands: list[Any], attributes: dict[str, int]) -> list[Any]:
     """Calls a handler, which checks that shapes fit.
 
-    No gradient is due by the results: those are custom.
+    The gradients are custom ones. Where TensorFlow loses those, as tf.vectorized_map does, a
+    gradient is an error.
     """
     rank = operands[0].shape.rank
     like = operands[1:] if name else operands[1:2]
@@ -148,7 +154,7 @@ def _call(name: str, operands: list[Any], attributes: dict[str, int]) -> list[An
         platforms=["CPU", "CUDA"],
     )
     return [
-        tf.stop_gradient(tf.ensure_shape(result, tensor.shape))
+        tf.raw_ops.PreventGradient(input=tf.ensure_shape(result, tensor.shape), message=_LOST)
         for result, tensor in zip(results, like, strict=True)
     ]
 

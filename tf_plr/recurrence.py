@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_plr import _library, portable
+from tf_plr._registration import register_gradient
 from tf_plr.composed import composed_linear_recurrence
 from tf_plr.time_axis import TimeAxis, gradient_of_gradient
 
@@ -237,7 +238,7 @@ def _check_dtype(name: str, tensor: Any, decays: Any) -> None:
         )
 
 
-@tf.RegisterGradient("TfPlr>LinearRecurrence")
+@register_gradient("TfPlr>LinearRecurrence")
 def _linear_recurrence_gradient(op: Any, d_states: Any) -> list[Any]:
     decays, _, *initial_state = op.inputs
     d_decays, d_impulses, d_initial_state = _library.load_library().tf_plr_linear_recurrence_grad(
@@ -246,7 +247,7 @@ def _linear_recurrence_gradient(op: Any, d_states: Any) -> list[Any]:
     return [d_decays, d_impulses, *d_initial_state]
 
 
-@tf.RegisterGradient("TfPlr>LinearRecurrenceGrad")
+@register_gradient("TfPlr>LinearRecurrenceGrad")
 def _linear_recurrence_grad_gradient(
     op: Any, u_decays: Any, u_impulses: Any, *u_initial_state: Any
 ) -> list[Any]:

@@ -8,13 +8,14 @@ TensorFlow would run the loop, and warn.
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.ops.parallel_for.pfor import RegisterPFor, wrap
+from tensorflow.python.ops.parallel_for.pfor import wrap
 
 from tf_plr import _library
+from tf_plr._registration import register_vectorization
 from tf_plr.recurrence import attributes_of
 
 
-@RegisterPFor("TfPlr>LinearRecurrence")
+@register_vectorization("TfPlr>LinearRecurrence")
 def _linear_recurrence(pfor_input: Any) -> Any:
     (decays, impulses, *initial_state), attributes = _stacked(pfor_input)
     states = _library.load_library().tf_plr_linear_recurrence(
@@ -23,7 +24,7 @@ def _linear_recurrence(pfor_input: Any) -> Any:
     return wrap(states, True)
 
 
-@RegisterPFor("TfPlr>LinearRecurrenceGrad")
+@register_vectorization("TfPlr>LinearRecurrenceGrad")
 def _linear_recurrence_grad(pfor_input: Any) -> list[Any]:
     (decays, states, d_states, *columns), attributes = _stacked(pfor_input)
     count = pfor_input.op.get_attr("num_initial_states")
@@ -33,7 +34,7 @@ def _linear_recurrence_grad(pfor_input: Any) -> list[Any]:
     return [wrap(gradient, True) for gradient in (d_decays, d_impulses, *d_initial_state)]
 
 
-@RegisterPFor("TfPlr>GatedRecurrence")
+@register_vectorization("TfPlr>GatedRecurrence")
 def _gated_recurrence(pfor_input: Any) -> list[Any]:
     inputs = _GatedInputs(pfor_input)
     result = _library.load_library().tf_plr_gated_recurrence(
@@ -45,7 +46,7 @@ def _gated_recurrence(pfor_input: Any) -> list[Any]:
     return [wrap(output, True) for output in outputs]
 
 
-@RegisterPFor("TfPlr>GatedRecurrenceGrad")
+@register_vectorization("TfPlr>GatedRecurrenceGrad")
 def _gated_recurrence_grad(pfor_input: Any) -> list[Any]:
     inputs = _GatedInputs(pfor_input)
     result = _library.load_library().tf_plr_gated_recurrence_grad(
@@ -63,12 +64,12 @@ def _gated_recurrence_grad(pfor_input: Any) -> list[Any]:
     return [wrap(output, True) for output in (*outputs, inputs.unfold(result.d_initial_state))]
 
 
-@RegisterPFor("TfPlr>CausalWindows")
+@register_vectorization("TfPlr>CausalWindows")
 def _causal_windows(pfor_input: Any) -> list[Any]:
     return _windows(pfor_input, _library.load_library().tf_plr_causal_windows)
 
 
-@RegisterPFor("TfPlr>CausalWindowsGrad")
+@register_vectorization("TfPlr>CausalWindowsGrad")
 def _causal_windows_grad(pfor_input: Any) -> list[Any]:
     return _windows(pfor_input, _library.load_library().tf_plr_causal_windows_grad)
 

@@ -23,9 +23,16 @@ struct Shapes {
   bool d_beside;  // Whether a gradient op has it.
 };
 
-Status Merge(InferenceContext* c, const char* name, ShapeHandle shape, ShapeHandle expected) {
-  ShapeHandle merged;
-  if (c->Merge(shape, expected, &merged).ok()) return absl::OkStatus();
+// An error if a shape is known not to be as expected. The two are not merged: TensorFlow would take
+// the batch size of a state for that of the inputs, and would leave out whatever compares them.
+Status Check(InferenceContext* c, const char* name, ShapeHandle shape, ShapeHandle expected) {
+  if (!c->RankKnown(shape)) return absl::OkStatus();
+  bool fits = c->Rank(shape) == c->Rank(expected);
+  for (int i = 0; fits && i < c->Rank(shape); ++i) {
+    const DimensionHandle size = c->Dim(shape, i), wanted = c->Dim(expected, i);
+    fits = !c->ValueKnown(size) || !c->ValueKnown(wanted) || c->Value(size) == c->Value(wanted);
+  }
+  if (fits) return absl::OkStatus();
   return InvalidArgumentError(StrCat(name, " must have shape ", c->DebugString(expected),
                                      ", but has shape ", c->DebugString(shape)));
 }
@@ -67,7 +74,7 @@ Status Common(InferenceContext* c, Shapes* shapes) {
     shapes->d_beside = !surrogate;
     const DimensionHandle width = surrogate ? c->UnknownDim() : shapes->units;
     TF_RETURN_IF_ERROR(
-        Merge(c, "beside", given[0], c->MakeShape({shapes->batch, shapes->steps, width})));
+        Check(c, "beside", given[0], c->MakeShape({shapes->batch, shapes->steps, width})));
     if (surrogate) {
       const DimensionHandle features =
           c->RankKnown(given[0]) ? c->Dim(given[0], 2) : c->UnknownDim();
@@ -81,11 +88,11 @@ Status Common(InferenceContext* c, Shapes* shapes) {
   // Which a transition has not.
   if (c->input("initial_state", &given).ok() && !given.empty()) {
     TF_RETURN_IF_ERROR(
-        Merge(c, "initial_state", given[0], c->MakeShape({shapes->batch, shapes->units})));
+        Check(c, "initial_state", given[0], c->MakeShape({shapes->batch, shapes->units})));
   }
   TF_RETURN_IF_ERROR(c->input("mask", &given));
   if (!given.empty()) {
-    TF_RETURN_IF_ERROR(Merge(c, "mask", given[0], c->MakeShape({shapes->batch, shapes->steps})));
+    TF_RETURN_IF_ERROR(Check(c, "mask", given[0], c->MakeShape({shapes->batch, shapes->steps})));
   }
   return absl::OkStatus();
 }

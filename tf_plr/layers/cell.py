@@ -92,6 +92,7 @@ class LinearRecurrentCell(keras.layers.Layer):
                 f"tf_plr runs on Keras' TensorFlow backend, but the backend is "
                 f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow before importing keras."
             )
+        checks.arguments_of(type(self), [n for n in kwargs if n in checks.INSTEAD], ())
         # States are not to be cast: `call` casts what is.
         super().__init__(**{**kwargs, "autocast": False})
         if forget_bias is not None and self.forget_block is None:
@@ -158,12 +159,13 @@ class LinearRecurrentCell(keras.layers.Layer):
     def call(
         self, inputs: Tensor, states: Any, training: bool = False
     ) -> tuple[Tensor, list[Tensor]]:
-        inputs = ops.cast(inputs, self.compute_dtype)
-        states = checks.states_of("states", inputs, states, self.state_size)
+        inputs = checks.numbers_of("inputs", inputs, self.compute_dtype, self.state_dtype)
+        states = checks.states_of("states", inputs, states, self.state_size, self.state_dtype)
         kept = [self.state_dtype if _is_integer(state) else state.dtype for state in states]
         states = [ops.cast(state, self.state_dtype) for state in states]
         output, states = self.recur(OneStep(self.fuses), inputs, states, training)
         states = [ops.cast(s, dtype) for s, dtype in zip(states, kept, strict=True)]
+        checks.real(f"the outputs of {type(self).__name__}.recur", output)
         return ops.cast(output, self.compute_dtype), states
 
     # Helpers for `build`.
@@ -233,12 +235,14 @@ class LinearRecurrentCell(keras.layers.Layer):
         return inputs
 
     def product(self, inputs: Tensor, kernel: Tensor) -> Tensor:
-        """The matrix product, in the compute dtype."""
-        inputs = ops.cast(inputs, self.compute_dtype)
-        return ops.matmul(inputs, ops.cast(kernel, self.compute_dtype))
+        """The matrix product, in the compute dtype; of complex inputs, in theirs."""
+        is_complex = tf.as_dtype(inputs.dtype).is_complex
+        dtype = inputs.dtype if is_complex else self.compute_dtype
+        return ops.matmul(ops.cast(inputs, dtype), ops.cast(kernel, dtype))
 
     def preactivations(self, product: Tensor, normalization: Any, bias: Any) -> list[Tensor]:
         """Splits a product into blocks of `gate_dtype`, after normalisation and bias."""
+        checks.real("the products of gates", product)
         product = ops.cast(_normalized(product, normalization), self.gate_dtype)
         if bias is not None:
             product = ops.add(product, bias)
@@ -381,10 +385,12 @@ class LinearRecurrentCell(keras.layers.Layer):
 def _normalized(product: Tensor, normalization: Any) -> Tensor:
     if normalization is None:
         return product
-    # Always of two axes, as it was built.
-    shape = ops.shape(product)
+    # Not by calling the layer: second derivatives of Keras' are wrong.
     product = ops.cast(product, normalization.compute_dtype)
-    return ops.reshape(normalization(ops.reshape(product, (-1, shape[-1]))), shape)
+    centered = product - ops.mean(product, axis=-1, keepdims=True)
+    variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
+    gain = ops.cast(normalization.gamma, product.dtype)
+    return centered * ops.rsqrt(variance + normalization.epsilon) * gain
 
 
 def _normalizing_bias(forget_bias: Tensor) -> Tensor:

@@ -1,16 +1,44 @@
 # SPDX-License-Identifier: MIT
 """Checks of what users hand to cells and layers; each error names the argument."""
 
+import difflib
 import math
 import numbers
 import operator
+from collections.abc import Collection
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 
+from tf_plr.initializers import TimeScales
 from tf_plr.layers.types import Tensor
+
+
+# What layers of Keras take and these do not, and what to do instead.
+_NO_RECURRENT_KERNEL = "leave it out: gates do not see states here, so there is no recurrent_kernel"
+INSTEAD = {
+    "unit_forget_bias": "pass forget_bias, a number or an initializer (True is forget_bias=1.0)",
+    "use_cudnn": "leave it out: the layer has kernels of its own",
+    "implementation": "leave it out: there is only one",
+    "reset_after": "leave it out: there is no reset gate",
+    "time_major": "leave it out, and transpose sequences to [batch, time, features]",
+    "recurrent_dropout": "pass dropout, of the inputs; only GILRLSTM has dropout of states",
+    "recurrent_initializer": _NO_RECURRENT_KERNEL,
+    "recurrent_regularizer": _NO_RECURRENT_KERNEL,
+    "recurrent_constraint": _NO_RECURRENT_KERNEL,
+}
+
+
+def arguments_of(cls: type, given: Collection[str], known: Collection[str]) -> None:
+    """Raises a ValueError if `cls` was given keyword arguments that are not known."""
+    for name in given:
+        if name in known:
+            continue
+        close = difflib.get_close_matches(name, known, n=1)
+        instead = INSTEAD.get(name) or (f"did you mean {close[0]}?" if close else "leave it out")
+        raise ValueError(f"{cls.__name__} takes no argument {name!r}: {instead}")
 
 
 def positive_integer(name: str, value: Any) -> int:
@@ -39,9 +67,11 @@ def number(name: str, value: Any) -> float:
 
 
 def bias(name: str, value: Any) -> Any:
-    """A finite number as a float, or an initializer."""
+    """A finite number as a float, or an initializer; "time_scales" is `TimeScales()`."""
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         return number(name, value)
+    if isinstance(value, str) and value == "time_scales":
+        return TimeScales()  # Of its own for each layer.
     if isinstance(value, (str, dict)) or callable(value):
         return keras.initializers.get(value)
     raise TypeError(f"{name} must be a number or an initializer, but is {value!r}")
@@ -70,19 +100,83 @@ def features_of(shape: Any) -> int:
     return int(features)
 
 
-def sequences_of(sequences: Tensor, dtype: str) -> Tensor:
+def kind_of_sequences(sequences: Any, state_dtype: str) -> None:
+    """Raises an error for sequences that Keras would convert, or refuse in other words."""
+    kind = type(sequences).__name__
+    is_ragged = isinstance(sequences, tf.RaggedTensor) or getattr(sequences, "ragged", False)
+    is_sparse = isinstance(sequences, tf.SparseTensor) or getattr(sequences, "sparse", False)
+    if is_ragged is True:
+        raise TypeError(
+            f"sequences must be a dense tensor, but are ragged ({kind}): pass "
+            "sequences.to_tensor(), and mask=tf.sequence_mask(sequences.row_lengths())"
+        )
+    if is_sparse is True:
+        raise TypeError(
+            f"sequences must be a dense tensor, but are sparse ({kind}): pass "
+            "tf.sparse.to_dense(sequences)"
+        )
+    dtype = getattr(sequences, "dtype", None)
+    if isinstance(sequences, keras.KerasTensor) and dtype in ("string", "complex64", "complex128"):
+        numbers_of("sequences", sequences, "float32", state_dtype)
+    rank = len(sequences.shape) if getattr(sequences, "shape", None) is not None else 3
+    if rank != 3:
+        raise ValueError(
+            "sequences must have shape [batch, time, features], but have shape "
+            f"{tuple(sequences.shape)}: a recurrent layer before this one needs "
+            "return_sequences=True, and a single sequence a batch axis, sequences[None]"
+        )
+
+
+def sequences_of(sequences: Tensor, features: int, dtype: str, state_dtype: str) -> Tensor:
     """The sequences [batch, time, features] as a tensor of a dtype."""
     if sequences.shape[1] == 0:
         raise ValueError(
             f"sequences must have at least one step, but have shape {tuple(sequences.shape)}"
         )
+    sequences = numbers_of("sequences", sequences, dtype, state_dtype)
     if sequences.shape[1] is None:
         steps = tf.debugging.assert_positive(
             tf.shape(sequences)[1], "sequences must have at least one step"
         )
         with tf.control_dependencies([steps]):
             sequences = tf.identity(sequences)
-    return ops.cast(sequences, dtype)
+    if sequences.shape[2] is None:
+        sequences = tf.ensure_shape(sequences, [None, None, features])
+    return sequences
+
+
+def numbers_of(name: str, tensor: Tensor, dtype: str, state_dtype: str) -> Tensor:
+    """A tensor of real numbers in a dtype; complex ones as they are where states are complex."""
+    given = tf.as_dtype(tensor.dtype)
+    if given.is_complex and tf.as_dtype(state_dtype).is_complex:
+        return tensor
+    real(name, tensor)
+    if given == tf.string:
+        raise TypeError(
+            f"{name} must be numbers, but have dtype string: keras.layers.TextVectorization and "
+            "Embedding make numbers of text"
+        )
+    return ops.cast(tensor, dtype)
+
+
+def real(name: str, tensor: Tensor) -> None:
+    """Raises a TypeError if a tensor is complex: a cast would drop its imaginary part."""
+    if tf.as_dtype(tensor.dtype).is_complex:
+        raise TypeError(
+            f"{name} must be real, but have dtype {tf.as_dtype(tensor.dtype).name}: pass the real "
+            "and imaginary parts side by side, tf.concat([tf.math.real(x), tf.math.imag(x)], -1)"
+        )
+
+
+def after(tensor: Tensor, checked: list[Any]) -> Tensor:
+    """The tensor, once the checks of others are done.
+
+    Else an operation that uses it may fail first in the running graph, in its own words.
+    """
+    if tf.executing_eagerly() or None not in tuple(tensor.shape):
+        return tensor
+    with tf.control_dependencies([other for other in checked if other is not None]):
+        return tf.identity(tensor)
 
 
 def mask_of(sequences: Tensor, mask: Tensor) -> Tensor:
@@ -91,20 +185,27 @@ def mask_of(sequences: Tensor, mask: Tensor) -> Tensor:
         return None
     mask = _as_tensor("mask", mask)
     if keras.backend.standardize_dtype(mask.dtype) != "bool":
-        raise TypeError(f"mask must be boolean, but has dtype {mask.dtype}")
+        raise TypeError(
+            f"mask must be boolean, but has dtype {mask.dtype.name}: pass tf.cast(mask, tf.bool), "
+            "True where a step is valid"
+        )
     return _with_shape("mask", mask, ops.shape(sequences)[:2])
 
 
-def states_of(name: str, inputs: Tensor, states: Any, sizes: list[int]) -> list[Tensor]:
-    """The states as a list of tensors [batch, size]."""
+def states_of(
+    name: str, inputs: Tensor, states: Any, sizes: list[int], dtype: str, hint: str = ""
+) -> list[Tensor]:
+    """The states as a list of tensors [batch, size]; complex ones only where `dtype` is."""
     if not isinstance(states, (list, tuple)) or len(states) != len(sizes):
         got = f"has {len(states)}" if isinstance(states, (list, tuple)) else f"is {type(states)}"
         raise ValueError(f"{name} must be a list of {len(sizes)} tensors, but {got}")
-    batch_size = ops.shape(inputs)[0]
-    return [
-        _with_shape(f"{name}[{i}]", _as_tensor(f"{name}[{i}]", state), (batch_size, size))
-        for i, (state, size) in enumerate(zip(states, sizes, strict=True))
-    ]
+    batch_size, found = ops.shape(inputs)[0], []
+    for i, (state, size) in enumerate(zip(states, sizes, strict=True)):
+        tensor = _as_tensor(f"{name}[{i}]", state)
+        if not tf.as_dtype(dtype).is_complex:
+            real(f"{name}[{i}]", tensor)
+        found.append(_with_shape(f"{name}[{i}]", tensor, (batch_size, size), hint))
+    return found
 
 
 def _as_tensor(name: str, value: Any) -> Tensor:
@@ -114,26 +215,28 @@ def _as_tensor(name: str, value: Any) -> Tensor:
         raise type(error)(f"{name} must be a tensor, but: {error}") from None
 
 
-def _with_shape(name: str, tensor: Tensor, shape: tuple[Any, ...]) -> Tensor:
+def _with_shape(name: str, tensor: Tensor, shape: tuple[Any, ...], hint: str = "") -> Tensor:
     """The tensor; what only the running graph knows of the shapes is checked there."""
     static = tf.TensorShape([size if isinstance(size, int) else None for size in shape])
     if not tensor.shape.is_compatible_with(static):
         raise ValueError(
             f"{name} must have shape {tuple(static)}, with the batch size of the inputs, but has "
-            f"shape {tuple(tensor.shape)}"
+            f"shape {tuple(tensor.shape)}{hint}"
         )
     if static.is_fully_defined() and tensor.shape.is_fully_defined():
         return tensor
-    tensor = tf.ensure_shape(tensor, static)
     check = tf.debugging.assert_equal(
         tf.shape(tensor),
         tf.stack([*shape]),
-        f"{name} must have the batch size, and a mask the steps, of the inputs. Its shape is x, "
-        "and should be y:",
+        f"{name} must have the batch size, and a mask the steps, of the inputs{hint}. Its shape is "
+        "x, and should be y:",
     )
     with tf.control_dependencies([check]):
         tensor = tf.identity(tensor)  # The stack alone would be optimised away with its dependency.
         # XLA leaves checks out, but not that tensors are stacked which have different shapes.
         name = "".join(c if c.isalnum() else "_" for c in name)
         like_it = tf.zeros([*shape], tensor.dtype)
-        return tf.stack([tensor, like_it], name=f"{name}_must_have_the_shape_of_the_other")[0]
+        tensor = tf.stack([tensor, like_it], name=f"{name}_must_have_the_shape_of_the_other")[0]
+    # Not tf.ensure_shape, of which forward mode has no derivative where a size is unknown.
+    tensor.set_shape(static)
+    return tensor

@@ -13,7 +13,7 @@ from tf_plr.layers import checks
 from tf_plr.layers.cell import LinearRecurrentCell
 from tf_plr.layers.shard_steps import ShardSteps
 from tf_plr.layers.steps import AllSteps
-from tf_plr.layers.types import Algorithm, LayerOptions, Tensor
+from tf_plr.layers.types import Algorithm, CellOptions, LayerOptions, Tensor
 
 T = TypeVar("T")
 
@@ -128,6 +128,7 @@ class LinearRecurrentLayer(keras.layers.RNN):
         options: dict[str, Any] = {
             name: kwargs.pop(name) for name in [*LayerOptions.__annotations__] if name in kwargs
         }
+        checks.arguments_of(type(self), kwargs, _arguments_of(cell_class))
         shared: dict[str, Any] = {k: options[k] for k in ("dtype", "trainable") if k in options}
         # Not RNN's: it asks for the sizes of states, which may depend on inputs yet to come.
         keras.layers.Layer.__init__(self, **{**options, "autocast": False})
@@ -212,6 +213,12 @@ class LinearRecurrentLayer(keras.layers.RNN):
             *(keras.KerasTensor(shape, self.cell.state_dtype) for shape in states),
         )
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # Before Keras converts them.
+        sequences = args[0] if args else kwargs.get("sequences")
+        checks.kind_of_sequences(sequences, self.cell.state_dtype)
+        return super().__call__(*args, **kwargs)
+
     def call(
         self,
         sequences: Tensor,
@@ -220,12 +227,20 @@ class LinearRecurrentLayer(keras.layers.RNN):
         training: bool = False,
         sequences_mask: Tensor = None,
     ) -> Any:
-        sequences = checks.sequences_of(sequences, self.cell.compute_dtype)
+        sequences = checks.sequences_of(
+            sequences,
+            self.input_spec.axes[-1],
+            self.cell.compute_dtype,
+            self.cell.state_dtype,
+        )
         mask = checks.mask_of(sequences, sequences_mask if mask is None else mask)
         states = self._states_before(sequences, initial_state)
+        sequences = checks.after(sequences, [mask, *states])
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
+        if mask is not None:  # The kernel's gradient would multiply a masked NaN by 0.
+            sequences = ops.where(ops.expand_dims(mask, -1), sequences, 0)
 
         zeros = (
             initial_state is None
@@ -237,6 +252,7 @@ class LinearRecurrentLayer(keras.layers.RNN):
             mask, zero_states=states if zeros else (), hold=not self.zero_output_for_mask
         )
         outputs, states = self.cell.recur(steps, sequences, states, training)
+        checks.real(f"the outputs of {type(self.cell).__name__}.recur", outputs)
         if steps.is_finished(outputs):
             output = outputs if self.return_sequences else outputs[:, -1]
         elif self.zero_output_for_mask:
@@ -263,14 +279,25 @@ class LinearRecurrentLayer(keras.layers.RNN):
         return AllSteps(self.algorithm, *args, **kwargs)
 
     def _states_before(self, sequences: Tensor, initial_state: Any) -> list[Tensor]:
-        name, states = "initial_state", initial_state
+        name, states, hint = "initial_state", initial_state, ""
         if states is None and self.stateful:
             name, states = "the kept states of a stateful layer: states", self.states
+            if states is None:
+                raise ValueError(
+                    f"stateful was set after {self.name} was built: pass stateful=True to the "
+                    "constructor"
+                )
+            hint = (
+                f": {self.name} is stateful and keeps the states of {states[0].shape[0]} "
+                "sequences, so each batch must have as many"
+            )
         if states is None:
             states = self.get_initial_state(ops.shape(sequences)[0])
         elif not isinstance(states, (list, tuple)):
             states = [states]
-        states = checks.states_of(name, sequences, states, self.cell.state_size)
+        states = checks.states_of(
+            name, sequences, states, self.cell.state_size, self.cell.state_dtype, hint
+        )
         return [ops.cast(state, self.cell.state_dtype) for state in states]
 
     def get_config(self) -> dict[str, Any]:
@@ -298,3 +325,11 @@ class LinearRecurrentLayer(keras.layers.RNN):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "LinearRecurrentLayer":
         return cls(**config)
+
+
+def _arguments_of(cell_class: type[LinearRecurrentCell]) -> set[str]:
+    """The names of all arguments that a cell takes, or hands on to its base classes."""
+    names = set(CellOptions.__annotations__)
+    for cls in cell_class.__mro__[: cell_class.__mro__.index(LinearRecurrentCell) + 1]:
+        names.update(inspect.signature(cls.__init__).parameters)
+    return names - {"self", "args", "kwargs"}

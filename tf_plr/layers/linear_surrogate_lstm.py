@@ -42,13 +42,16 @@ class LinearSurrogateLSTMCell(LinearRecurrentCell):
         recurrent_initializer: Initializer of `recurrent_kernel`. Default: `"orthogonal"`.
         bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
         forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
-            of b remembers about exp(b) steps: see `tf_plr.initializers.Chrono`. Default: 5.0.
+            of b remembers about exp(b) steps. Default: `"time_scales"`, that is
+            `tf_plr.initializers.TimeScales()`: memories of 1 to 1,000 steps. The authors' code
+            starts at 5, with `input_bias=None`: then c adds up to 74 candidates, and losses start
+            high.
         input_bias: A number or an initializer: where the bias of the input gate i starts;
             `"coupled"`: at minus that of the forget gate, so that i starts as 1 - f (Tallec and
             Ollivier, 2018); `"normalized"`: where i^2 + f^2 = 1, so that c starts with the variance
             of the candidates, however long the memory (Orvieto et al., *Resurrecting Recurrent
             Neural Networks for Long Sequences*, ICML 2023, section 3.4). None: as
-            `bias_initializer` has it.
+            `bias_initializer` has it. Default: `"normalized"`.
         kernel_regularizer: Regularizer of `kernel`.
         recurrent_regularizer: Regularizer of `recurrent_kernel`.
         bias_regularizer: Regularizer of `bias`.
@@ -91,8 +94,8 @@ class LinearSurrogateLSTMCell(LinearRecurrentCell):
         kernel_initializer: InitializerLike = "glorot_uniform",
         recurrent_initializer: InitializerLike = "orthogonal",
         bias_initializer: InitializerLike = "zeros",
-        forget_bias: BiasLike = 5.0,
-        input_bias: BiasLike | None = None,
+        forget_bias: BiasLike = "time_scales",
+        input_bias: BiasLike | None = "normalized",
         kernel_regularizer: RegularizerLike = None,
         recurrent_regularizer: RegularizerLike = None,
         bias_regularizer: RegularizerLike = None,
@@ -270,13 +273,16 @@ class LinearSurrogateLSTM(LinearRecurrentLayer):
         recurrent_initializer: Initializer of `recurrent_kernel`. Default: `"orthogonal"`.
         bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
         forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
-            of b remembers about exp(b) steps: see `tf_plr.initializers.Chrono`. Default: 5.0.
+            of b remembers about exp(b) steps. Default: `"time_scales"`, that is
+            `tf_plr.initializers.TimeScales()`: memories of 1 to 1,000 steps. The authors' code
+            starts at 5, with `input_bias=None`: then c adds up to 74 candidates, and losses start
+            high.
         input_bias: A number or an initializer: where the bias of the input gate i starts;
             `"coupled"`: at minus that of the forget gate, so that i starts as 1 - f (Tallec and
             Ollivier, 2018); `"normalized"`: where i^2 + f^2 = 1, so that c starts with the variance
             of the candidates, however long the memory (Orvieto et al., *Resurrecting Recurrent
             Neural Networks for Long Sequences*, ICML 2023, section 3.4). None: as
-            `bias_initializer` has it.
+            `bias_initializer` has it. Default: `"normalized"`.
         kernel_regularizer: Regularizer of `kernel`.
         recurrent_regularizer: Regularizer of `recurrent_kernel`.
         bias_regularizer: Regularizer of `bias`.
@@ -346,8 +352,8 @@ class LinearSurrogateLSTM(LinearRecurrentLayer):
         kernel_initializer: InitializerLike = "glorot_uniform",
         recurrent_initializer: InitializerLike = "orthogonal",
         bias_initializer: InitializerLike = "zeros",
-        forget_bias: BiasLike = 5.0,
-        input_bias: BiasLike | None = None,
+        forget_bias: BiasLike = "time_scales",
+        input_bias: BiasLike | None = "normalized",
         kernel_regularizer: RegularizerLike = None,
         recurrent_regularizer: RegularizerLike = None,
         bias_regularizer: RegularizerLike = None,

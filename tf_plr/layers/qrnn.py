@@ -52,7 +52,8 @@ class QRNNCell(LinearRecurrentCell):
             Ollivier, 2018); `"normalized"`: where i^2 + f^2 = 1, so that c starts with the variance
             of the candidates, however long the memory (Orvieto et al., *Resurrecting Recurrent
             Neural Networks for Long Sequences*, ICML 2023, section 3.4). None: as
-            `bias_initializer` has it.
+            `bias_initializer` has it. Default: `"normalized"`. Only pooling "ifo" has an input
+            gate.
         kernel_regularizer: Regularizer of `kernel`.
         bias_regularizer: Regularizer of `bias`.
         kernel_constraint: Constraint of `kernel`.
@@ -92,8 +93,8 @@ class QRNNCell(LinearRecurrentCell):
         use_bias: bool = True,
         kernel_initializer: InitializerLike = "glorot_uniform",
         bias_initializer: InitializerLike = "zeros",
-        forget_bias: BiasLike = 0.0,
-        input_bias: BiasLike | None = None,
+        forget_bias: BiasLike = "time_scales",
+        input_bias: BiasLike | None = "normalized",
         kernel_regularizer: RegularizerLike = None,
         bias_regularizer: RegularizerLike = None,
         kernel_constraint: ConstraintLike = None,
@@ -127,7 +128,7 @@ class QRNNCell(LinearRecurrentCell):
         self.pooling = pooling
         self.blocks = ("candidate", *POOLINGS[pooling])
         self.input_bias = checks.input_bias(input_bias)
-        if input_bias is not None and "input" not in self.blocks:
+        if input_bias not in (None, "normalized") and "input" not in self.blocks:
             raise ValueError(
                 f'input_bias is {input_bias!r}, but only pooling="ifo" has an input gate, and '
                 f"pooling is {pooling!r}"
@@ -161,7 +162,7 @@ class QRNNCell(LinearRecurrentCell):
 
     def bias_starts(self) -> dict[str, Any]:
         starts = super().bias_starts()
-        if self.input_bias is not None:
+        if self.input_bias is not None and "input" in self.blocks:
             starts["input"] = ("input_bias", self.input_bias)
         return starts
 
@@ -239,7 +240,8 @@ class QRNN(LinearRecurrentLayer):
             Ollivier, 2018); `"normalized"`: where i^2 + f^2 = 1, so that c starts with the variance
             of the candidates, however long the memory (Orvieto et al., *Resurrecting Recurrent
             Neural Networks for Long Sequences*, ICML 2023, section 3.4). None: as
-            `bias_initializer` has it.
+            `bias_initializer` has it. Default: `"normalized"`. Only pooling "ifo" has an input
+            gate.
         kernel_regularizer: Regularizer of `kernel`.
         bias_regularizer: Regularizer of `bias`.
         kernel_constraint: Constraint of `kernel`.
@@ -305,8 +307,8 @@ class QRNN(LinearRecurrentLayer):
         use_bias: bool = True,
         kernel_initializer: InitializerLike = "glorot_uniform",
         bias_initializer: InitializerLike = "zeros",
-        forget_bias: BiasLike = 0.0,
-        input_bias: BiasLike | None = None,
+        forget_bias: BiasLike = "time_scales",
+        input_bias: BiasLike | None = "normalized",
         kernel_regularizer: RegularizerLike = None,
         bias_regularizer: RegularizerLike = None,
         kernel_constraint: ConstraintLike = None,

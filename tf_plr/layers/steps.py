@@ -187,9 +187,8 @@ class AllSteps(Steps):
         return last
 
     def previous(self, states: Tensor, state: Tensor) -> Tensor:
-        # On a CPU, split has a much faster gradient than a slice.
-        all_but_last, _ = tf.split(states, [-1, 1], axis=1)
-        return ops.concatenate([ops.expand_dims(state, 1), all_but_last], axis=1)
+        joined = ops.concatenate([ops.expand_dims(state, 1), states], axis=1)
+        return self._cut(joined, 0, 1)
 
     def convolve(self, inputs: Tensor, kernel: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
         size, input_dim, filters = kernel.shape
@@ -212,8 +211,7 @@ class AllSteps(Steps):
         if self._mask is None:
             padded = ops.concatenate([rows, inputs], axis=1)
             last = ops.reshape(padded[:, 1 - size :], ops.shape(history))
-            # On a CPU, split has a much faster gradient than a slice.
-            before = [tf.split(padded, [k, -1, size - 1 - k], axis=1)[1] for k in range(size - 1)]
+            before = [self._cut(padded, k, size - 1 - k) for k in range(size - 1)]
             return ops.concatenate([*before, inputs], axis=-1), last
         # A shift register that moves at valid steps only; its stages from young to old.
         window = [inputs]
@@ -224,6 +222,14 @@ class AllSteps(Steps):
             lasts.insert(0, stage[:, -1])
         windows = ops.where(self._mask, ops.concatenate(window, axis=-1), 0)
         return windows, ops.concatenate(lasts, axis=-1)
+
+    def _cut(self, tensor: Tensor, first: int, last: int) -> Tensor:
+        """The tensor without so many of its first and last steps."""
+        if tensor.shape[1] is None and not self.fuses:  # ONNX has no split into unknown sizes.
+            return tensor[:, first : -last if last else None]
+        # On a CPU, split has a much faster gradient than a slice.
+        sizes = [size for size in (first, -1, last) if size]
+        return tf.split(tensor, sizes, axis=1)[1 if first else 0]
 
     def _index_of_last_valid(self) -> Tensor:
         """At each step that of the last valid one, or -1, [batch, time]: a recurrence as well."""

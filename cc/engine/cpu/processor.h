@@ -4,6 +4,8 @@
 #ifndef TF_PLR_ENGINE_CPU_PROCESSOR_H_
 #define TF_PLR_ENGINE_CPU_PROCESSOR_H_
 
+#include <cstdlib>
+#include <cstring>
 #include <type_traits>
 
 // For functions and lambdas that are to take on the instruction set of the caller.
@@ -30,14 +32,24 @@ __attribute__((target("avx2,fma"))) void RunWithAvx2(const Body& body) {
   body(RegisterBytes<32>());
 }
 
+// Whether tests leave these instructions in: TF_PLR_INSTRUCTIONS=avx2 leaves AVX-512 out, and
+// TF_PLR_INSTRUCTIONS=baseline AVX2 as well.
+inline bool MayUse(const char* instructions) {
+  const char* most = std::getenv("TF_PLR_INSTRUCTIONS");
+  if (most == nullptr) return true;
+  if (std::strcmp(most, "baseline") == 0) return false;
+  return std::strcmp(most, "avx2") != 0 || std::strcmp(instructions, "avx2") == 0;
+}
+
 // Body: a lambda marked TF_PLR_INLINE_LAMBDA that takes a RegisterBytes and calls TF_PLR_INLINE
 // functions only.
 template <typename Body>
 void ForThisProcessor(const Body& body) {
   static const bool avx512 =
-      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      MayUse("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
-  static const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  static const bool avx2 =
+      MayUse("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (avx512) return RunWithAvx512(body);
   if (avx2) return RunWithAvx2(body);
   body(RegisterBytes<16>());

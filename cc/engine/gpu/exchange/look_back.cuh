@@ -15,7 +15,8 @@
 namespace tf_plr {
 namespace gpu {
 
-// Looking back.
+// Looking back: the method of Merrill and Garland, "Single-pass Parallel Prefix Scan with Decoupled
+// Look-back", NVIDIA NVR-2016-002, with a fixed order of combination.
 //
 // Where the tiles of a chain are spread over all blocks, each finds the state before it from what
 // others publish, a word or more for each column:

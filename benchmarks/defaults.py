@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: MIT
+"""Which initial biases learn best: eleven small tasks, three learning rates, beside keras.layers.LSTM.
+
+    python benchmarks/defaults.py [--recipes ...] [--seeds 5] [--output RESULTS.json] [--quick]
+
+A run trains the model of a task (see small_tasks.py) with Adam, and reports the mean loss of the first
+epoch, of the last, and on held-out data. Recipes are the initial biases of a layer; "default" is
+what the layer does without being told. A process for each core, single-threaded.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # These nets are too small for a GPU.
+
+import keras
+import numpy as np
+import tensorflow as tf
+from environment import environment
+from small_tasks import TASKS
+
+import tf_plr
+from tf_plr.initializers import TimeScales
+
+RATES = (0.001, 0.003, 0.01)
+LAYERS = {
+    "LSTM": keras.layers.LSTM,
+    "GILRLSTM": tf_plr.GILRLSTM,
+    "GILR": tf_plr.GILR,
+    "SRU": tf_plr.SRU,
+    "QRNN": tf_plr.QRNN,
+}
+
+
+def recipes_of(layer):
+    """Name: the arguments that set the initial biases."""
+    if layer == "LSTM":
+        return {"default": {}}
+    if layer != "GILRLSTM":
+        biases = {"forget 0": 0.0, "forget 1": 1.0, "forget 5": 5.0}
+        biases.update({f"scales {n}": TimeScales(n) for n in (100, 300, 1000)})
+        recipes = {name: {"forget_bias": bias} for name, bias in biases.items()}
+        return {"default": {}, **recipes}
+    paper = {"forget_bias": 5.0, "input_bias": None, "surrogate_forget_bias": None}
+    recipes = {"default": {}, "paper": paper, "forget 1": {**paper, "forget_bias": 1.0}}
+    for steps in (100, 300, 1000):
+        for inputs in ("normalized", "balanced", "coupled"):
+            for surrogate in (None, TimeScales(steps)):
+                name = f"scales {steps}, {inputs}" + (", surrogate" if surrogate else "")
+                recipes[name] = {
+                    "forget_bias": TimeScales(steps),
+                    "input_bias": inputs,
+                    "surrogate_forget_bias": surrogate,
+                }
+    return recipes
+
+
+def layer_of(name, recipe):
+    """Makes a layer of `units`."""
+    if name == "LSTM":  # cuDNN's kernels are not for CPUs; without them, XLA may compile the loop.
+        return lambda units, **options: keras.layers.LSTM(units, use_cudnn=False, **options)
+    arguments = recipes_of(name)[recipe]
+    copies = {
+        key: value.clone() if isinstance(value, TimeScales) else value
+        for key, value in arguments.items()
+    }
+    return lambda units, **options: LAYERS[name](units, **copies, **options)
+
+
+def train(task_name, layer_name, recipe, rate, seeds, quick):
+    """Runs of all seeds: one model, whose weights are drawn anew for each."""
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    task, runs = TASKS[task_name], []
+    epochs = 2 if quick else task.epochs
+    train_count, test_count = (
+        (task.batch, task.batch) if quick or task.stateful else (task.train, task.test)
+    )
+    layer = layer_of(layer_name, recipe)
+    model = task.build(layer)
+    optimizer = keras.optimizers.Adam(rate)
+    model.compile(optimizer, task.loss, jit_compile=layer_name == "LSTM")
+    for seed in seeds:
+        keras.utils.set_random_seed(seed)
+        model.set_weights(task.build(layer).get_weights())
+        if optimizer.built:
+            for variable in optimizer.variables[2:]:  # Moments. Before: iterations, rate.
+                variable.assign(tf.zeros_like(variable))
+            optimizer.iterations.assign(0)
+        rng = np.random.default_rng(seed)
+        x, y = task.data(rng, train_count)
+        x_test, y_test = task.data(rng, test_count)
+        options = {"batch_size": task.batch, "verbose": 0}
+        start = time.perf_counter()
+        if task.stateful:
+            losses = []
+            for _ in range(epochs):
+                reset_states(model)
+                losses += model.fit(x, y, shuffle=False, **options).history["loss"]
+            reset_states(model)
+        else:
+            losses = model.fit(x, y, epochs=epochs, **options).history["loss"]
+        seconds = time.perf_counter() - start
+        held_out = model.evaluate(x_test, y_test, **options)
+        runs.append(
+            {
+                "task": task_name, "layer": layer_name, "recipe": recipe, "rate": rate,
+                "seed": seed, "first": losses[0], "last": losses[-1], "held_out": held_out,
+                "seconds": round(seconds, 2),
+            }
+        )  # fmt: skip
+    return runs
+
+
+def reset_states(model):
+    for layer in model.layers:
+        if getattr(layer, "stateful", False):
+            layer.reset_states() if hasattr(layer, "reset_states") else layer.reset_state()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[*TASKS])
+    parser.add_argument("--layers", nargs="+", choices=LAYERS, default=[*LAYERS])
+    parser.add_argument("--recipes", nargs="+", default=["default"], help='or "all"')
+    parser.add_argument("--rates", nargs="+", type=float, default=RATES)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--quick", action="store_true", help="two epochs of one batch")
+    parser.add_argument("--output", type=Path, help="JSON; runs that are in it are not repeated")
+    parser.add_argument("--commit", default="")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.tasks, arguments.seeds, arguments.rates = ["adding", "stateful forecast"], 1, [0.01]
+    result = {"environment": environment(arguments.commit), "minutes": 0, "runs": []}
+    if arguments.output and arguments.output.exists():
+        result = json.loads(arguments.output.read_text())
+    done = {(r["task"], r["layer"], r["recipe"], r["rate"], r["seed"]) for r in result["runs"]}
+    jobs = []
+    for layer in arguments.layers:
+        known = recipes_of(layer)
+        for recipe in [*known] if arguments.recipes == ["all"] else arguments.recipes:
+            if recipe not in known or (recipe == "default" and arguments.recipes == ["all"]):
+                continue
+            for task in sorted(arguments.tasks, key=lambda name: -TASKS[name].steps):
+                for rate in arguments.rates:
+                    seeds = [
+                        seed
+                        for seed in range(arguments.seeds)
+                        if (task, layer, recipe, rate, seed) not in done
+                    ]
+                    if seeds:
+                        jobs.append((task, layer, recipe, rate, seeds, arguments.quick))
+    start, before = time.perf_counter(), result["minutes"]
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(arguments.processes, context) as pool:
+        futures = [pool.submit(train, *job) for job in jobs]
+        for i, future in enumerate(concurrent.futures.as_completed(futures)):
+            runs = future.result()
+            result["runs"] += runs
+            minutes = (time.perf_counter() - start) / 60
+            result["minutes"] = round(before + minutes, 1)
+            run, held_out = runs[0], np.mean([run["held_out"] for run in runs])
+            print(
+                f"{i + 1} of {len(jobs)}, {minutes:.1f} min: {run['task']}, {run['layer']}, "
+                f"{run['recipe']}, rate {run['rate']}: first {run['first']:.3g}, "
+                f"held out {held_out:.3g} ({run['seconds']} s a run)",
+                flush=True,
+            )
+            if arguments.output:
+                arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
