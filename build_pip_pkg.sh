@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Makes a manylinux wheel and an sdist in dist/; installs the wheel into a fresh environment, and tries
-# it outside the source tree. With GPU code where there is an nvcc: for sm_80 to sm_120, and PTX, which
-# needs CUDA 12.8 or later.
+# Makes a manylinux wheel and an sdist in dist/, and tries the wheel in fresh environments, outside the
+# source tree, beside tensorflow and beside tensorflow-cpu. With GPU code where there is an nvcc: for
+# sm_80 to sm_120, and PTX, which needs CUDA 12.8 or later.
 set -euo pipefail
 cd "$(dirname "$0")"
 python=${PYTHON:-python3}
@@ -42,30 +42,16 @@ if grep -q '"cuda": "' "${library%.so}.json"; then
     grep -q "sm_$architecture.ptx" <<< "$found" || { echo "error: no PTX" && exit 1; }
   done
 fi
-most=20000000
+most=25000000
 bytes=$(stat -c %s "$wheel")
 if [ "$bytes" -gt $most ]; then
   echo "error: the wheel has $bytes bytes, and may have $most" && exit 1
 fi
 
-"$python" -m venv "$work/fresh"
-"$work/fresh/bin/pip" install -q --upgrade pip
-"$work/fresh/bin/pip" install -q "$wheel[tf]"
-cd "$work"
-"$work/fresh/bin/python" -m tf_plr
-"$work/fresh/bin/python" - << 'PYTHON'
-import numpy as np
-import tensorflow as tf
-
-import tf_plr
-from tf_plr import portable
-
-if problem := portable.register():
-    raise SystemExit(problem)
-for layer in (tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN):
-    model = tf.keras.Sequential([layer(8), tf.keras.layers.Dense(1)])
-    model.compile("adam", "mse")
-    model.fit(np.ones((4, 10, 3)), np.ones((4, 1)), verbose=0)
-print(f"smoke test passed: tf_plr {tf_plr.__version__} from {tf_plr.__file__}")
-PYTHON
+for each in "${libraries[@]}"; do
+  if nm -D --undefined-only "$each" | grep -E ' _*cuda[A-Z]'; then
+    echo "error: $each takes CUDA's runtime from another library" && exit 1
+  fi
+done
+"$python" tests/installed.py --smoke-test
 echo "wheel: $wheel, $bytes bytes"

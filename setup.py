@@ -303,7 +303,10 @@ class BuildNative(build_ext):
             jobs += [(device, source) for source in kernels]
             architectures = " ".join(f"sm_{a}" for a in info["cuda_architectures"])
             devices = f"CPUs and GPUs (CUDA {info['cuda']}, {architectures})"
-        print(f"tf_plr: building {ext.name} for {devices}, TensorFlow {info['tensorflow']}", flush=True)
+        print(
+            f"tf_plr: building {ext.name} for {devices}, TensorFlow {info['tensorflow']}",
+            flush=True,
+        )
 
         # Slowest first: CUDA, XLA, then the rest.
         jobs.sort(key=lambda job: (not job[1].endswith(".cu"), "/xla/" not in job[1]))

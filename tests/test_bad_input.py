@@ -317,12 +317,115 @@ def test_other_arguments_of_layers():
         tf_plr.QRNN(4, input_dim=7)(tf.ones([2, 5, 3]))
     with pytest.raises(TypeError):  # As in the other layers, only `activation` has a place.
         tf_plr.QRNN(4, "tanh", 2)
-    for steps in (1, float("nan"), -5):
-        with pytest.raises(ValueError, match="max_steps must be"):
-            tf_plr.initializers.Chrono(steps)
-    for steps in ([3], "zeros"):
-        with pytest.raises(TypeError, match="max_steps must be a number"):
-            tf_plr.initializers.Chrono(steps)
+    for of in (tf_plr.initializers.Chrono, tf_plr.initializers.TimeScales):
+        for steps in (0.5, float("nan"), -5, float("inf")):
+            with pytest.raises(
+                ValueError, match=r"max_steps must be finite and at least [12], but"
+            ):
+                of(steps)
+        for steps in ([3], "zeros", True):
+            with pytest.raises(TypeError, match="max_steps must be a number"):
+                of(steps)
+
+
+# Arguments of keras.layers.LSTM that are none here, and what the error says.
+NOT_HERE = {
+    "unit_forget_bias": "pass forget_bias, a number or an initializer",
+    "use_cudnn": "leave it out",
+    "implementation": "leave it out",
+    "recurrent_dropout": "pass dropout, of the inputs; only GILRLSTM",
+    "recurrent_initializer": "leave it out: .*no recurrent_kernel",
+    "time_major": "leave it out",
+    "unitz": "did you mean units",
+    "none_such": "leave it out",
+}
+
+
+@pytest.mark.parametrize("name", NOT_HERE)
+def test_arguments_of_other_layers(layer, name):
+    if name.startswith("recurrent") and layer is tf_plr.GILRLSTM:
+        return  # It takes these.
+    with pytest.raises(ValueError, match=f"{layer.__name__} takes no .*'{name}': {NOT_HERE[name]}"):
+        layer(4, **{name: 1})
+    if not name.startswith(("unitz", "none")):
+        cell = layer.cell_class
+        with pytest.raises(ValueError, match=f"{cell.__name__} takes no argument '{name}'"):
+            cell(4, **{name: 1})
+
+
+SEQUENCES = {  # No sequences of real numbers; what the error says.
+    "complex": (tf.ones([2, 5, 3], tf.complex64), TypeError, "sequences must be real, .*complex64"),
+    "strings": (tf.fill([2, 5, 3], "a"), TypeError, "must be numbers, .*TextVectorization"),
+    "ragged": (tf.RaggedTensor.from_row_lengths(tf.ones([5, 3]), [2, 3]), TypeError, "are ragged"),
+    "sparse": (tf.sparse.from_dense(tf.ones([2, 5, 3])), TypeError, "are sparse"),
+    "no axis of time": (tf.ones([2, 3]), ValueError, r"\(2, 3\): .*return_sequences=True"),
+    "a complex input": (
+        keras.Input((5, 3), dtype="complex64"), TypeError, "sequences must be real, .*complex64"),
+    "an input of strings": (keras.Input((5, 3), dtype="string"), TypeError, "must be numbers"),
+    "a ragged input": (keras.Input((5, 3), ragged=True), TypeError, "are ragged"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_sequences_that_are_no_sequences_of_numbers(layer, name):
+    wrong, error, message = SEQUENCES[name]
+    with pytest.raises(error, match=message):
+        layer(4)(wrong)
+    built = layer(4)
+    built(tf.ones([2, 5, 3]))
+    with pytest.raises(error, match=message):
+        built(wrong)
+
+
+def test_complex_numbers_of_other_arguments(layer):
+    made, x = layer(4), tf.ones([2, 5, 3])
+    made(x)
+    states = made.get_initial_state(2)
+    for i in range(len(states)):
+        wrong = [tf.cast(s, "complex64") if i == j else s for j, s in enumerate(states)]
+        with pytest.raises(TypeError, match=rf"initial_state\[{i}\] must be real"):
+            made(x, initial_state=wrong)
+        with pytest.raises(TypeError, match=rf"states\[{i}\] must be real"):
+            made.cell(x[:, 0], wrong)
+    with pytest.raises(TypeError, match="inputs must be real"):
+        made.cell(tf.cast(x[:, 0], "complex64"), states)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_masks_of_numbers(layer, dtype):
+    with pytest.raises(TypeError, match=rf"has dtype {dtype}: pass tf.cast\(mask, tf.bool\)"):
+        layer(4)(tf.ones([2, 5, 3]), mask=tf.ones([2, 5], dtype))
+
+
+def test_stateful_with_another_batch_size(layer):
+    message = "stateful and keeps the states of 2 sequences, so each batch must have as many"
+    made = layer(4, stateful=True)
+    made(tf.ones([2, 5, 3]))
+    with pytest.raises(ValueError, match=message):
+        made(tf.ones([1, 5, 3]))
+    model = keras.Sequential([keras.Input(batch_shape=(2, None, 3)), layer(4, stateful=True)])
+    model.compile("sgd", "mse")
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        model.fit(np.ones((5, 7, 3)), np.ones((5, 4)), batch_size=2, verbose=0)
+    later = layer(4)
+    later(tf.ones([2, 5, 3]))
+    later.stateful = True
+    with pytest.raises(ValueError, match=r"stateful was set after .* was built"):
+        later(tf.ones([2, 5, 3]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("wrong", ["initial_state", "mask"])
+def test_a_batch_size_that_only_one_side_knows(layer, wrong, dtype):
+    """TensorFlow would take what it knows of one side for both, and leave the check out."""
+    made = layer(4, dtype=dtype)
+    made.build((None, None, 3))
+    states = [tf.ones([2, size]) for size in made.cell.state_size]
+    given = {"mask": tf.ones([2, 7], tf.bool)} if wrong == "mask" else {"initial_state": states}
+    run = tf.function(lambda x: made(x, **given), input_signature=[tf.TensorSpec([None, 7, 3])])
+    assert run(tf.ones([2, 7, 3])).shape == [2, 4]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"{wrong}.*must have the batch size"):
+        run(tf.ones([5, 7, 3]))
 
 
 def test_sequences_without_steps_or_features(layer):

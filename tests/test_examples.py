@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 """The small form of each example and of each table of the paper: they run, and check themselves."""
 
-import importlib.util
+import importlib
+import re
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT, needs
 
-ROOT = Path(__file__).resolve().parent.parent
 # Script: what it needs beside tf_plr.
 SCRIPTS = {
     "examples/anomalies.py": ["scipy", "sktime"],
@@ -25,6 +25,21 @@ SCRIPTS = {
     "benchmarks/table3.py": [],
     "benchmarks/distributed.py": [],
 }
+# Lines with results, and how many there are.
+RESULTS = {
+    "examples/anomalies.py": (r"held out: .* precision [01]\.\d+, recall [01]\.\d+", 1),
+    "examples/bare_op.py": (r"decays learned: 0\.50\d+ of 0\.5, .* 0\.99\d+ of 0\.999", 1),
+    "examples/ecg.py": (r"held out: .* precision [01]\.\d+, recall [01]\.\d+", 1),
+    "examples/events.py": (r"\S+: held out \d\.\d+ nats, top 5 \S+%, top 20 \S+%", 2),
+    "examples/heart_sounds.py": (
+        r"held out, .*'sensitivity': [01]\.\d+, 'specificity': [01]\.\d+.*", 1
+    ),
+    "examples/shakespeare.py": (r'\S+: {"bits per character": [1-5]\.\d+, .*', 2),
+    "examples/spikes.py": (r"held out: .* precision [01]\.\d+, recall [01]\.\d+", 1),
+    "benchmarks/table1.py": (r" *[\d,]+ +\d+( +\d+\.\d\d){2,3}", 9),
+    "benchmarks/table2.py": (r" *\S+ +[\d,]+( +\d+\.\d\d){4}", 12),
+    "benchmarks/table3.py": (r"T = 64, .*: \d of 1; .*", 2),
+}  # fmt: skip
 SLOW = ["benchmarks/distributed.py"]
 
 
@@ -32,9 +47,7 @@ SLOW = ["benchmarks/distributed.py"]
     "script", [pytest.param(s, marks=pytest.mark.slow if s in SLOW else ()) for s in SCRIPTS]
 )
 def test_quick(script, monkeypatch, capsys):
-    for package in SCRIPTS[script]:
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed")
+    needs(*SCRIPTS[script])
     path = ROOT / script
     if script in SLOW:  # It sets up devices, so it needs a process of its own.
         subprocess.run([sys.executable, path, "--quick"], check=True, timeout=600)
@@ -42,7 +55,10 @@ def test_quick(script, monkeypatch, capsys):
     monkeypatch.syspath_prepend(path.parent)
     monkeypatch.setattr(sys, "argv", [str(path), "--quick"])
     runpy.run_path(str(path), run_name="__main__")
-    assert capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert not re.search(r"\bnan\b", out)
+    line, count = RESULTS[script]
+    assert len(re.findall(rf"^{line}$", out, re.MULTILINE)) == count, out[-2000:]
 
 
 @pytest.fixture
@@ -83,7 +99,7 @@ def test_simulated_events_follow_the_digit(example):
 
 
 def test_heart_sounds(example, tmp_path):
-    pytest.importorskip("scipy")
+    needs("scipy")
     heart_sounds = example("heart_sounds")
     with pytest.raises(ValueError, match="must have a file REFERENCE"):
         heart_sounds.load(tmp_path)

@@ -24,7 +24,7 @@ def fit(epochs, *callbacks):
 
 
 def test_calls_from_many_threads():
-    command = [sys.executable, ROOT / "tests" / "load.py", "--calls", "1000", "--threads", "8"]
+    command = [sys.executable, ROOT / "tests" / "load.py", "--calls", "2000", "--threads", "8"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -120,6 +120,37 @@ if child == 0:
     os._exit(0 if equal else 1)
 assert os.waitpid(child, 0)[1] == 0
 np.testing.assert_array_equal(tf_plr.linear_recurrence(a, a, axis=1), expected)
+""",
+        CUDA_VISIBLE_DEVICES="-1",
+    )
+
+
+def test_no_memory_in_an_op():
+    """Is said as such; the process goes on."""
+    run_python(
+        """
+import resource
+from pathlib import Path
+import tensorflow as tf, tf_plr
+
+def run(steps):
+    return tf_plr.linear_recurrence(steps, steps, algorithm="parallel")
+
+steps = tf.ones([2, 1 << 24], tf.float16)  # 64 MiB; so are the states, and then carries in float32.
+for call in (run, tf.function(run, jit_compile=True)):
+    call(steps)  # All threads are there now.
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    errors = []
+    for more in range(8):
+        resource.setrlimit(resource.RLIMIT_AS, (taken + (more << 25), -1))
+        try:
+            call(steps)
+            break
+        except tf.errors.ResourceExhaustedError as error:
+            errors.append(str(error))
+    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+    assert any("could not allocate its carries" in error for error in errors), errors
+    assert tf.reduce_all(call(steps)[1] == 2)
 """,
         CUDA_VISIBLE_DEVICES="-1",
     )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Where layers run the fused op, and that they are as exact as unfused."""
 
+import collections
 import itertools
 
 import keras
@@ -11,6 +12,7 @@ from conftest import LAYERS, run_python
 from reference import UNIT_ROUNDOFF
 
 import tf_plr
+from tf_plr.layers.steps import AllSteps
 
 # Layers that are fused, and the cells of the native ops that they run.
 FUSED = {
@@ -34,8 +36,26 @@ FUSED = {
     "QRNN f": (lambda **k: tf_plr.QRNN(6, pooling="f", **k), {"f"}),
     "QRNN ifo": (lambda **k: tf_plr.QRNN(6, pooling="ifo", use_bias=False, **k), {"ifo"}),
 }  # fmt: skip
+
+
+class OwnGate(tf_plr.GILRCell):
+    def gate(self, preactivation):
+        return super().gate(2 * preactivation)
+
+
+class OwnPreactivations(tf_plr.GILRCell):
+    def preactivations(self, product, normalization, bias):
+        return super().preactivations(2 * product, normalization, bias)
+
+
+def layer_of(cell, **options):
+    return type("Layer", (tf_plr.GILR,), {"cell_class": cell})(6, **options)
+
+
 # Those that are not, with the reason.
 UNFUSED = {
+    "a gate of its own": lambda **k: layer_of(OwnGate, **k),
+    "pre-activations of its own": lambda **k: layer_of(OwnPreactivations, **k),
     "an activation without a cell": lambda **k: tf_plr.GILR(6, "relu", **k),
     "a gate without a cell": lambda **k: tf_plr.QRNN(6, recurrent_activation="hard_sigmoid", **k),
     "an activation of c": lambda **k: tf_plr.SRU(6, "tanh", **k),
@@ -85,6 +105,56 @@ def test_others_are_not(rng, name):
     layer = UNFUSED[name]()
     x = tf.constant(rng.normal(size=(3, 11, 5)), layer.dtype)
     assert operations(layer, x, training=True) == set()
+
+
+def types_of(run, *signature):
+    """How often each type of op is in the graph of a function."""
+    operations = tf.function(run).get_concrete_function(*signature).graph.get_operations()
+    return collections.Counter(op.type for op in operations)
+
+
+@pytest.mark.parametrize(
+    ("options", "features", "products"),
+    [
+        ({}, 24, 2),
+        ({}, 25, 3),  # More than 4 times the units would be copied for longer.
+        ({"shift_surrogate": False}, 5, 3),
+        ({"recurrent_dropout": 0.5}, 5, 3),
+    ],
+)
+def test_products_of_an_ls_lstm(options, features, products):
+    """One of the surrogate; one of the gates, by inputs and surrogate together."""
+    layer = tf_plr.GILRLSTM(6, **options)
+    found = types_of(lambda x: layer(x, training=True), tf.TensorSpec([3, 11, features]))
+    assert found["MatMul"] == products
+
+
+@pytest.mark.parametrize("return_sequences", [False, True])
+def test_masked_outputs_are_held_by_the_fused_op(layer, return_sequences):
+    """And by nothing else: no recurrence finds the last valid step, and nothing is gathered."""
+    made = layer(6, return_sequences=return_sequences)
+    found = types_of(
+        lambda x, mask: made(x, mask=mask),
+        tf.TensorSpec([3, 11, 5]),
+        tf.TensorSpec([3, 11], tf.bool),
+    )
+    assert found["TfPlr>GatedRecurrence"] > 0
+    assert not any("LinearRecurrence" in op or "Gather" in op for op in found)
+
+
+@pytest.mark.parametrize(
+    ("steps", "dtype"), [(2**24, "float32"), (2**24 + 1, "float64"), (None, "float64")]
+)
+def test_masked_steps_are_counted_in_a_type_that_has_their_numbers(steps, dtype):
+    """Where nothing fused holds. The graph is not run."""
+
+    def hold(inputs, mask):
+        return AllSteps("auto", mask).hold(inputs, tf.zeros([1, 1]))
+
+    signature = tf.TensorSpec([1, steps, 1]), tf.TensorSpec([1, steps], tf.bool)
+    graph = tf.function(hold).get_concrete_function(*signature).graph
+    (op,) = [op for op in graph.get_operations() if op.type == "TfPlr>LinearRecurrence"]
+    assert op.get_attr("T") == dtype
 
 
 @pytest.fixture

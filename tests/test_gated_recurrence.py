@@ -92,6 +92,35 @@ def test_values_and_gradients(rng, cell, dtype):
 
 
 @pytest.mark.parametrize("cell", CELLS)
+def test_reverse(rng, cell):
+    """Which layers never ask for, but the op has: values and gradients, and what they should be."""
+    arguments, keywords = draw(rng, cell, (3, 37, 10), "float32", True)
+    gated = CELLS[cell].output in ("gated", "highway")
+
+    def op(product, bias, beside, initial_state, mask, **keywords):
+        lists = ([] if t is None else [t] for t in (bias, beside, initial_state, mask))
+        result = tf_plr.load_library().tf_plr_gated_recurrence(
+            product, *lists, num_states=int(gated), **keywords
+        )
+        return result.outputs, result.last_state
+
+    wide = as_tensors(arguments, "float64")
+    expected = results(unfused_gated_recurrence, wide, reverse=True, **keywords)
+    actual = results(op, as_tensors(arguments, "float32"), reverse=True, **keywords)
+    roundings = 8 * 37 * UNIT_ROUNDOFF["float32"]
+    for a, e in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, e, rtol=0, atol=roundings * np.abs(e).max())
+
+    flipped = {
+        name: tf.reverse(t, [1]) if name in ("product", "beside", "mask") and t is not None else t
+        for name, t in wide.items()
+    }
+    outputs, last = unfused_gated_recurrence(**flipped, **keywords)
+    np.testing.assert_allclose(expected[0], tf.reverse(outputs, [1]), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(expected[1], last, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", CELLS)
 def test_modes_agree_in_every_bit(rng, cell):
     arguments, keywords = draw(rng, cell, (2, 70, 18), "float32", True)
     tensors = as_tensors(arguments, "float32")

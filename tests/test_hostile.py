@@ -16,5 +16,5 @@ def test_edited_graphs(options):
     )
     said = done.stdout.splitlines()[-3:]
     assert done.returncode == 0, f"{said}\n{done.stderr[-2000:]}"
-    results = int(said[-1].split()[0])
-    assert results >= 6  # All that were not edited, at least.
+    results, errors = (int(count.split()[0]) for count in said[-1].split(", "))
+    assert results + errors == int(options[1])

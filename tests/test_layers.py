@@ -389,6 +389,27 @@ def test_masked_nans_stay_where_they_are(model, rng):
     np.testing.assert_array_equal(layer(x, mask=tf.constant(MASKS["holes"])), expected)
 
 
+@pytest.mark.parametrize("of", ["layer", "cell"])
+def test_a_first_state_of_its_own_is_not_shown_by_masked_steps(rng, of):
+    def ones(self, batch_size=None):
+        return [tf.ones([batch_size, 4])]
+
+    class Cell(tf_plr.GILRCell):
+        if of == "cell":
+            get_initial_state = ones
+
+    class Layer(tf_plr.GILR):
+        cell_class = Cell
+        if of == "layer":
+            get_initial_state = ones
+
+    layer = Layer(4, forget_bias=1.0, return_sequences=True)
+    x = rng.normal(size=(2, 3, INPUT_DIM)).astype("float32")
+    outputs = layer(x, mask=tf.constant([[False, True, False]] * 2))
+    step = layer(x[:, 1:2], initial_state=tf.ones([2, 4]))
+    np.testing.assert_allclose(outputs, tf.concat([tf.zeros_like(step), step, step], 1), atol=1e-6)
+
+
 def test_dropout_spares_the_highway():
     """With reset gates of 0, an SRU's output is its input, undropped."""
     layer = tf_plr.SRU(INPUT_DIM, dropout=0.5, return_sequences=True)
@@ -422,18 +443,31 @@ def test_recurrent_dropout_drops_a_share_of_features_at_all_steps():
     np.testing.assert_allclose(outputs[~dropped], 0.25 * np.tanh(1 / 0.75), rtol=1e-5)
 
 
+@pytest.mark.parametrize("start", ["zeros", "initial_state"])
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_gradients_of_long_paddings_in_16_bits(layer, policy):
-    """The last valid output is held over 3,000 masked steps: their gradients add up in float32."""
+def test_gradients_of_long_paddings_in_16_bits(layer, policy, start):
+    """The last valid output is held over 3,000 masked steps: their gradients add up in float32.
+
+    States that start from zeros hold themselves; of others the layer holds the outputs.
+    """
     x, mask = np.ones((1, 3000, 3), "float32"), np.arange(3000)[None] < 3
     by_bias = []
     for dtype in ("float32", policy):
-        made = layer(2, dtype=dtype, kernel_initializer="ones", return_sequences=True)
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(tf.cast(made(x, mask=tf.constant(mask)), tf.float32))
         keras.utils.set_random_seed(0)
-        by_bias.append(tape.gradient(loss, made.cell.bias))
-    np.testing.assert_allclose(by_bias[1], by_bias[0], rtol=0.02, atol=1)
+        made = layer(
+            2, dtype=dtype, kernel_initializer="ones", forget_bias=1.0, return_sequences=True
+        )
+        made.build(x.shape)
+        states = made.get_initial_state(1) if start == "initial_state" else None
+        with tf.GradientTape() as tape:
+            outputs = made(x, mask=tf.constant(mask), initial_state=states)
+            loss = tf.reduce_sum(tf.cast(outputs, tf.float32))
+        by_bias.append(np.reshape(tape.gradient(loss, made.cell.bias), (-1, 2)))
+    actual, exact = by_bias
+    largest = np.abs(exact).max(1, keepdims=True)  # Of each block: they differ a thousandfold.
+    assert np.all(largest > 0.1)
+    roundoff = reference.UNIT_ROUNDOFF[made.compute_dtype]
+    assert np.all(np.abs(actual - exact) <= 8 * roundoff * largest)
 
 
 @pytest.mark.parametrize("stateful", ["layer", "keras_rnn"])

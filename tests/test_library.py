@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: MIT
 """What happens when the native library is not there, or not the right one."""
 
+import ctypes
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
@@ -16,6 +20,7 @@ from conftest import run_python
 
 import tf_plr
 from tf_plr import _library
+from tf_plr.__main__ import say_devices, say_driver
 
 BUILT = _library.information()
 
@@ -24,10 +29,15 @@ BUILT = _library.information()
 def library(tmp_path, monkeypatch):
     """A copy of what the build says, beside no library; `_library` looks here."""
     monkeypatch.setattr(_library, "PATH", tmp_path / "_native.so")
-    _library.load_library.cache_clear()
+    forget()
     describe(**BUILT)
     yield _library.PATH
+    forget()
+
+
+def forget():
     _library.load_library.cache_clear()
+    _library.register.cache_clear()
 
 
 def describe(**built):
@@ -84,6 +94,50 @@ def test_damaged_description(library, text):
         recur()
 
 
+def test_left_out(library):
+    describe(left_out="TF_PLR_NATIVE=0")
+    with pytest.raises(ImportError, match=r'TF_PLR_NATIVE=0 was set.*algorithm="composed"'):
+        recur()
+    assert recur("composed").shape == [2]
+
+
+@pytest.mark.parametrize(("cuda", "gpus"), [(None, 1), (None, 0), ("13.0", 1)])
+def test_a_gpu_without_code_for_it(monkeypatch, cuda, gpus):
+    """A warning, once, that names the remedy."""
+    monkeypatch.setattr(_library, "information", lambda: {**BUILT, "cuda": cuda})
+    monkeypatch.setattr(_library, "register", lambda: "the library")
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["a GPU"] * gpus)
+    _library.load_library.cache_clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert [_library.load_library() for _ in range(2)] == ["the library"] * 2
+    _library.load_library.cache_clear()
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == (cuda is None and gpus > 0)
+    assert all(re.search("built without GPU code.*TF_PLR_CUDA=1", text) for text in said)
+
+
+@pytest.mark.parametrize(
+    ("version", "cuda", "problem"),
+    [
+        (12080, "13.0", "CUDA 13.0, which needs an NVIDIA driver from 580 on.*for CUDA 12.8"),
+        (13000, "13.0", None),
+        (13010, "12.8", None),
+        (12020, None, None),
+    ],
+)
+def test_diagnosis_of_a_driver(monkeypatch, version, cuda, problem):
+    class Driver:
+        def cuDriverGetVersion(self, number):  # noqa: N802
+            number._obj.value = version
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
+    found = []
+    say_driver({"cuda": cuda}, found)
+    assert len(found) == (problem is not None)
+    assert not found or re.search(problem, found[0])
+
+
 def test_no_description(library):
     library.write_bytes(b"")
     library.with_suffix(".json").unlink()
@@ -100,6 +154,7 @@ def test_a_second_copy(tmp_path):
 import sys, pathlib, pytest, tensorflow as tf, tf_plr
 tf_plr._library.PATH = pathlib.Path(sys.argv[1])
 tf_plr._library.load_library.cache_clear()
+tf_plr._library.register.cache_clear()
 with pytest.raises(ImportError, match="another copy of .* is loaded in this process"):
     tf_plr.load_library()
 """,
@@ -137,10 +192,40 @@ def test_diagnosis_of_a_damaged_library(tmp_path):
     assert "PROBLEM     tf_plr's native library" in done.stdout and "is not whole" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("architectures", "capability", "devices", "problem"),
+    [
+        (["80", "90"], (8, 0), ["CPU", "GPU"], None),
+        (["80", "90"], (12, 0), ["CPU", "GPU"], None),
+        (["80", "90"], (7, 5), ["CPU", "GPU"], r"from sm_80 on, .* sm_75: .*ARCHITECTURES=75"),
+        ([], (8, 0), ["CPU"], "built without GPU code"),
+    ],
+)
+def test_diagnosis_of_a_gpu(monkeypatch, architectures, capability, devices, problem):
+    """Which need not be there."""
+    gpu = SimpleNamespace(name="a GPU")
+    details = {"compute_capability": capability}
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [gpu])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
+    found = []
+    assert say_devices({"cuda_architectures": architectures}, found) == devices
+    assert len(found) == (problem is not None)
+    assert not found or re.search(problem, found[0])
+
+
+def test_no_tensorflow():
+    run_python(r"""
+import sys, pytest
+sys.modules["tensorflow"] = None  # As if it was not installed.
+with pytest.raises(ImportError, match=r"needs TensorFlow, and none is installed: .*\[tf-cuda\]"):
+    import tf_plr
+""")
+
+
 def test_import_loads_what_is_there_and_keeps_the_error_otherwise(tmp_path):
     run_python("""
 import tensorflow as tf, tf_plr
-assert tf_plr._library.load_library.cache_info().currsize == 1
+assert tf_plr._library.register.cache_info().currsize == 1
 """)
     broken = tmp_path / "tf_plr"
     shutil.copytree(_library.PATH.parent, broken, ignore=shutil.ignore_patterns("*.so"))
@@ -189,13 +274,16 @@ def test_only_public_interfaces_are_imported():
         text = source.read_text()
         # TensorFlow has no public interface for what these do.
         private = "tensorflow.python" in text or "tensorflow.compiler" in text
-        assert private == (source.name in ("vectorization.py", "portable.py")), source
+        assert private == (
+            source.name in ("_registration.py", "vectorization.py", "portable.py")
+        ), source
         assert "keras.src" not in text
 
 
 def test_the_libraries_are_small():
-    """Also with code for all GPU architectures of a release.
+    """For CPUs alone 6.1 MB; with code for all GPU architectures of a release 23.5 MB.
 
-    A wheel's zip leaves three quarters, of which build_pip_pkg.sh allows 20 MB.
+    Of these a wheel's zip leaves three quarters, of which build_pip_pkg.sh allows 20 MB.
     """
-    assert _library.PATH.stat().st_size + _library.PORTABLE.stat().st_size < 26e6
+    most = 26e6 if BUILT["cuda"] else 7e6
+    assert _library.PATH.stat().st_size + _library.PORTABLE.stat().st_size < most

@@ -54,12 +54,23 @@ def test_fit_learns(layer, builder, data):
 def test_fit_with_an_unknown_number_of_steps(layer, jit_compile):
     def batches():
         for steps in (5, 9, 3):
-            yield np.ones((2, steps, 3), "float32"), np.ones((2, 1), "float32")
+            x = np.random.default_rng(steps).normal(size=(2, steps, 3)).astype("float32")
+            yield x, np.ones((2, 1), "float32")
 
     signature = (tf.TensorSpec([None, None, 3]), tf.TensorSpec([None, 1]))
     model = sequential(layer)
-    model.compile("sgd", "mse", jit_compile=jit_compile)
+    by_hand = keras.models.clone_model(model)
+    by_hand.set_weights(model.get_weights())
+    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=jit_compile)
     model.fit(tf.data.Dataset.from_generator(batches, output_signature=signature), verbose=0)
+    for x, y in batches():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((by_hand(x) - y) ** 2)
+        weights = [w.value for w in by_hand.trainable_weights]
+        for weight, gradient in zip(weights, tape.gradient(loss, weights), strict=True):
+            weight.assign_sub(0.1 * gradient)
+    for actual, expected in zip(model.get_weights(), by_hand.get_weights(), strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 def test_masking_and_embedding(layer, rng):

@@ -160,6 +160,15 @@ def test_diagnosis(elsewhere):
     assert done.stdout.count("recurrence works, its gradient works\n") == (4 if GPUS else 2)
 
 
+@pytest.mark.parametrize("cuda", [None, "12.8.1"])
+def test_a_gpu_needs_gpu_code(monkeypatch, cuda):
+    """Which GPU and library need not be."""
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
+    monkeypatch.setattr(_library, "information", lambda library: {"cuda": cuda})
+    problem = portable._problem()
+    assert ("built without code for GPUs" in problem) if cuda is None else problem == ""
+
+
 def test_where_it_cannot_run(elsewhere, tmp_path):
     """With a damaged portable library, say."""
     folder = Path(elsewhere["PYTHONPATH"].split(os.pathsep)[0]) / "tf_plr"

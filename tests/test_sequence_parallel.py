@@ -4,8 +4,16 @@
 On GPUs where there are enough of them, or else on parts of one; without any, on logical CPUs.
 """
 
+import warnings
+
+import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import run_python
+
+import tf_plr
+from tf_plr import distributed
 
 SHARDS = """
 import sys
@@ -255,20 +263,25 @@ check(lambda: tf_plr.QRNN(4, **last, pooling="ifo", zero_output_for_mask=True), 
 # The gradients of two losses, by one tape, of steps whose number only the graph knows.
 for kind in (tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN):
     with strategy.scope():
-        layer = kind(3, sequence_parallel=True)
+        layer = kind(3, sequence_parallel=True, forget_bias=1.0)
         layer.build((None, None, 2))
+
+    def gradients(x):
+        with tf.GradientTape(persistent=True) as tape:
+            y = layer(x)
+            losses = tf.reduce_sum(y), tf.reduce_sum(y**2)
+        return [tape.gradient(loss, layer.cell.kernel.value) for loss in losses]
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, 2])])
     def two_losses(x):
-        def replica():
-            with tf.GradientTape(persistent=True) as tape:
-                y = layer(x)
-                losses = tf.reduce_sum(y), tf.reduce_sum(y**2)
-            return [tape.gradient(loss, layer.cell.kernel.value) for loss in losses]
-        return strategy.run(replica)
+        return strategy.run(gradients, args=(x,))
 
-    for parts in two_losses(tf.ones((2, 4, 2))):
-        assert all(np.all(np.isfinite(part)) for part in strategy.experimental_local_results(parts))
+    x = tf.constant(rng.normal(size=(2, 4, 2)), tf.float32)
+    # Every replica has these steps, and the losses of the whole.
+    of_whole = gradients(tf.concat([x] * replicas, 1))
+    for parts, expected in zip(two_losses(x), of_whole, strict=True):
+        actual = tf.add_n(strategy.experimental_local_results(parts)) / replicas
+        assert np.max(np.abs(actual - expected)) <= 1e-5 * np.max(np.abs(expected))
     # Of no sequences, there is nothing to learn.
     for parts in two_losses(tf.ones((0, 4, 2))):
         assert all(np.all(part == 0) for part in strategy.experimental_local_results(parts))
@@ -389,6 +402,35 @@ for kind, y in targets.items():
         2,
         tmp_path / "model.keras",
     )
+
+
+def test_targets_and_weights_of_steps_are_cut_as_sequences_are():
+    x = np.arange(24.0).reshape(2, 4, 3)
+    batch = {"x": x, "y": x[..., :1], "by step": x[..., 0], "by sequence": x[:, 0, 0]}
+    for targets, weights, cut in (
+        ("step", "by step", "x, y, by step"),
+        ("step", "by sequence", "x, y"),
+        ("sequence", "by sequence", "x"),
+    ):
+        names = ["x", "y", weights]
+        batches = tf.data.Dataset.from_tensors(tuple(batch[name] for name in names))
+        shards = next(iter(distributed.shard_sequences(batches, 2, targets=targets)))
+        for name, actual in zip(names, shards, strict=True):
+            whole = batch[name]
+            halves = (whole[:, :2], whole[:, 2:]) if name in cut.split(", ") else (whole, whole)
+            np.testing.assert_array_equal(actual, np.concatenate(halves))
+
+
+@pytest.mark.parametrize("sequence_parallel", [False, True])
+def test_keras_leaves_a_model_with_such_a_layer_uncompiled(sequence_parallel):
+    """And says so; XLA refuses what replicas exchange."""
+    layers = [keras.Input((None, 3)), tf_plr.GILR(2, sequence_parallel=sequence_parallel)]
+    model = keras.Sequential(layers)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.compile("sgd", "mse", jit_compile=True)
+    assert model.jit_compile is not sequence_parallel
+    assert any("jit_compile" in str(w.message) for w in caught) is sequence_parallel
 
 
 def test_what_sequence_parallel_layers_refuse():

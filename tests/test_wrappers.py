@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import run_python
+from conftest import needs, run_python
 
 import tf_plr
 
@@ -241,7 +241,10 @@ def test_composed_converts_to_tflite(layer, x, tmp_path):
 
 
 def test_composed_converts_to_onnx(layer, x):
-    onnxruntime, tf2onnx = pytest.importorskip("onnxruntime"), pytest.importorskip("tf2onnx")
+    needs("onnxruntime", "tf2onnx")
+    import onnxruntime
+    import tf2onnx
+
     model = keras.Sequential([keras.Input((9, 4)), layer(5, algorithm="composed")])
     signature = [tf.TensorSpec([None, 9, 4])]
     function = tf.function(lambda inputs: model(inputs), input_signature=signature)

@@ -3,8 +3,6 @@
 
 from typing import Any
 
-import tensorflow as tf
-
 from tf_plr import _library
 from tf_plr._registration import register_gradient
 

@@ -3,6 +3,7 @@
 
 import math
 import numbers
+import random
 from typing import Any
 
 import keras
@@ -30,7 +31,8 @@ class TimeScales(keras.initializers.Initializer):
     Args:
         max_steps: Number of at least 1, the longest time scale, in steps: about the length of the
             longest dependency. Default: 1000.
-        seed: Integer, the random seed. None, the default: each call draws other values.
+        seed: Integer, the random seed. As in Keras, an initializer draws the same values at each
+            call; None, the default: each initializer draws others.
 
     Raises:
         TypeError: `max_steps` is not a number.
@@ -40,9 +42,10 @@ class TimeScales(keras.initializers.Initializer):
     def __init__(self, max_steps: float = 1000, seed: int | None = None) -> None:
         self.max_steps = _at_least("max_steps", max_steps, 1)
         self.seed = seed
+        self._draw = _seed_or_another(seed)
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
-        log_tau = keras.random.uniform(shape, 0, math.log(self.max_steps), dtype, seed=self.seed)
+        log_tau = keras.random.uniform(shape, 0, math.log(self.max_steps), dtype, seed=self._draw)
         return -ops.log(ops.expm1(ops.exp(-log_tau)))
 
     def get_config(self) -> dict[str, Any]:
@@ -66,7 +69,8 @@ class Chrono(keras.initializers.Initializer):
 
     Args:
         max_steps: Number of at least 2, the length of the longest dependency, in steps.
-        seed: Integer, the random seed. None, the default: each call draws other values.
+        seed: Integer, the random seed. As in Keras, an initializer draws the same values at each
+            call; None, the default: each initializer draws others.
 
     Raises:
         TypeError: `max_steps` is not a number.
@@ -80,9 +84,10 @@ class Chrono(keras.initializers.Initializer):
     def __init__(self, max_steps: float, seed: int | None = None) -> None:
         self.max_steps = _at_least("max_steps", max_steps, 2)
         self.seed = seed
+        self._draw = _seed_or_another(seed)
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
-        return ops.log(keras.random.uniform(shape, 1, self.max_steps - 1, dtype, seed=self.seed))
+        return ops.log(keras.random.uniform(shape, 1, self.max_steps - 1, dtype, seed=self._draw))
 
     def get_config(self) -> dict[str, Any]:
         return {"max_steps": self.max_steps, "seed": self.seed}
@@ -94,3 +99,11 @@ def _at_least(name: str, value: Any, least: int) -> Any:
     if not (math.isfinite(value) and value >= least):
         raise ValueError(f"{name} must be finite and at least {least}, but is {value!r}")
     return value
+
+
+def _seed_or_another(seed: int | None) -> int:
+    """As Keras' initializers do: a seed of Keras' own would need a variable inside a tf.function.
+
+    keras.utils.set_random_seed makes these repeatable, too.
+    """
+    return random.randint(1, 10**9) if seed is None else seed

@@ -19,9 +19,9 @@ from tf_plr.time_axis import TimeAxis, gradient_of_gradient
 
 _XLA_CALL_MODULE = 9  # The version that TensorFlow 2.20 and all after it know.
 _LOST = (
-    "tf_plr runs on its portable library here, whose gradients tf.vectorized_map and the vectorized "
-    "jacobian lose: use tf.map_fn, or jacobian(..., experimental_use_pfor=False), or a tf_plr that "
-    "was built for this TensorFlow"
+    "tf_plr runs on its portable library here, and tf.vectorized_map and the vectorized jacobian "
+    "lose its gradients: use tf.map_fn, or jacobian(..., experimental_use_pfor=False), or a tf_plr "
+    "that was built for this TensorFlow"
 )
 _ALGORITHMS = {"auto": 0, "parallel": 1, "serial": 2}
 _TYPES = {

@@ -27,11 +27,6 @@ class TimeAxis:
         """The last step, without the axis."""
         return tf.squeeze(self._slice(tensor, slice(-1, None), slice(None, 1)), self.axis)
 
-    def add_to_last(self, tensor: Any, step: Any) -> Any:
-        """The tensor with a step, without the axis, added to its last one."""
-        last = tf.expand_dims(self.last(tensor) + step, self.axis)
-        return self.join(self.without_last(tensor, 1), last)
-
     def without_first(self, tensor: Any, k: Any) -> Any:
         return self._slice(tensor, slice(k, None), slice(None, -k))
 

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "cc/ops/check_shape.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/shape_inference.h"
 
@@ -39,17 +40,11 @@ Status WindowsShape(InferenceContext* c, bool is_gradient) {
   TF_RETURN_IF_ERROR(c->Multiply(features, size, &window));
   TF_RETURN_IF_ERROR(c->Multiply(features, size - 1, &before));
   const ShapeHandle expected = c->MakeShape({batch, before});
-  ShapeHandle merged;
-  if (!c->Merge(history, expected, &merged).ok()) {
-    return InvalidArgumentError(StrCat(names[1], " must have shape ", c->DebugString(expected),
-                                       ", but has shape ", c->DebugString(history)));
-  }
+  TF_RETURN_IF_ERROR(CheckShape(c, names[1], history, "", expected));
   std::vector<ShapeHandle> mask;
   TF_RETURN_IF_ERROR(c->input("mask", &mask));
-  const ShapeHandle of_steps = c->MakeShape({batch, steps});
-  if (!mask.empty() && !c->Merge(mask[0], of_steps, &merged).ok()) {
-    return InvalidArgumentError(StrCat("mask must have shape ", c->DebugString(of_steps),
-                                       ", but has shape ", c->DebugString(mask[0])));
+  if (!mask.empty()) {
+    TF_RETURN_IF_ERROR(CheckShape(c, "mask", mask[0], "", c->MakeShape({batch, steps})));
   }
   c->set_output(0, c->MakeShape({batch, steps, is_gradient ? features : window}));
   c->set_output(1, expected);

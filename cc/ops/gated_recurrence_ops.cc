@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "cc/ops/check_shape.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/shape_inference.h"
 
@@ -22,20 +23,6 @@ struct Shapes {
   DimensionHandle batch, steps, units, outputs_width;
   bool d_beside;  // Whether a gradient op has it.
 };
-
-// An error if a shape is known not to be as expected. The two are not merged: TensorFlow would take
-// the batch size of a state for that of the inputs, and would leave out whatever compares them.
-Status Check(InferenceContext* c, const char* name, ShapeHandle shape, ShapeHandle expected) {
-  if (!c->RankKnown(shape)) return absl::OkStatus();
-  bool fits = c->Rank(shape) == c->Rank(expected);
-  for (int i = 0; fits && i < c->Rank(shape); ++i) {
-    const DimensionHandle size = c->Dim(shape, i), wanted = c->Dim(expected, i);
-    fits = !c->ValueKnown(size) || !c->ValueKnown(wanted) || c->Value(size) == c->Value(wanted);
-  }
-  if (fits) return absl::OkStatus();
-  return InvalidArgumentError(StrCat(name, " must have shape ", c->DebugString(expected),
-                                     ", but has shape ", c->DebugString(shape)));
-}
 
 // Checks the inputs that both ops have.
 Status Common(InferenceContext* c, Shapes* shapes) {
@@ -74,7 +61,7 @@ Status Common(InferenceContext* c, Shapes* shapes) {
     shapes->d_beside = !surrogate;
     const DimensionHandle width = surrogate ? c->UnknownDim() : shapes->units;
     TF_RETURN_IF_ERROR(
-        Check(c, "beside", given[0], c->MakeShape({shapes->batch, shapes->steps, width})));
+        CheckShape(c, "beside", given[0], "", c->MakeShape({shapes->batch, shapes->steps, width})));
     if (surrogate) {
       const DimensionHandle features =
           c->RankKnown(given[0]) ? c->Dim(given[0], 2) : c->UnknownDim();
@@ -88,11 +75,12 @@ Status Common(InferenceContext* c, Shapes* shapes) {
   // Which a transition has not.
   if (c->input("initial_state", &given).ok() && !given.empty()) {
     TF_RETURN_IF_ERROR(
-        Check(c, "initial_state", given[0], c->MakeShape({shapes->batch, shapes->units})));
+        CheckShape(c, "initial_state", given[0], "", c->MakeShape({shapes->batch, shapes->units})));
   }
   TF_RETURN_IF_ERROR(c->input("mask", &given));
   if (!given.empty()) {
-    TF_RETURN_IF_ERROR(Check(c, "mask", given[0], c->MakeShape({shapes->batch, shapes->steps})));
+    TF_RETURN_IF_ERROR(
+        CheckShape(c, "mask", given[0], "", c->MakeShape({shapes->batch, shapes->steps})));
   }
   return absl::OkStatus();
 }

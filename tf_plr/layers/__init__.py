@@ -6,6 +6,7 @@ from tf_plr.layers.gilr import GILR, GILRCell
 from tf_plr.layers.layer import LinearRecurrentLayer
 from tf_plr.layers.linear_surrogate_lstm import (
     GILRLSTM,
+    GILRLSTMCell,
     LinearSurrogateLSTM,
     LinearSurrogateLSTMCell,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "QRNN",
     "SRU",
     "GILRCell",
+    "GILRLSTMCell",
     "LinearRecurrentCell",
     "LinearRecurrentLayer",
     "LinearSurrogateLSTM",

@@ -15,7 +15,6 @@ from keras import ops
 from tf_plr.initializers import TimeScales
 from tf_plr.layers.types import Tensor
 
-
 # What layers of Keras take and these do not, and what to do instead.
 _NO_RECURRENT_KERNEL = "leave it out: gates do not see states here, so there is no recurrent_kernel"
 INSTEAD = {

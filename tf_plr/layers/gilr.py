@@ -36,7 +36,8 @@ class GILRCell(LinearRecurrentCell):
             0.05)`.
         bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
         forget_bias: A number or an initializer: where the bias of the gate g starts. A bias of b
-            remembers about exp(b) steps: see `tf_plr.initializers.Chrono`. Default: 0.0.
+            remembers about exp(b) steps. Default: `"time_scales"`, that is
+            `tf_plr.initializers.TimeScales()`: memories of 1 to 1,000 steps.
         kernel_regularizer: Regularizer of `kernel`.
         bias_regularizer: Regularizer of `bias`.
         kernel_constraint: Constraint of `kernel`.
@@ -149,7 +150,8 @@ class GILR(LinearRecurrentLayer):
             0.05)`.
         bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
         forget_bias: A number or an initializer: where the bias of the gate g starts. A bias of b
-            remembers about exp(b) steps: see `tf_plr.initializers.Chrono`. Default: 0.0.
+            remembers about exp(b) steps. Default: `"time_scales"`, that is
+            `tf_plr.initializers.TimeScales()`: memories of 1 to 1,000 steps.
         kernel_regularizer: Regularizer of `kernel`.
         bias_regularizer: Regularizer of `bias`.
         kernel_constraint: Constraint of `kernel`.

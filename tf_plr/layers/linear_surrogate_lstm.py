@@ -44,8 +44,8 @@ class LinearSurrogateLSTMCell(LinearRecurrentCell):
         forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
             of b remembers about exp(b) steps. Default: `"time_scales"`, that is
             `tf_plr.initializers.TimeScales()`: memories of 1 to 1,000 steps. The authors' code
-            starts at 5, with `input_bias=None`: then c adds up to 74 candidates, and losses start
-            high.
+            starts at 5, with input gates half open (`input_bias=None`): then c adds up 74
+            candidates, and losses start high.
         input_bias: A number or an initializer: where the bias of the input gate i starts;
             `"coupled"`: at minus that of the forget gate, so that i starts as 1 - f (Tallec and
             Ollivier, 2018); `"normalized"`: where i^2 + f^2 = 1, so that c starts with the variance
@@ -275,8 +275,8 @@ class LinearSurrogateLSTM(LinearRecurrentLayer):
         forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
             of b remembers about exp(b) steps. Default: `"time_scales"`, that is
             `tf_plr.initializers.TimeScales()`: memories of 1 to 1,000 steps. The authors' code
-            starts at 5, with `input_bias=None`: then c adds up to 74 candidates, and losses start
-            high.
+            starts at 5, with input gates half open (`input_bias=None`): then c adds up 74
+            candidates, and losses start high.
         input_bias: A number or an initializer: where the bias of the input gate i starts;
             `"coupled"`: at minus that of the forget gate, so that i starts as 1 - f (Tallec and
             Ollivier, 2018); `"normalized"`: where i^2 + f^2 = 1, so that c starts with the variance
@@ -409,3 +409,4 @@ class LinearSurrogateLSTM(LinearRecurrentLayer):
 
 
 GILRLSTM = LinearSurrogateLSTM
+GILRLSTMCell = LinearSurrogateLSTMCell

@@ -46,7 +46,8 @@ class QRNNCell(LinearRecurrentCell):
             0.05)`.
         bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
         forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
-            of b remembers about exp(b) steps: see `tf_plr.initializers.Chrono`. Default: 0.0.
+            of b remembers about exp(b) steps. Default: `"time_scales"`, that is
+            `tf_plr.initializers.TimeScales()`: memories of 1 to 1,000 steps.
         input_bias: A number or an initializer: where the bias of the input gate i starts;
             `"coupled"`: at minus that of the forget gate, so that i starts as 1 - f (Tallec and
             Ollivier, 2018); `"normalized"`: where i^2 + f^2 = 1, so that c starts with the variance
@@ -234,7 +235,8 @@ class QRNN(LinearRecurrentLayer):
             0.05)`.
         bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
         forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
-            of b remembers about exp(b) steps: see `tf_plr.initializers.Chrono`. Default: 0.0.
+            of b remembers about exp(b) steps. Default: `"time_scales"`, that is
+            `tf_plr.initializers.TimeScales()`: memories of 1 to 1,000 steps.
         input_bias: A number or an initializer: where the bias of the input gate i starts;
             `"coupled"`: at minus that of the forget gate, so that i starts as 1 - f (Tallec and
             Ollivier, 2018); `"normalized"`: where i^2 + f^2 = 1, so that c starts with the variance

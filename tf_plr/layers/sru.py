@@ -36,7 +36,9 @@ class SRUCell(LinearRecurrentCell):
             0.05)`.
         bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
         forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
-            of b remembers about exp(b) steps: see `tf_plr.initializers.Chrono`. Default: 5.0.
+            of b remembers about exp(b) steps. Default: `"time_scales"`, that is
+            `tf_plr.initializers.TimeScales()`: memories of 1 to 1,000 steps. The
+            authors' code starts at 5.
         kernel_regularizer: Regularizer of `kernel`.
         bias_regularizer: Regularizer of `bias`.
         kernel_constraint: Constraint of `kernel`.
@@ -161,7 +163,9 @@ class SRU(LinearRecurrentLayer):
             0.05)`.
         bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
         forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
-            of b remembers about exp(b) steps: see `tf_plr.initializers.Chrono`. Default: 5.0.
+            of b remembers about exp(b) steps. Default: `"time_scales"`, that is
+            `tf_plr.initializers.TimeScales()`: memories of 1 to 1,000 steps. The
+            authors' code starts at 5.
         kernel_regularizer: Regularizer of `kernel`.
         bias_regularizer: Regularizer of `bias`.
         kernel_constraint: Constraint of `kernel`.

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""What setup.py decides before it compiles, and an installation without native libraries."""
+
+import os
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import tensorflow as tf
+from conftest import ROOT, run_python
+
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "setup.py").exists(), reason="the sources are not there, only their tests"
+)
+
+
+@pytest.fixture
+def setup(monkeypatch):
+    """setup.py as a module of its own, which remembers nothing."""
+    for name in ("TF_PLR_CUDA", "TF_PLR_CUDA_ARCHITECTURES", "CUDA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.syspath_prepend(str(ROOT))
+    sys.modules.pop("setup", None)
+    import setup
+
+    yield setup
+    sys.modules.pop("setup", None)
+
+
+@pytest.fixture
+def nvcc(tmp_path, monkeypatch):
+    """A compiler of CUDA 12.3 that knows no Blackwell, in PATH."""
+    program = tmp_path / "nvcc"
+    program.write_text(
+        "#!/bin/sh\n"
+        'case "$1" in --version) echo "release 12.3, V12.3.1";; '
+        "--list-gpu-arch) printf 'compute_80\\ncompute_90\\n';; esac\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return str(program)
+
+
+def test_whether_gpu_code_is_built(setup, nvcc, monkeypatch):
+    assert setup.find_nvcc() == nvcc
+    monkeypatch.setenv("TF_PLR_CUDA", "0")
+    assert setup.find_nvcc() is None
+    monkeypatch.setenv("TF_PLR_CUDA", "1")
+    assert setup.find_nvcc() == nvcc
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(SystemExit, match="TF_PLR_CUDA=1 asks for GPU code, but there is no nvcc"):
+        setup.find_nvcc()
+    monkeypatch.setenv("TF_PLR_CUDA", "yes")
+    with pytest.raises(SystemExit, match='must be "0" or "1", but is \'yes\''):
+        setup.find_nvcc()
+
+
+def test_architectures(setup, nvcc, monkeypatch, capsys):
+    monkeypatch.setattr(setup, "architectures_here", lambda: [])
+    assert setup.cuda_architectures(nvcc) == ["80", "90"]  # Of all four.
+    assert "does not know the GPU architectures 100, 120" in capsys.readouterr().err
+    setup.cuda_architectures.cache_clear()
+    monkeypatch.setattr(setup, "architectures_here", lambda: [90])
+    assert setup.cuda_architectures(nvcc) == ["90"]
+    for text, message in (
+        ("100", "knows none of the GPU arch.* 100"),
+        ("sm_90", "must be numbers"),
+    ):
+        setup.cuda_architectures.cache_clear()
+        monkeypatch.setenv("TF_PLR_CUDA_ARCHITECTURES", text)
+        with pytest.raises(SystemExit, match=message):
+            setup.cuda_architectures(nvcc)
+
+
+def test_architectures_of_gpus_here(setup, monkeypatch):
+    said = SimpleNamespace(stdout="9.0\n9.0\n12.0\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: said)
+    assert setup.architectures_here() == [90, 120]
+
+
+@pytest.mark.parametrize("version", ["2.20.0", tf.__version__, None])
+def test_beside_another_tensorflow(setup, monkeypatch, version):
+    """Which an isolated build does not import."""
+    package = SimpleNamespace(metadata={"Name": "tensorflow-cpu"}, version=version)
+    found = [package] if version else []
+    monkeypatch.setattr(setup.importlib.metadata, "distributions", lambda path: found)
+    if version == "2.20.0":
+        with pytest.raises(SystemExit, match=r"tensorflow-cpu 2.20.0 is .*--no-build-isolation"):
+            setup.check_installed_tensorflow()
+    else:
+        setup.check_installed_tensorflow()
+
+
+def test_a_library_that_takes_cuda_from_elsewhere(setup, tmp_path):
+    """It would load beside TensorFlow's GPU wheel only."""
+    for name, expected in (("cudaLaunchKernel", ["cudaLaunchKernel"]), ("other", [])):
+        source, library = tmp_path / f"{name}.c", tmp_path / f"{name}.so"
+        source.write_text(f"void {name}(void); void run(void) {{ {name}(); }}")
+        subprocess.run(["cc", "-shared", "-fPIC", source, "-o", library], check=True)
+        assert setup.undefined_cuda_symbols(library) == expected
+
+
+def test_nor_does_the_one_that_was_built(setup):
+    from tf_plr import _library
+
+    for library in (_library.PATH, _library.PORTABLE):
+        assert setup.undefined_cuda_symbols(library) == []
+
+
+def test_python_alone(tmp_path):
+    """TF_PLR_NATIVE=0: no compiler, any platform."""
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns("_native.*", "_portable.*", "__pycache__")
+    shutil.copytree(ROOT / "tf_plr", source / "tf_plr", ignore=ignored)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "THIRD_PARTY_NOTICES"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps"]
+    subprocess.run(
+        [*command, "-w", tmp_path, source],
+        check=True,
+        env={**os.environ, "TF_PLR_NATIVE": "0", "CXX": "no-compiler"},
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    shutil.unpack_archive(wheel, tmp_path / "unpacked", "zip")
+    assert not [*(tmp_path / "unpacked").rglob("*.so")]
+    run_python(
+        """
+import pytest, tensorflow as tf, tf_plr
+assert tf_plr.linear_recurrence([1.0], [1.0], algorithm="composed") == 1
+assert tf_plr.GILRLSTM(3, algorithm="composed")(tf.ones([1, 5, 2])).shape == [1, 3]
+with pytest.raises(ImportError, match='TF_PLR_NATIVE=0 was set.*algorithm="composed"'):
+    tf_plr.GILRLSTM(3)(tf.ones([1, 5, 2]))
+""",
+        PYTHONPATH=str(tmp_path / "unpacked"),
+    )
