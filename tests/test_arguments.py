@@ -188,14 +188,16 @@ def test_normalized_input_gates_of_any_memory(forget_bias):
 def test_default_biases(layer):
     """Memories of one to 1,000 steps; input gates beside them so that c keeps its size."""
     options = {"pooling": "ifo"} if layer is tf_plr.QRNN else {}
-    made = layer(20_000, **options)
+    if layer is tf_plr.GILRLSTM:
+        options = {"recurrent_initializer": "zeros"}
+    made = layer(2000, **options)
     made.build((None, None, 1))
-    blocks = made.cell.bias.numpy().reshape(-1, 20_000).astype(float)
+    blocks = made.cell.bias.numpy().reshape(-1, 2000).astype(float)
     forget = blocks[FORGET_BLOCK[layer]]
     log_tau = np.log(-1 / np.log(reference.sigmoid(forget)))
-    # 20,000 draws: the quartiles of a uniform distribution are this near.
+    # Of 2,000 draws the quartiles err by 0.01: four times that.
     found = np.quantile(log_tau, [0, 0.25, 0.5, 0.75, 1]) / np.log(1000)
-    np.testing.assert_allclose(found, [0, 0.25, 0.5, 0.75, 1], atol=0.02)
+    np.testing.assert_allclose(found, [0, 0.25, 0.5, 0.75, 1], atol=0.04)
     rest = [FORGET_BLOCK[layer]]
     if layer in INPUT_BLOCK:
         rest.append(INPUT_BLOCK[layer])

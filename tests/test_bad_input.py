@@ -132,7 +132,7 @@ def test_qrnn_arguments(arguments, message):
 
 
 def test_layer_inputs(layer):
-    with pytest.raises(ValueError, match=r"expected ndim=3, found ndim=2"):
+    with pytest.raises(ValueError, match="return_sequences=True"):
         layer(4)(tf.ones([2, 5]))
     for mask, error, message in [
         (np.ones([2, 4], bool), ValueError, r"mask must have shape \(2, 5\).*\(2, 4\)"),
@@ -223,7 +223,7 @@ def test_stateful_layers(layer):
     with pytest.raises(ValueError, match="batch size"):
         made(tf.ones([3, 5, 3]))
     unknown = tf.function(made, input_signature=[tf.TensorSpec([None, None, 3])])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="kept states of a stateful layer"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="is_stateful_and_keeps_the_states"):
         unknown(tf.ones([3, 5, 3]))
 
 
@@ -405,6 +405,7 @@ def test_stateful_with_another_batch_size(layer):
         made(tf.ones([1, 5, 3]))
     model = keras.Sequential([keras.Input(batch_shape=(2, None, 3)), layer(4, stateful=True)])
     model.compile("sgd", "mse")
+    message = "is_stateful_and_keeps_the_states_of_2_sequences"
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         model.fit(np.ones((5, 7, 3)), np.ones((5, 4)), batch_size=2, verbose=0)
     later = layer(4)
@@ -424,7 +425,8 @@ def test_a_batch_size_that_only_one_side_knows(layer, wrong, dtype):
     given = {"mask": tf.ones([2, 7], tf.bool)} if wrong == "mask" else {"initial_state": states}
     run = tf.function(lambda x: made(x, **given), input_signature=[tf.TensorSpec([None, 7, 3])])
     assert run(tf.ones([2, 7, 3])).shape == [2, 4]
-    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"{wrong}.*must have the batch size"):
+    message = "sequences_must_have_the_batch_size_of_initial_state_and_mask"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         run(tf.ones([5, 7, 3]))
 
 

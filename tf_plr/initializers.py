@@ -96,7 +96,7 @@ class Chrono(keras.initializers.Initializer):
 def _at_least(name: str, value: Any, least: int) -> Any:
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, but is {value!r}")
-    if not (math.isfinite(value) and value >= least):
+    if not (math.isfinite(value) and float(value) >= least):
         raise ValueError(f"{name} must be finite and at least {least}, but is {value!r}")
     return value
 

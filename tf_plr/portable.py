@@ -8,6 +8,7 @@ it, under XLA or not.
 
 import ctypes
 import functools
+import json
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -15,14 +16,11 @@ from typing import Any
 import tensorflow as tf
 
 from tf_plr import _library
+from tf_plr._registration import register_gradient
 from tf_plr.time_axis import TimeAxis, gradient_of_gradient
 
 _XLA_CALL_MODULE = 9  # The version that TensorFlow 2.20 and all after it know.
-_LOST = (
-    "tf_plr runs on its portable library here, and tf.vectorized_map and the vectorized jacobian "
-    "lose its gradients: use tf.map_fn, or jacobian(..., experimental_use_pfor=False), or a tf_plr "
-    "that was built for this TensorFlow"
-)
+_OURS = "tf_plr"
 _ALGORITHMS = {"auto": 0, "parallel": 1, "serial": 2}
 _TYPES = {
     "float16": "f16",
@@ -94,55 +92,16 @@ def linear_recurrence(
 
     Arguments are tensors that `tf_plr.linear_recurrence` has checked; `axis` is not negative.
     """
-    time = TimeAxis(axis, reverse)
     attributes = {"axis": axis, "reverse": int(reverse), "algorithm": _ALGORITHMS[algorithm]}
     if initial_state is None:
         shape = tf.shape(impulses)
         initial_state = tf.zeros(tf.concat([shape[:axis], shape[axis + 1 :]], 0), impulses.dtype)
-
-    @tf.custom_gradient
-    def recurrence(decays: Any, impulses: Any, initial_state: Any) -> Any:
-        (states,) = _call("", [decays, impulses, initial_state], attributes)
-
-        def gradient(d_states: Any) -> Any:
-            return backward(*_here(decays, impulses, initial_state, d_states, states))
-
-        return states, gradient
-
-    @tf.custom_gradient
-    def backward(decays: Any, impulses: Any, initial_state: Any, d_states: Any, states: Any) -> Any:
-        """Of `states` the value only: what depends on them does so by the other arguments."""
-        gradients = _call("Grad", [decays, states, d_states, initial_state], attributes)
-
-        def gradient(u_decays: Any, u_impulses: Any, u_initial: Any) -> Any:
-            a, x, h, d, values = _here(decays, impulses, initial_state, d_states, states)
-            # Once more, as the results of a custom gradient cannot be differentiated inside it.
-            before = time.previous(recurrence(a, x, h), h)
-            _, d_impulses, _ = backward(a, x, h, d, values)
-            s = recurrence(a, u_decays * before + u_impulses, *_here(u_initial))
-            by_decays, by_states, by_initial = gradient_of_gradient(
-                time, d_impulses, u_decays, time.previous(s, u_initial)
-            )
-            d_decays, by_impulses, d_initial = backward(a, x, h, by_states, values)
-            return by_decays + d_decays, by_impulses, by_initial + d_initial, s, None
-
-        return tuple(gradients), gradient
-
-    states = recurrence(*_here(decays, impulses, initial_state))
+    (states,) = _call("", [decays, impulses, initial_state], attributes)
     return tf.ensure_shape(states, decays.shape.merge_with(impulses.shape))
 
 
-def _here(*tensors: Any) -> list[Any]:
-    """As tensors of the current graph, which tf.custom_gradient needs."""
-    return [tf.identity(tensor) for tensor in tensors]
-
-
 def _call(name: str, operands: list[Any], attributes: dict[str, int]) -> list[Any]:
-    """Calls a handler, which checks that shapes fit.
-
-    The gradients are custom ones. Where TensorFlow loses those, as tf.vectorized_map does, a
-    gradient is an error.
-    """
+    """Calls a handler, which checks that shapes fit."""
     rank = operands[0].shape.rank
     like = operands[1:] if name else operands[1:2]
     results = _call_module()(
@@ -152,11 +111,34 @@ def _call(name: str, operands: list[Any], attributes: dict[str, int]) -> list[An
         Sout=[[None] * tensor.shape.rank for tensor in like],
         Tout=[operands[0].dtype] * len(like),
         platforms=["CPU", "CUDA"],
+        # For the gradient: TensorFlow reads no check of this name, and keeps it in saved models.
+        disabled_checks=[json.dumps({_OURS: name, **attributes})],
     )
     return [
-        tf.raw_ops.PreventGradient(input=tf.ensure_shape(result, tensor.shape), message=_LOST)
-        for result, tensor in zip(results, like, strict=True)
+        tf.ensure_shape(result, tensor.shape) for result, tensor in zip(results, like, strict=True)
     ]
+
+
+@register_gradient("XlaCallModule")
+def _call_gradient(op: Any, *gradients: Any) -> list[Any]:
+    """Of any order. Not a custom gradient, which tf.vectorized_map would drop without a word."""
+    said = [json.loads(check) for check in op.get_attr("disabled_checks") if _OURS in str(check)]
+    if not said:
+        raise LookupError("XlaCallModule has a gradient for the recurrences of tf_plr only")
+    attributes = dict(said[0])
+    name = attributes.pop(_OURS)
+    if not name:
+        decays, _, initial_state = op.inputs
+        return _call("Grad", [decays, op.outputs[0], *gradients, initial_state], attributes)
+    decays, states, _, initial_state = op.inputs
+    u_decays, u_impulses, u_initial = gradients
+    time = TimeAxis(attributes["axis"], bool(attributes["reverse"]))
+    impulses = u_decays * time.previous(states, initial_state) + u_impulses
+    (s,) = _call("", [decays, impulses, u_initial], attributes)
+    by_decays, by_states, by_initial = gradient_of_gradient(
+        time, op.outputs[1], u_decays, time.previous(s, u_initial)
+    )
+    return [by_decays, by_states, s, by_initial]
 
 
 def _call_module() -> Any:

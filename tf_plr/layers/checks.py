@@ -103,13 +103,12 @@ def kind_of_sequences(sequences: Any, state_dtype: str) -> None:
     """Raises an error for sequences that Keras would convert, or refuse in other words."""
     kind = type(sequences).__name__
     is_ragged = isinstance(sequences, tf.RaggedTensor) or getattr(sequences, "ragged", False)
-    is_sparse = isinstance(sequences, tf.SparseTensor) or getattr(sequences, "sparse", False)
     if is_ragged is True:
         raise TypeError(
             f"sequences must be a dense tensor, but are ragged ({kind}): pass "
             "sequences.to_tensor(), and mask=tf.sequence_mask(sequences.row_lengths())"
         )
-    if is_sparse is True:
+    if isinstance(sequences, tf.SparseTensor):
         raise TypeError(
             f"sequences must be a dense tensor, but are sparse ({kind}): pass "
             "tf.sparse.to_dense(sequences)"
@@ -165,6 +164,19 @@ def real(name: str, tensor: Tensor) -> None:
             f"{name} must be real, but have dtype {tf.as_dtype(tensor.dtype).name}: pass the real "
             "and imaginary parts side by side, tf.concat([tf.math.real(x), tf.math.imag(x)], -1)"
         )
+
+
+def with_batch_of(sequences: Tensor, others: Collection[Any], name: str) -> Tensor:
+    """The sequences, of which the running graph checks that they have the batch size of others.
+
+    TensorFlow would take a known batch size of a state for that of the sequences as well, and leave
+    out any other check. The error says `name`.
+    """
+    known = [tensor.shape[0] for tensor in others if getattr(tensor, "shape", ())]
+    known = [size for size in known if size is not None]
+    if not known or sequences.shape[0] is not None:
+        return sequences
+    return tf.ensure_shape(sequences, [known[0], *sequences.shape[1:]], name)
 
 
 def after(tensor: Tensor, checked: list[Any]) -> Tensor:

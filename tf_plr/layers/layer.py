@@ -233,7 +233,17 @@ class LinearRecurrentLayer(keras.layers.RNN):
             self.cell.compute_dtype,
             self.cell.state_dtype,
         )
-        mask = checks.mask_of(sequences, sequences_mask if mask is None else mask)
+        mask = sequences_mask if mask is None else mask
+        if self.stateful and initial_state is None and self.states is not None:
+            count = self.states[0].shape[0]
+            name = f"{self.name}_is_stateful_and_keeps_the_states_of_{count}_sequences"
+            sequences = checks.with_batch_of(sequences, self.states, name)
+        else:
+            name = "sequences_must_have_the_batch_size_of_initial_state_and_mask"
+            sequences = checks.with_batch_of(
+                sequences, [*tf.nest.flatten(initial_state), mask], name
+            )
+        mask = checks.mask_of(sequences, mask)
         states = self._states_before(sequences, initial_state)
         sequences = checks.after(sequences, [mask, *states])
         if self.go_backwards:
@@ -331,5 +341,5 @@ def _arguments_of(cell_class: type[LinearRecurrentCell]) -> set[str]:
     """The names of all arguments that a cell takes, or hands on to its base classes."""
     names = set(CellOptions.__annotations__)
     for cls in cell_class.__mro__[: cell_class.__mro__.index(LinearRecurrentCell) + 1]:
-        names.update(inspect.signature(cls.__init__).parameters)
+        names.update(inspect.signature(vars(cls).get("__init__", object)).parameters)
     return names - {"self", "args", "kwargs"}
