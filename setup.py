@@ -38,6 +38,8 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 NATIVE = os.environ.get("TF_PLR_NATIVE", "1") != "0"
+if os.environ.get("TF_PLR_NATIVE", "1") not in ("0", "1"):
+    raise SystemExit(f'TF_PLR_NATIVE must be "0" or "1", but is {os.environ["TF_PLR_NATIVE"]!r}')
 CXX = os.environ.get("CXX", "g++")
 CXXFLAGS = shlex.split(os.environ.get("CXXFLAGS", ""))
 NO_EXPORTS = ROOT / "cc" / "no_exports.map"
@@ -49,6 +51,7 @@ XLA_HEADER = "xla/ffi/api/ffi.h"
 OLDEST_CUDA = (12, 3)  # The first whose assembler knows 128-bit words (PTX 8.3).
 COMPRESSING_CUDA = (12, 8)  # The first whose compiler takes --compress-mode.
 ALL_ARCHITECTURES = "80 90 100 120"
+OLDEST_ARCHITECTURE = 80  # The first that copies to shared memory asynchronously.
 
 
 @functools.cache
@@ -67,11 +70,13 @@ def minor_of(version):
 def check_installed_tensorflow():
     """Refuses to build for one TensorFlow and install beside another.
 
-    pip builds with a TensorFlow of its own, which a user who has another one does not see.
+    pip builds with a TensorFlow of its own, which a user who has another one does not see. (Other
+    front ends build in an environment of their own, where no other one is seen.)
     """
     paths = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     for package in importlib.metadata.distributions(path=list(dict.fromkeys(paths))):
-        name, ours = (package.metadata["Name"] or "").lower(), tensorflow().__version__
+        name = re.sub(r"[-_.]+", "-", package.metadata["Name"] or "").lower()
+        ours = tensorflow().__version__
         if name in TF_PACKAGES and minor_of(package.version) != minor_of(ours):
             raise SystemExit(
                 f"tf_plr: {name} {package.version} is installed here, but this build took "
@@ -135,17 +140,19 @@ def architectures_here():
 
 @functools.cache
 def cuda_architectures(nvcc):
+    done = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True)
+    known = re.findall(r"compute_(\d+)", done.stdout)
     text = os.environ.get("TF_PLR_CUDA_ARCHITECTURES")
-    if text is None:
-        text = " ".join(map(str, architectures_here())) or ALL_ARCHITECTURES
+    if not text:
+        here = [str(a) for a in architectures_here() if a >= OLDEST_ARCHITECTURE]
+        # PTX of the last one serves what is newer than the compiler.
+        text = " ".join(here) if here and set(here) <= set(known) else ALL_ARCHITECTURES
     wanted = text.split()
     if not wanted or not all(a.isdigit() for a in wanted):
         raise SystemExit(
             "tf_plr: TF_PLR_CUDA_ARCHITECTURES must be numbers with spaces between them, such as "
             f'"80 90", but is {text!r}'
         )
-    done = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True)
-    known = re.findall(r"compute_(\d+)", done.stdout)
     unknown = [a for a in wanted if a not in known]
     if unknown:
         print(
@@ -340,13 +347,24 @@ class BuildNative(build_ext):
 
 
 class PurePython(build_py):
-    """Says in the package that its native libraries were left out."""
+    """Leaves native libraries out, and says so in the package."""
 
     def run(self):
         super().run()
         for name in ("_native", "_portable"):
-            path = Path(self.build_lib, "tf_plr", f"{name}.json")
-            path.write_text(json.dumps({"left_out": "TF_PLR_NATIVE=0"}) + "\n")
+            path = Path(self.build_lib, "tf_plr", name)
+            path.with_suffix(".so").unlink(missing_ok=True)  # Of an earlier build.
+            path.with_suffix(".json").write_text('{"left_out": "TF_PLR_NATIVE=0"}\n')
+
+
+class Refuse(build_py):
+    """Without isolation, pip does not install what the build needs."""
+
+    def run(self):
+        raise SystemExit(
+            f"tf_plr: building needs TensorFlow {TF_MINOR} or another release to build for, and "
+            "none is installed; TF_PLR_NATIVE=0 installs Python alone"
+        )
 
 
 class PlatformWheel(bdist_wheel):
@@ -363,17 +381,14 @@ def sources(suffix):
 
 
 PORTABLE_SOURCES = [
-    "cc/portable/linear_recurrence.cc", "cc/older_systems.cc", "cc/engine/cpu/run_16bit.cc",
-    "cc/engine/cpu/run_complex.cc", "cc/engine/cpu/run_real.cc",
+    "cc/portable/linear_recurrence.cc", "cc/older_glibc.cc", "cc/older_systems.cc",
+    "cc/engine/cpu/run_16bit.cc", "cc/engine/cpu/run_complex.cc", "cc/engine/cpu/run_real.cc",
 ]  # fmt: skip
 PORTABLE_CUDA_SOURCES = [f"cc/engine/gpu/run_{types}.cu" for types in ("16bit", "complex", "real")]
 
 
 def requirements(minor):
-    """The extras: a wheel does not say which of TensorFlow's packages it wants beside it.
-
-    A requirement would add a second one.
-    """
+    """The extras. TensorFlow is one: as a requirement, pip would add it beside tensorflow-cpu."""
     wanted = f"=={minor}.*" if NATIVE else f">={TF_MINOR}"
     return {
         "tf": [f"tensorflow{wanted}"],
@@ -386,7 +401,11 @@ def requirements(minor):
 
 def native_options():
     if importlib.util.find_spec("tensorflow") is None:  # pip asks what to install for the build.
-        return {"setup_requires": [f"tensorflow=={TF_MINOR}.*"], "extras_require": {}}
+        return {
+            "setup_requires": [f"tensorflow=={TF_MINOR}.*"],
+            "cmdclass": {"build_py": Refuse},
+            "extras_require": {},
+        }
     return {
         "ext_modules": [
             Extension("tf_plr._native", sources("cc")),

@@ -102,7 +102,7 @@ def train(task_name, layer_name, recipe, rate, seeds, quick):
             optimizer.iterations.assign(0)
         rng = np.random.default_rng(seed)
         x, y = task.data(rng, train_count)
-        x_test, y_test = task.data(rng, test_count)
+        x_test, y_test = (task.test_data or task.data)(rng, test_count)
         options = {"batch_size": task.batch, "verbose": 0}
         start = time.perf_counter()
         if task.stateful:

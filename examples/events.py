@@ -119,12 +119,13 @@ def windows_of(events, steps):
 
 
 class Forecaster:
-    def __init__(self, layer, units, **options):
+    def __init__(self, layer, units, options):
+        """options: a function that makes the arguments of one layer."""
         positions, polarities = (keras.Input((None,), dtype="int32") for _ in range(2))
         x = keras.layers.Embedding(POSITIONS, 40)(positions)
         x = keras.layers.Concatenate()([x, keras.ops.cast(polarities, "float32")[..., None]])
         for _ in range(2):
-            x = layer(units, return_sequences=True, **options)(x)
+            x = layer(units, return_sequences=True, **options())(x)
         logits = keras.layers.Dense(2 * POSITIONS)(x)
         self.model = keras.Model([positions, polarities], logits)
         self.optimizer = keras.optimizers.Adam(0.001, global_clipnorm=1.0)
@@ -211,16 +212,19 @@ def main():
     order = np.random.default_rng(0).permutation(len(events))
     held_out = max(1, len(events) // 6)
     parts = [[events[i] for i in order[held_out:]], [events[i] for i in order[:held_out]]]
-    memory = {"forget_bias": tf_plr.initializers.Chrono(ours[2]), "input_bias": None}
+
+    def memory():  # Other memories in each layer.
+        return {"forget_bias": tf_plr.initializers.Chrono(ours[2]), "input_bias": None}
+
     models = {
         "LinearSurrogateLSTM": (tf_plr.LinearSurrogateLSTM, memory, *ours),
-        "keras.layers.LSTM": (keras.layers.LSTM, {}, *theirs),
+        "keras.layers.LSTM": (keras.layers.LSTM, dict, *theirs),
     }
     # Both are judged on the same windows.
     test = windows_of(parts[1], ours[2])
     curves, result = {}, {"data": name}
     for of, (layer, options, units, batch, steps) in models.items():
-        forecaster = Forecaster(layer, units, **options)
+        forecaster = Forecaster(layer, units, options)
         curves[of] = train(forecaster, windows_of(parts[0], steps), batch, arguments.seconds)
         numbers = [
             forecaster.evaluate(*(a[i : i + batch] for a in test))

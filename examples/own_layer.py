@@ -53,7 +53,8 @@ def main():
     train, test = slice(arguments.digits), slice(TRAINING_DIGITS, None)
     for layer in (MinGRU, tf_plr.GILR, tf_plr.SRU, tf_plr.QRNN, tf_plr.GILRLSTM):
         keras.utils.set_random_seed(0)
-        model = build(layer, forget_bias=3.0)
+        options = {"input_bias": None} if layer is tf_plr.GILRLSTM else {}
+        model = build(layer, forget_bias=3.0, **options)
         compile_model(model, arguments.epochs * arguments.digits // BATCH_SIZE)
         model.fit(x[train], y[train], BATCH_SIZE, arguments.epochs, verbose=0)
         loss, accuracy = model.evaluate(x[test], y[test], 100, verbose=0)

@@ -73,7 +73,7 @@ def run_python(program, *arguments, **environment):
 
 
 def needs(*packages):
-    """Skips a test without these packages; not in CI, which has all: there they were renamed."""
+    """Skips a test without these packages. In CI, which installs them, that is a failure."""
     for package in packages:
         if importlib.util.find_spec(package) is None:
             missing = pytest.fail if os.environ.get("TF_PLR_CI") else pytest.skip

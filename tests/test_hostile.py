@@ -17,4 +17,6 @@ def test_edited_graphs(options):
     said = done.stdout.splitlines()[-3:]
     assert done.returncode == 0, f"{said}\n{done.stderr[-2000:]}"
     results, errors = (int(count.split()[0]) for count in said[-1].split(", "))
-    assert results + errors == int(options[1])
+    # The calls that are not edited, whose values hostile.py checks; XLA has no kernel for one.
+    assert results >= (7 if "--xla" in options else 8)
+    assert errors > results

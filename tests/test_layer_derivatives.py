@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import LAYERS, call
+from conftest import call
 
 import tf_plr
 
@@ -110,24 +110,27 @@ def test_derivatives_of_few_steps(layer, name, steps, mode):
     np.testing.assert_allclose(call(derivative, [x], mode), expected, rtol=1e-3, atol=1e-4 * scale)
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-def test_forward_mode_of_states_and_an_unknown_batch(layer):
+@pytest.mark.parametrize("known", ["nothing", "all but the features"])
+def test_forward_mode_where_sizes_are_unknown(layer, known):
     x = tf.random.normal([2, 5, 3])
     run = made(layer, x)
     states = [tf.random.normal([2, size]) for size in run.cell.state_size]
+    rows = None if known == "nothing" else 2
+    x_shape = [2, 5, None] if known == "all but the features" else [None, None, 3]
+    specs = [x_shape, *([rows, size] for size in run.cell.state_size)]
 
-    def derivatives(x, *states):
-        with tf.autodiff.ForwardAccumulator(list(states), list(states)) as accumulator:
-            value = loss(run, x, initial_state=list(states))
+    @tf.function(input_signature=[tf.TensorSpec(shape) for shape in specs])
+    def derivative(*arguments):
+        with tf.autodiff.ForwardAccumulator(list(arguments), list(arguments)) as accumulator:
+            value = loss(run, arguments[0], initial_state=list(arguments[1:]))
         return accumulator.jvp(value)
 
     with tf.GradientTape() as tape:
-        tape.watch(states)
+        tape.watch([x, states])
         value = loss(run, x, initial_state=states)
-    gradients = tape.gradient(value, states)
-    expected = sum(tf.reduce_sum(g * s) for g, s in zip(gradients, states, strict=True))
-    found = call(derivatives, [x, *states], "unknown_shapes")
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    gradients = tape.gradient(value, [x, *states])
+    expected = sum(tf.reduce_sum(g * a) for g, a in zip(gradients, [x, *states], strict=True))
+    np.testing.assert_allclose(derivative(x, *states), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("options", [{}, {"algorithm": "composed"}, {"dtype": "mixed_bfloat16"}])

@@ -545,3 +545,16 @@ def test_import_without_docstrings():
     if not imports("keras"):
         pytest.skip("this Keras needs its docstrings")
     assert imports("tf_plr")
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"dtype": "float64"}, {"algorithm": "composed"}, {"layer_normalization": True}]
+)
+def test_a_graph_that_does_not_know_the_features(layer, options):
+    made = layer(4, **options)
+    made.build((None, None, 3))
+    x = tf.random.normal([2, 7, 3])
+    run = tf.function(made, input_signature=[tf.TensorSpec([None, None, None])])
+    np.testing.assert_allclose(run(x), made(x), rtol=1e-5, atol=1e-6)
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+        run(tf.ones([2, 7, 5]))

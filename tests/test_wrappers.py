@@ -240,13 +240,42 @@ def test_composed_converts_to_tflite(layer, x, tmp_path):
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
-def test_composed_converts_to_onnx(layer, x):
+class PreviousCell(tf_plr.GILRCell):
+    """A cell of one's own that asks for the states before each step."""
+
+    def recur(self, steps, inputs, states, training):
+        outputs, last = super().recur(steps, inputs, states, training)
+        return steps.previous(outputs, states[0]), last
+
+
+class Previous(tf_plr.GILR):
+    cell_class = PreviousCell
+
+
+ONNX = {
+    "GILR": lambda **k: tf_plr.GILR(5, **k),
+    "GILRLSTM": lambda **k: tf_plr.GILRLSTM(5, **k),
+    "SRU": lambda **k: tf_plr.SRU(5, **k),
+    "QRNN": lambda **k: tf_plr.QRNN(5, kernel_size=3, **k),
+    "backwards": lambda **k: tf_plr.QRNN(5, go_backwards=True, **k),
+    "bidirectional": lambda **k: keras.layers.Bidirectional(tf_plr.GILRLSTM(5, **k)),
+    "previous states": lambda **k: Previous(5, **k),
+}
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("steps", [9, None])
+@pytest.mark.parametrize("name", ONNX)
+def test_composed_converts_to_onnx(name, steps, masked, x):
     needs("onnxruntime", "tf2onnx")
     import onnxruntime
     import tf2onnx
 
-    model = keras.Sequential([keras.Input((9, 4)), layer(5, algorithm="composed")])
-    signature = [tf.TensorSpec([None, 9, 4])]
+    masking = [keras.layers.Masking()] if masked else []
+    x = np.where(np.arange(9)[:, None] < 7, x, 0).astype("float32") if masked else x
+    layers = [keras.Input((steps, 4)), *masking, ONNX[name](algorithm="composed")]
+    model = keras.Sequential(layers)
+    signature = [tf.TensorSpec([None, steps, 4])]
     function = tf.function(lambda inputs: model(inputs), input_signature=signature)
     proto, _ = tf2onnx.convert.from_function(function, input_signature=signature)
     session = onnxruntime.InferenceSession(proto.SerializeToString())

@@ -60,7 +60,8 @@ class Release:
                 self.source / name,
                 ignore=shutil.ignore_patterns("_native.*", "_portable.*", "__pycache__"),
             )
-        for name in ("setup.py", "pyproject.toml", "README.md", "CHANGELOG.md", "Makefile"):
+        for name in ("setup.py", "pyproject.toml", "README.md", "CHANGELOG.md", "Makefile",
+                     "LICENSE", "THIRD_PARTY_NOTICES"):  # fmt: skip
             shutil.copy2(ROOT / name, self.source)
         if not self.python.exists():
             subprocess.run([sys.executable, "-m", "venv", self.folder / "venv"], check=True)

@@ -36,7 +36,7 @@ except PackageNotFoundError:  # A source tree that nobody has installed.
 
 with contextlib.suppress(ImportError):  # Raised again when an op is first needed.
     register()
-portable.takes_over()  # Or else warns.
+portable.takes_over()  # Warns once if it does.
 portable.register()  # For models that were saved where it takes over.
 
 __all__ = [

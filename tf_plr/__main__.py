@@ -131,7 +131,12 @@ def say_devices(built: dict[str, Any], problems: list[str]) -> list[str]:
         elif 10 * major + minor < oldest:
             problems.append(
                 f"the library was built for GPUs from sm_{oldest} on, but this one is "
-                f"sm_{major}{minor}: build it with TF_PLR_CUDA_ARCHITECTURES={10 * major + minor}"
+                f"sm_{major}{minor}"
+                + (
+                    f": build it with TF_PLR_CUDA_ARCHITECTURES={10 * major + minor}"
+                    if 10 * major + minor >= 80
+                    else "; its kernels need sm_80"
+                )
             )
     if not gpus:
         print("GPU         none")
@@ -147,8 +152,14 @@ def say_devices(built: dict[str, Any], problems: list[str]) -> list[str]:
     return ["CPU", *(["GPU"] if gpus and oldest else [])]
 
 
+def exports_xla() -> bool:
+    """Whether this TensorFlow exports XLA's interface for custom calls."""
+    library = Path(tf.sysconfig.get_lib(), "libtensorflow_framework.so.2")
+    return not library.exists() or hasattr(ctypes.CDLL(str(library)), "XLA_FFI_GetApi")
+
+
 def try_kernels(device: str, names: list[str], problems: list[str]) -> None:
-    for compiled in (False, True):
+    for compiled in (False, True) if exports_xla() else (False,):
         place = device + (", XLA" if compiled else "")
         words = []
         for name in names:
@@ -173,6 +184,11 @@ def main() -> int:
     built, names = say_library(problems)
     say_driver(built, problems)
     devices = say_devices(built, problems)
+    if not exports_xla():
+        print(
+            "XLA         not beside this TensorFlow, which does not export XLA_FFI_GetApi (the "
+            "package tensorflow does): jit_compile=True is an error"
+        )
     if built:
         for device in devices:
             try_kernels(device, names, problems)

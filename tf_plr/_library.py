@@ -58,8 +58,8 @@ def information(library: Path | None = None) -> dict[str, Any]:
     path = library.with_suffix(".json")
     if left_out := _left_out(path):
         raise LibraryError(
-            f"this tf_plr was installed without {_named(library)}: {left_out} was set. Then only "
-            'algorithm="composed" works'
+            f"this tf_plr was installed without {_named(library)}, as {left_out} was set: only "
+            'algorithm="composed" works. Install it again without that variable'
         )
     says = f"{path}, which says what {_named(library)} was built for, is damaged"
     for needed in (library, path):

@@ -2,10 +2,9 @@
 """Registers functions with TensorFlow, which refuses a second one for the same op.
 
 A module that is imported a second time in one process, as by importlib.reload, must not fail: the
-first function, which does the same, stays.
+first function, which does the same, stays. Another package's function for the same op is an error.
 """
 
-import contextlib
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -17,20 +16,28 @@ from tensorflow.python.ops.parallel_for.pfor import RegisterPFor
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
+# What tf_plr has registered in this process, also from modules that are imported anew.
+_registered: set[tuple[str, str]] = getattr(tf, "_tf_plr_registered", set())
+tf._tf_plr_registered = _registered  # TensorFlow lives as long as its registries.
+
+
 def register_gradient(op: str) -> Callable[[Function], Function]:
     """As tf.RegisterGradient."""
-    return _once(tf.RegisterGradient(op))
+    return _once(("gradient", op), tf.RegisterGradient(op))
 
 
 def register_vectorization(op: str) -> Callable[[Function], Function]:
     """As TensorFlow's RegisterPFor: the function stands for all iterations of a loop over an op."""
-    return _once(RegisterPFor(op))
+    return _once(("vectorization", op), RegisterPFor(op))
 
 
-def _once(decorator: Callable[[Function], object]) -> Callable[[Function], Function]:
+def _once(
+    what: tuple[str, str], decorator: Callable[[Function], object]
+) -> Callable[[Function], Function]:
     def register(function: Function) -> Function:
-        with contextlib.suppress(KeyError, AssertionError):
+        if what not in _registered:
             decorator(function)
+            _registered.add(what)
         return function
 
     return register

@@ -18,7 +18,8 @@
 #include "cc/kernels/types.h"
 #include "xla/ffi/api/ffi.h"
 
-extern "C" const XLA_FFI_Api* XLA_FFI_GetApi();
+// Null where TensorFlow does not export it, as tensorflow-cpu does not.
+extern "C" __attribute__((weak)) const XLA_FFI_Api* XLA_FFI_GetApi();
 
 namespace tf_plr {
 
@@ -174,6 +175,13 @@ struct Cuda {
 inline void RegisterHandler(const char* name, const char* platform, XLA_FFI_Handler* call,
                             XLA_FFI_Handler_Traits traits, std::string* problems) {
   if (!problems->empty()) return;
+  if (XLA_FFI_GetApi == nullptr) {
+    *problems =
+        "this TensorFlow does not export XLA's interface for custom calls, XLA_FFI_GetApi, which "
+        "tf_plr needs under XLA. The package tensorflow does, tensorflow-cpu does not: install "
+        "tensorflow, or leave jit_compile off";
+    return;
+  }
   const XLA_FFI_Api* api = XLA_FFI_GetApi();
   XLA_FFI_Error* error = ffi::Ffi::RegisterStaticHandler(api, name, platform, call, traits);
   if (error == nullptr) return;

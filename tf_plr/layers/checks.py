@@ -36,8 +36,10 @@ def arguments_of(cls: type, given: Collection[str], known: Collection[str]) -> N
         if name in known:
             continue
         close = difflib.get_close_matches(name, known, n=1)
-        instead = INSTEAD.get(name) or (f"did you mean {close[0]}?" if close else "leave it out")
-        raise ValueError(f"{cls.__name__} takes no argument {name!r}: {instead}")
+        instead = INSTEAD.get(name) or (f"did you mean {close[0]}?" if close else "")
+        raise ValueError(
+            f"{cls.__name__} takes no argument {name!r}{f': {instead}' if instead else ''}"
+        )
 
 
 def positive_integer(name: str, value: Any) -> int:
@@ -139,12 +141,16 @@ def sequences_of(sequences: Tensor, features: int, dtype: str, state_dtype: str)
         with tf.control_dependencies([steps]):
             sequences = tf.identity(sequences)
     if sequences.shape[2] is None:
-        sequences = tf.ensure_shape(sequences, [None, None, features])
+        # Not by tf.ensure_shape, of which forward mode has no derivative.
+        sequences = tf.identity(sequences)
+        sequences.set_shape([None, None, features])
     return sequences
 
 
 def numbers_of(name: str, tensor: Tensor, dtype: str, state_dtype: str) -> Tensor:
     """A tensor of real numbers in a dtype; complex ones as they are where states are complex."""
+    if isinstance(tensor, tf.Variable):
+        tensor = tf.convert_to_tensor(tensor)
     given = tf.as_dtype(tensor.dtype)
     if given.is_complex and tf.as_dtype(state_dtype).is_complex:
         return tensor
@@ -172,17 +178,18 @@ def with_batch_of(sequences: Tensor, others: Collection[Any], name: str) -> Tens
     TensorFlow would take a known batch size of a state for that of the sequences as well, and leave
     out any other check. The error says `name`.
     """
-    known = [tensor.shape[0] for tensor in others if getattr(tensor, "shape", ())]
-    known = [size for size in known if size is not None]
+    shapes = [tf.TensorShape(getattr(other, "shape", None)) for other in others]
+    known = [shape[0] for shape in shapes if shape.rank and shape[0] is not None]
     if not known or sequences.shape[0] is not None:
         return sequences
+    # TensorFlow prunes a check that no data goes through. Forward mode has no derivative of this.
     return tf.ensure_shape(sequences, [known[0], *sequences.shape[1:]], name)
 
 
 def after(tensor: Tensor, checked: list[Any]) -> Tensor:
     """The tensor, once the checks of others are done.
 
-    Else an operation that uses it may fail first in the running graph, in its own words.
+    Without it, another operation could fail first, with a message that names no argument.
     """
     if tf.executing_eagerly() or None not in tuple(tensor.shape):
         return tensor
@@ -239,8 +246,8 @@ def _with_shape(name: str, tensor: Tensor, shape: tuple[Any, ...], hint: str = "
     check = tf.debugging.assert_equal(
         tf.shape(tensor),
         tf.stack([*shape]),
-        f"{name} must have the batch size, and a mask the steps, of the inputs{hint}. Its shape is "
-        "x, and should be y:",
+        f"{name} must have the shape {'[batch, time]' if name == 'mask' else '[batch, size]'} of "
+        f"the inputs{hint}. Its shape is x, and should be y:",
     )
     with tf.control_dependencies([check]):
         tensor = tf.identity(tensor)  # The stack alone would be optimised away with its dependency.

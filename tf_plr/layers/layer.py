@@ -128,7 +128,9 @@ class LinearRecurrentLayer(keras.layers.RNN):
         options: dict[str, Any] = {
             name: kwargs.pop(name) for name in [*LayerOptions.__annotations__] if name in kwargs
         }
-        checks.arguments_of(type(self), kwargs, _arguments_of(cell_class))
+        known = _arguments_of(cell_class)
+        if known is not None:
+            checks.arguments_of(type(self), kwargs, known)
         shared: dict[str, Any] = {k: options[k] for k in ("dtype", "trainable") if k in options}
         # Not RNN's: it asks for the sizes of states, which may depend on inputs yet to come.
         keras.layers.Layer.__init__(self, **{**options, "autocast": False})
@@ -337,9 +339,15 @@ class LinearRecurrentLayer(keras.layers.RNN):
         return cls(**config)
 
 
-def _arguments_of(cell_class: type[LinearRecurrentCell]) -> set[str]:
-    """The names of all arguments that a cell takes, or hands on to its base classes."""
+def _arguments_of(cell_class: type[LinearRecurrentCell]) -> set[str] | None:
+    """The names of all arguments of a cell; None if only its constructor knows them."""
     names = set(CellOptions.__annotations__)
     for cls in cell_class.__mro__[: cell_class.__mro__.index(LinearRecurrentCell) + 1]:
-        names.update(inspect.signature(vars(cls).get("__init__", object)).parameters)
+        if "__init__" not in vars(cls):
+            continue
+        for name, parameter in inspect.signature(vars(cls)["__init__"]).parameters.items():
+            unpacked = "Unpack" in str(parameter.annotation)  # Of options whose names are known.
+            if parameter.kind is parameter.VAR_KEYWORD and not unpacked:
+                return None
+            names.add(name)
     return names - {"self", "args", "kwargs"}
