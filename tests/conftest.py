@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 import importlib.util
+import inspect
 import os
 import subprocess
 import sys
@@ -16,13 +17,22 @@ import pytest
 import tensorflow as tf
 
 import tf_plr
+from tf_plr.__main__ import exports_xla
 
 # Tolerances are those of the named types; GPUs would multiply float32 matrices in fewer bits.
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
 # Every way to call a function of tensors: eagerly, as a graph, as a graph that knows no shapes,
-# compiled by XLA.
-MODES = ("eager", "function", "unknown_shapes", "xla")
+# compiled by XLA, where this TensorFlow lets others in.
+XLA = exports_xla()
+MODES = ("eager", "function", "unknown_shapes", *(["xla"] if XLA else []))
+
+
+def pytest_collection_modifyitems(items):
+    for item in items if not XLA else []:
+        if "xla" in item.nodeid.lower() or "jit_compile" in inspect.getsource(item.function):
+            item.add_marker(pytest.mark.skip(reason="this TensorFlow has no XLA for other ops"))
+
 
 
 def call(function, arguments, mode):

@@ -147,8 +147,10 @@ def test_masked_nan_reaches_no_gradient(layer, options, mode):
             value = tf.reduce_sum(tf.square(tf.cast(run(x, mask=mask), tf.float32)))
         return tape.gradient(value, [x, *run.trainable_variables])
 
+    narrow = options.get("dtype") == "mixed_bfloat16"
     clean = call(gradients, [tf.constant(np.where(mask[..., None], x, 0.0))], mode)
     for wrong in (np.nan, np.inf):
         dirty = tf.constant(np.where(mask[..., None], x, wrong).astype("float32"))
         for found, expected in zip(call(gradients, [dirty], mode), clean, strict=True):
-            np.testing.assert_array_equal(found, expected)
+            # Not bit for bit: XLA may take another product of matrices for another program.
+            np.testing.assert_allclose(found, expected, rtol=1e-2 if narrow else 1e-5, atol=1e-5)

@@ -236,15 +236,7 @@ class LinearRecurrentLayer(keras.layers.RNN):
             self.cell.state_dtype,
         )
         mask = sequences_mask if mask is None else mask
-        if self.stateful and initial_state is None and self.states is not None:
-            count = self.states[0].shape[0]
-            name = f"{self.name}_is_stateful_and_keeps_the_states_of_{count}_sequences"
-            sequences = checks.with_batch_of(sequences, self.states, name)
-        else:
-            name = "sequences_must_have_the_batch_size_of_initial_state_and_mask"
-            sequences = checks.with_batch_of(
-                sequences, [*tf.nest.flatten(initial_state), mask], name
-            )
+        sequences = self._with_known_batch(sequences, initial_state, mask)
         mask = checks.mask_of(sequences, mask)
         states = self._states_before(sequences, initial_state)
         sequences = checks.after(sequences, [mask, *states])
@@ -289,6 +281,15 @@ class LinearRecurrentLayer(keras.layers.RNN):
             if exchange.replicas > 1:
                 return ShardSteps(exchange, self.algorithm, *args, **kwargs)
         return AllSteps(self.algorithm, *args, **kwargs)
+
+    def _with_known_batch(self, sequences: Tensor, initial_state: Any, mask: Tensor) -> Tensor:
+        """The sequences, of the batch size that the states or the mask are known to have."""
+        if self.stateful and initial_state is None and self.states is not None:
+            count = self.states[0].shape[0]
+            name = f"{self.name}_is_stateful_and_keeps_the_states_of_{count}_sequences"
+            return checks.with_batch_of(sequences, self.states, name)
+        name = "sequences_must_have_the_batch_size_of_initial_state_and_mask"
+        return checks.with_batch_of(sequences, [*tf.nest.flatten(initial_state), mask], name)
 
     def _states_before(self, sequences: Tensor, initial_state: Any) -> list[Tensor]:
         name, states, hint = "initial_state", initial_state, ""
