@@ -33,8 +33,9 @@ DATA = [
 SMOKE_TEST = """
 import numpy as np, keras, tf_plr
 from tf_plr import portable
+from tf_plr.__main__ import exports_xla
 
-if problem := portable.register():
+if exports_xla() and (problem := portable.register()):
     raise SystemExit(problem)
 for layer in (tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN):
     model = keras.Sequential([layer(8), keras.layers.Dense(1)])
