@@ -34,7 +34,6 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="this TensorFlow has no XLA for other ops"))
 
 
-
 def call(function, arguments, mode):
     """Calls function(*arguments) in a mode; an argument may be None."""
     if mode == "eager":

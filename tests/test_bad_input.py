@@ -339,6 +339,8 @@ NOT_HERE = {
     "recurrent_initializer": "leave it out: .*no recurrent_kernel",
     "time_major": "leave it out",
     "unitz": "did you mean units",
+    "return_sequnces": "did you mean return_sequences",
+    "max_steps": r"TimeScales\(max_steps\)",
     "none_such": "",
 }
 
@@ -349,7 +351,7 @@ def test_arguments_of_other_layers(layer, name):
         return  # It takes these.
     with pytest.raises(ValueError, match=f"{layer.__name__} takes no .*'{name}'.*{NOT_HERE[name]}"):
         layer(4, **{name: 1})
-    if not name.startswith(("unitz", "none")):
+    if not name.startswith(("unitz", "none", "return")):
         cell = layer.cell_class
         with pytest.raises(ValueError, match=f"{cell.__name__} takes no argument '{name}'"):
             cell(4, **{name: 1})
@@ -391,6 +393,11 @@ def test_complex_numbers_of_other_arguments(layer):
             made.cell(x[:, 0], wrong)
     with pytest.raises(TypeError, match="inputs must be real"):
         made.cell(tf.cast(x[:, 0], "complex64"), states)
+
+
+def test_a_number_of_steps_as_a_bias(layer):
+    with pytest.warns(UserWarning, match=r"forget_bias=1000 is a memory .*TimeScales\(T\)"):
+        layer(4, forget_bias=1000)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int32"])

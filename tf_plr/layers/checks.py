@@ -5,6 +5,7 @@ import difflib
 import math
 import numbers
 import operator
+import warnings
 from collections.abc import Collection
 from typing import Any
 
@@ -15,6 +16,8 @@ from keras import ops
 from tf_plr.initializers import TimeScales
 from tf_plr.layers.types import Tensor
 
+LARGEST_BIAS = 30  # Of a gate: a memory of 10^13 steps. More is a number of steps, by mistake.
+
 # What layers of Keras take and these do not, and what to do instead.
 _NO_RECURRENT_KERNEL = "leave it out: gates do not see states here, so there is no recurrent_kernel"
 INSTEAD = {
@@ -22,6 +25,7 @@ INSTEAD = {
     "use_cudnn": "leave it out: the layer has kernels of its own",
     "implementation": "leave it out: there is only one",
     "reset_after": "leave it out: there is no reset gate",
+    "max_steps": "pass forget_bias=tf_plr.initializers.TimeScales(max_steps)",
     "time_major": "leave it out, and transpose sequences to [batch, time, features]",
     "recurrent_dropout": "pass dropout, of the inputs; only GILRLSTM has dropout of states",
     "recurrent_initializer": _NO_RECURRENT_KERNEL,
@@ -30,12 +34,17 @@ INSTEAD = {
 }
 
 
-def arguments_of(cls: type, given: Collection[str], known: Collection[str]) -> None:
-    """Raises a ValueError if `cls` was given keyword arguments that are not known."""
+def arguments_of(
+    cls: type, given: Collection[str], known: Collection[str], similar: Collection[str] = ()
+) -> None:
+    """Raises a ValueError if `cls` was given keyword arguments that are not known.
+
+    The error names the argument that is meant, if one of `similar` is nearly the same.
+    """
     for name in given:
         if name in known:
             continue
-        close = difflib.get_close_matches(name, known, n=1)
+        close = difflib.get_close_matches(name, similar, n=1)
         instead = INSTEAD.get(name) or (f"did you mean {close[0]}?" if close else "")
         raise ValueError(
             f"{cls.__name__} takes no argument {name!r}{f': {instead}' if instead else ''}"
@@ -70,6 +79,12 @@ def number(name: str, value: Any) -> float:
 def bias(name: str, value: Any) -> Any:
     """A finite number as a float, or an initializer; "time_scales" is `TimeScales()`."""
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        if number(name, value) > LARGEST_BIAS:
+            warnings.warn(
+                f"{name}={value!r} is a memory of exp({value!r}) steps. For a memory of up to T "
+                "steps, pass tf_plr.initializers.TimeScales(T)",
+                stacklevel=5,
+            )
         return number(name, value)
     if isinstance(value, str) and value == "time_scales":
         return TimeScales()  # Of its own for each layer.
@@ -154,7 +169,8 @@ def numbers_of(name: str, tensor: Tensor, dtype: str, state_dtype: str) -> Tenso
     given = tf.as_dtype(tensor.dtype)
     if given.is_complex and tf.as_dtype(state_dtype).is_complex:
         return tensor
-    real(name, tensor)
+    side_by_side = "tf.concat([tf.math.real(x), tf.math.imag(x)], -1)"
+    real(name, tensor, f": pass the real and imaginary parts side by side, {side_by_side}")
     if given == tf.string:
         raise TypeError(
             f"{name} must be numbers, but have dtype string: keras.layers.TextVectorization and "
@@ -163,13 +179,11 @@ def numbers_of(name: str, tensor: Tensor, dtype: str, state_dtype: str) -> Tenso
     return ops.cast(tensor, dtype)
 
 
-def real(name: str, tensor: Tensor) -> None:
+def real(name: str, tensor: Tensor, hint: str = "") -> None:
     """Raises a TypeError if a tensor is complex: a cast would drop its imaginary part."""
     if tf.as_dtype(tensor.dtype).is_complex:
-        raise TypeError(
-            f"{name} must be real, but have dtype {tf.as_dtype(tensor.dtype).name}: pass the real "
-            "and imaginary parts side by side, tf.concat([tf.math.real(x), tf.math.imag(x)], -1)"
-        )
+        dtype = tf.as_dtype(tensor.dtype).name
+        raise TypeError(f"{name} must be real, not of dtype {dtype}{hint}")
 
 
 def with_batch_of(sequences: Tensor, others: Collection[Any], name: str) -> Tensor:
@@ -222,6 +236,8 @@ def states_of(
         tensor = _as_tensor(f"{name}[{i}]", state)
         if not tf.as_dtype(dtype).is_complex:
             real(f"{name}[{i}]", tensor)
+        if tensor.dtype == tf.string:
+            raise TypeError(f"{name}[{i}] must be numbers, not of dtype string")
         found.append(_with_shape(f"{name}[{i}]", tensor, (batch_size, size), hint))
     return found
 

@@ -130,7 +130,8 @@ class LinearRecurrentLayer(keras.layers.RNN):
         }
         known = _arguments_of(cell_class)
         if known is not None:
-            checks.arguments_of(type(self), kwargs, known)
+            own = inspect.signature(LinearRecurrentLayer.__init__).parameters
+            checks.arguments_of(type(self), kwargs, known, [*known, *own])
         shared: dict[str, Any] = {k: options[k] for k in ("dtype", "trainable") if k in options}
         # Not RNN's: it asks for the sizes of states, which may depend on inputs yet to come.
         keras.layers.Layer.__init__(self, **{**options, "autocast": False})
@@ -181,7 +182,7 @@ class LinearRecurrentLayer(keras.layers.RNN):
             if sequences_shape[0] is None:
                 raise ValueError(
                     "the batch size must be static in a stateful layer, but sequences have shape "
-                    f"{tuple(sequences_shape)}"
+                    f"{tuple(sequences_shape)}: give the model keras.Input(batch_shape=...)"
                 )
             self._kept.states = [
                 keras.Variable(state, trainable=False, dtype=state.dtype, autocast=False)
