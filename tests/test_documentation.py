@@ -73,3 +73,8 @@ def test_every_public_name_is_in_the_reference():
         value = getattr(tf_plr, name, None) or getattr(tf_plr.layers, name)
         if callable(value):
             assert re.search(rf"::: tf_plr\S*\.{value.__name__}$", TEXTS["api.md"], re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_nothing_is_left_to_fill_in(name):
+    assert not re.search(r"@[A-Z]+@|TODO|FIXME", TEXTS[name])
