@@ -56,11 +56,6 @@ mutate: $(VENV)/built $(VENV)/tools
 wheel:
 	PYTHON=$(PYTHON) ./build_pip_pkg.sh
 
-# The newest wheel and sdist of dist/, as a user has them.
-.PHONY: try-wheel
-try-wheel:
-	$(PYTHON) tests/installed.py
-
 clean:
 	rm -rf $(VENV) build dist *.egg-info tf_plr/_native.* tf_plr/_portable.*
 

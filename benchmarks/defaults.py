@@ -75,9 +75,13 @@ def layer_of(name, recipe):
     """Makes a layer of `units`."""
     if name == "LSTM":  # cuDNN's kernels are not for CPUs; without them, XLA may compile the loop.
         return lambda units, **options: keras.layers.LSTM(units, use_cudnn=False, **options)
-    arguments = recipes_of(name)[recipe]
-    layer = arguments.pop("class", LAYERS[name])
-    return lambda units, **options: layer(units, **arguments, **options)
+
+    def make(units, **options):  # With initializers of its own: each draws the same at each call.
+        arguments = recipes_of(name)[recipe]
+        layer = arguments.pop("class", LAYERS[name])
+        return layer(units, **arguments, **options)
+
+    return make
 
 
 def train(task_name, layer_name, recipe, rate, seeds, quick):

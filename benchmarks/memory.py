@@ -54,8 +54,9 @@ RECIPES = {
 }
 
 
-def layer_of(recipe):
-    return lambda units, **options: tf_plr.LinearSurrogateLSTM(units, **recipe, **options)
+def layer_of(recipe, steps):
+    """recipe: makes the arguments, with initializers of its own for each layer."""
+    return lambda units, **options: tf_plr.LinearSurrogateLSTM(units, **recipe(steps), **options)
 
 
 def main():
@@ -85,7 +86,7 @@ def main():
                 normalized = RECIPES[name](steps).get("layer_normalization", False)
                 if normalized not in trainers:
                     trainers[normalized] = Trainer(
-                        layer_of({"layer_normalization": normalized}),
+                        layer_of(lambda _, on=normalized: {"layer_normalization": on}, steps),
                         arguments.units,
                         steps,
                         arguments.batch,
@@ -95,7 +96,7 @@ def main():
                     print(f"T = {steps:,}: compiled in {seconds:.0f} s", flush=True)
                 trainer = trainers[normalized]
                 for seed in range(arguments.seeds):
-                    layer = layer_of(RECIPES[name](steps))
+                    layer = layer_of(RECIPES[name], steps)
                     learned, seconds, losses = trainer.run(layer, seed, arguments.iterations)
                     some = losses[:: max(1, len(losses) // 200)]
                     runs.append((learned, seconds))

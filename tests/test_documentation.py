@@ -36,7 +36,7 @@ def test_code_blocks(name, tmp_path, monkeypatch):
             exec(compile(block, name, "exec"), program)
         said = re.findall(r"^\s*print\(.*\)  # (.*)$", block, re.MULTILINE)
         for comment, line in zip(said, printed.getvalue().splitlines(), strict=True):
-            # What is said of the value comes after it.
+            # A remark on the value may follow it.
             assert line == re.split(r", (?=[a-z])", comment)[0]
 
 

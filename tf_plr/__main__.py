@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What is installed, and which kernels work here: `python -m tf_plr`.
 
-The exit code is 0 if all is well, and 1 if not; what is wrong is said at the end.
+The exit code is 0 if all is well, and 1 if not; problems are listed at the end.
 """
 
 import ctypes

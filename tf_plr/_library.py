@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Loads the native library: on import, or else an error says why when an op is first needed.
 
-What is said of it, and whether it is whole, goes for the portable library, too.
+The build record and the checksum work the same for the portable library.
 """
 
 import functools
