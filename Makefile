@@ -51,13 +51,13 @@ docs: $(VENV)/built
 # Changes lines of the Python sources one at a time, and says which changes no test notices.
 mutate: $(VENV)/built $(VENV)/tools
 	$(BIN)/pip install -q $(MUTATION)
-	$(BIN)/python tests/mutate.py $(MUTATE_ARGS)
+	$(BIN)/python tools/mutate.py $(MUTATE_ARGS)
 
 wheel:
 	PYTHON=$(PYTHON) ./build_pip_pkg.sh
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info tf_plr/_native.* tf_plr/_portable.*
+	rm -rf $(VENV) build dist *.egg-info tf_plr/_native/tf_plr_*
 
 # Python keeps what it compiles, whatever the environment says: else each process takes 20 s to begin.
 export PYTHONDONTWRITEBYTECODE :=
@@ -100,7 +100,7 @@ $(VENV)/built: $(VENV)/installed $(VENV)/gpu-code $(SOURCES)
 .PHONY: oracles
 oracles: $(VENV)/built $(VENV)/tools
 	$(BIN)/pip install -q --no-deps --target build/oracles $(ORACLES)
-	PYTHONPATH=build/oracles $(BIN)/python -m pytest -q -n 2 tests/oracles.py
+	PYTHONPATH=build/oracles $(BIN)/python -m pytest -q -n 2 tools/oracles.py
 
 # The CPU engine without TensorFlow, whose copy of Eigen it takes, for another compiler (CXX) or
 # processor: `make cpu-engine-test CXX="clang++ --target=aarch64-linux-gnu" RUN="qemu-aarch64 -L ..."`.
@@ -112,18 +112,18 @@ CPU_FLAGS = -std=c++17 -Wall -Wextra -Wno-psabi -I. -isystem $(EIGEN) -pthread
 
 cpu-engine-test: $(VENV)/installed
 	mkdir -p build
-	$(CXX) $(CPU_FLAGS) -O3 -DNDEBUG -o build/cpu_engine_test tests/cpu_engine_test.cc $(CPU_ENGINE)
+	$(CXX) $(CPU_FLAGS) -O3 -DNDEBUG -o build/cpu_engine_test tests/engine/cpu_engine_test.cc $(CPU_ENGINE)
 	$(RUN) build/cpu_engine_test
 
 SANITIZE_FLAGS := -O1 -g -fno-sanitize-recover=all  # A finding is a failure.
 
 # Under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer.
 define SANITIZE
-build/$(1)/%.o: %.cc $(wildcard tests/*.h) $(SOURCES) | $(VENV)/installed
+build/$(1)/%.o: %.cc $(wildcard tests/engine/*.h) $(SOURCES) | $(VENV)/installed
 	@mkdir -p $$(@D)
 	$(CXX) $$(CPU_FLAGS) $$(SANITIZE_FLAGS) -fsanitize=$(1) -c -o $$@ $$<
 
-build/$(1)/cpu_engine_test: $(patsubst %.cc,build/$(1)/%.o,tests/cpu_engine_test.cc $(CPU_ENGINE))
+build/$(1)/cpu_engine_test: $(patsubst %.cc,build/$(1)/%.o,tests/engine/cpu_engine_test.cc $(CPU_ENGINE))
 	$(CXX) -fsanitize=$(1) -o $$@ $$^ -pthread
 endef
 comma := ,
@@ -144,17 +144,29 @@ fuzz-engine: CXX = clang++
 fuzz-engine: $(VENV)/installed
 	mkdir -p build
 	$(CXX) $(CPU_FLAGS) $(SANITIZE_FLAGS) -fsanitize=$(FUZZER) -o build/fuzz_engine \
-	  tests/fuzz_engine.cc cc/engine/cpu/run_real.cc
+	  -DTF_PLR_ELEMENT=float tests/engine/fuzz_engine.cc cc/engine/cpu/instantiate.cc
 	build/fuzz_engine $(if $(findstring clang,$(CXX)),-max_total_time=)$(FUZZ)
 
-# The GPU engine without TensorFlow: needs nvcc, and a GPU to run.
-ENGINE := $(wildcard cc/engine/gpu/*.cu)
-NVCC_FLAGS := -std=c++17 -O3 -DNDEBUG -lineinfo -I. -arch=native --threads 0
+# The GPU engine without TensorFlow: needs nvcc, and a GPU to run. `make -j` compiles its files at once.
+NVCC_FLAGS := -std=c++17 -O3 -DNDEBUG -lineinfo -I. -arch=native -Xcompiler -fPIC
+GATED := Half BFloat16 float
+ENGINE := $(patsubst cc/engine/gpu/%.cu,build/gpu/%.o,$(filter-out %/instantiate.cu,$(wildcard cc/engine/gpu/*.cu))) \
+  $(patsubst %,build/gpu/%.o,$(GATED) double Complex64 Complex128)
+
+$(ENGINE): $(SOURCES) | build/gpu
+
+build/gpu:
+	mkdir -p $@
+
+build/gpu/%.o: cc/engine/gpu/%.cu
+	nvcc $(NVCC_FLAGS) -c -o $@ $<
+
+build/gpu/%.o: cc/engine/gpu/instantiate.cu
+	nvcc $(NVCC_FLAGS) -DTF_PLR_$(if $(filter $*,$(GATED)),GATED_)ELEMENT=$* -c -o $@ $<
 
 .PHONY: gpu-sanitize gpu-benchmark gated-benchmark table1
 
-build/gpu_engine_test: tests/gpu_engine_test.cu $(wildcard tests/*.h) $(SOURCES)
-	mkdir -p build
+build/gpu_engine_test: tests/engine/gpu_engine_test.cu $(wildcard tests/engine/*.h) $(ENGINE)
 	nvcc $(NVCC_FLAGS) -o $@ $< $(ENGINE)
 
 # racecheck takes long: in PARTS processes at a time.
@@ -168,9 +180,8 @@ gpu-sanitize: build/gpu_engine_test
 	seq 0 $$(($(PARTS) - 1)) | xargs -P $(PARTS) -I {} env TEST_PART={}/$(PARTS) \
 	  compute-sanitizer --tool racecheck --error-exitcode 1 $<
 
-build/libtf_plr_kernels.so: benchmarks/kernel_api.cu $(SOURCES)
-	mkdir -p build
-	nvcc $(NVCC_FLAGS) -shared -Xcompiler -fPIC -o $@ $< $(ENGINE)
+build/libtf_plr_kernels.so: benchmarks/kernel_api.cu $(ENGINE)
+	nvcc $(NVCC_FLAGS) -shared -o $@ $< $(ENGINE)
 
 gpu-benchmark: build/libtf_plr_kernels.so
 	python3 benchmarks/gpu_kernel.py $(BENCHMARK_ARGS)

@@ -19,28 +19,27 @@ PATH=$work/build/bin:$PATH auditwheel repair --wheel-dir dist --plat "manylinux_
 cp "$work"/*.tar.gz dist
 
 wheel=$(realpath dist/*.whl)
-library=$work/unpacked/tf_plr/_native.so
 "$python" -m zipfile -e "$wheel" "$work/unpacked"
-libraries=("$library" "${library%_native.so}_portable.so")
+folder=$work/unpacked/tf_plr/_native
+engine=$folder/tf_plr_engine.so
+libraries=("$engine" "$folder/tf_plr_ops.so")
 for each in "${libraries[@]}"; do
-  if readelf -d "$each" | grep -E 'RPATH|RUNPATH'; then
+  if readelf -d "$each" | grep -E 'RPATH|RUNPATH' | grep -vF '[$ORIGIN]'; then
     echo "error: $each looks for others in a folder of this machine" && exit 1
   fi
 done
-if grep -q '"cuda": "' "${library%.so}.json"; then
+if grep -q '"cuda": "' "${engine%.so}.json"; then
   if ! cuobjdump=$(command -v cuobjdump); then  # NVIDIA's package of it, which any release reads.
     "$work/build/bin/pip" install -q --no-deps --target "$work/tools" nvidia-cuda-cuobjdump
     cuobjdump=$(find "$work/tools" -name cuobjdump -type f)
     chmod +x "$cuobjdump"
   fi
-  for each in "${libraries[@]}"; do
-    found=$("$cuobjdump" --list-elf --list-ptx "$each" | grep -o 'sm_[0-9]*\.[a-z]*' | sort | uniq -c)
-    printf '%s\n%s\n' "$each" "$found"
-    for architecture in $TF_PLR_CUDA_ARCHITECTURES; do
-      grep -q "sm_$architecture.cubin" <<< "$found" || { echo "error: no code for $architecture" && exit 1; }
-    done
-    grep -q "sm_$architecture.ptx" <<< "$found" || { echo "error: no PTX" && exit 1; }
+  found=$("$cuobjdump" --list-elf --list-ptx "$engine" | grep -o 'sm_[0-9]*\.[a-z]*' | sort | uniq -c)
+  printf '%s\n%s\n' "$engine" "$found"
+  for architecture in $TF_PLR_CUDA_ARCHITECTURES; do
+    grep -q "sm_$architecture.cubin" <<< "$found" || { echo "error: no code for $architecture" && exit 1; }
   done
+  grep -q "sm_$architecture.ptx" <<< "$found" || { echo "error: no PTX" && exit 1; }
 fi
 most=25000000
 bytes=$(stat -c %s "$wheel")
@@ -54,5 +53,5 @@ for each in "${libraries[@]}"; do
     echo "error: $each takes CUDA's runtime from another library" && exit 1
   fi
 done
-"$python" tests/installed.py --smoke-test
+"$python" tools/installed.py --smoke-test
 echo "wheel: $wheel, $bytes bytes"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Builds the native libraries beside the Python sources: tf_plr/_native.so, which is bound to this
-TensorFlow's release, and tf_plr/_portable.so, which later ones load too.
+"""Builds the native libraries in tf_plr/_native: the engine with its XLA handlers, which this and
+later releases of TensorFlow load, and the ops, which are bound to this release and link the engine.
 
 pyproject.toml holds everything static; here is what depends on the machine: TensorFlow's compile
 flags, whether there is a CUDA compiler, and the TensorFlow release that the wheel is for.
@@ -42,8 +42,9 @@ if os.environ.get("TF_PLR_NATIVE", "1") not in ("0", "1"):
     raise SystemExit(f'TF_PLR_NATIVE must be "0" or "1", but is {os.environ["TF_PLR_NATIVE"]!r}')
 CXX = os.environ.get("CXX", "g++")
 CXXFLAGS = shlex.split(os.environ.get("CXXFLAGS", ""))
-NO_EXPORTS = ROOT / "cc" / "no_exports.map"
-PORTABLE = ROOT / "cc" / "portable"
+NATIVE_PACKAGE = "tf_plr._native"
+ENGINE, OPS = "tf_plr_engine", "tf_plr_ops"  # The libraries' names.
+EXPORTS = {ENGINE: "cc/exports.map", OPS: "cc/tensorflow/exports.map"}
 
 TF_MINOR = "2.21"  # What an isolated build takes; without isolation, the TensorFlow that is there.
 TF_PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-gpu", "tf-nightly", "tf-nightly-cpu")
@@ -213,20 +214,25 @@ def nvcc_command(nvcc):
     return [nvcc, *flags]
 
 
-def link_flags(exports=NO_EXPORTS):
-    libraries = ["-l:libtensorflow_framework.so.2"]
-    if exports == NO_EXPORTS:
-        libraries.append("-l:libtensorflow_cc.so.2")  # Of tf2xla.
-    folder = tensorflow().sysconfig.get_lib()
-    return [f"-L{folder}", *libraries, "-Xlinker", f"--version-script={exports}"]
+def link_flags(name):
+    """Flags of the linker for a library; the engine lies beside the ops."""
+    flags = [f"-L{tensorflow().sysconfig.get_lib()}", "-l:libtensorflow_framework.so.2"]
+    if name == OPS:
+        flags += ["-l:libtensorflow_cc.so.2", "-Wl,-rpath,$ORIGIN"]  # The first has tf2xla.
+    return [*flags, f"-Wl,-soname,{name}.so", f"-Wl,--version-script={EXPORTS[name]}"]
 
 
-def link_command(nvcc, objects, library, exports):
-    # CUDA's runtime before TensorFlow's library: the linker would else take the runtime that
-    # TensorFlow's GPU wheel exports, and the library would not load beside tensorflow-cpu.
-    runtime = [static_runtime_of(nvcc), "-lrt", "-lpthread", "-ldl"] if nvcc else []
-    command = [CXX, *CXXFLAGS, "-shared", *objects, "-o", str(library), *runtime]
-    return [*command, *link_flags(exports)]
+def link_command(nvcc, objects, library):
+    name = library.stem
+    before = []
+    if name == OPS:
+        before = [str(library.with_name(f"{ENGINE}.so"))]
+    elif nvcc:
+        # CUDA's runtime before TensorFlow's library: the linker would else take the runtime that
+        # TensorFlow's GPU wheel exports, and the library would not load beside tensorflow-cpu.
+        before = [static_runtime_of(nvcc), "-lrt", "-lpthread", "-ldl"]
+    command = [CXX, *CXXFLAGS, "-shared", *objects, "-o", str(library), *before]
+    return [*command, *link_flags(name)]
 
 
 def undefined_cuda_symbols(library):
@@ -236,9 +242,15 @@ def undefined_cuda_symbols(library):
     return [name for name in listed.split() if re.match(r"_?_?cuda[A-Z]", name)]
 
 
+def version():
+    text = (ROOT / "tf_plr" / "version.py").read_text()
+    return re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE).group(1)
+
+
 def description(nvcc):
     """What the library says of itself, but for the checksum."""
     return {
+        "tf_plr": version(),
         "tensorflow": tensorflow().__version__,
         "machine": os.uname().machine,
         "compiler": version_of(CXX).splitlines()[0],
@@ -255,8 +267,10 @@ class Compiler:
         self.version = version
         self.build_dir = build_dir
 
-    def compile(self, source):
-        obj = self.build_dir / (source.replace("/", "_") + ".o")
+    def compile(self, source, define=None):
+        """The object's path, and whether it is new. `define`: the macro to set, with its value."""
+        name = re.sub(r"\W", "_", f"{source}_{define}" if define else source)
+        obj = self.build_dir / f"{name}.o"
         depfile, stamp = obj.with_suffix(".d"), obj.with_suffix(".cmd")
         # The include path of an isolated build is new every time; its TensorFlow's release is not.
         tf = tensorflow()
@@ -264,7 +278,8 @@ class Compiler:
         key = hashlib.sha256((self.version + key).encode()).hexdigest()
         if self._is_fresh(obj, depfile) and stamp.exists() and stamp.read_text() == key:
             return str(obj), False
-        command = [*self.command, "-MMD", "-MF", str(depfile), "-c", source, "-o", str(obj)]
+        command = [*self.command, *([f"-D{define}"] if define else [])]
+        command += ["-MMD", "-MF", str(depfile), "-c", source, "-o", str(obj)]
         print(shlex.join(command), flush=True)
         subprocess.run(command, check=True, cwd=ROOT)
         stamp.write_text(key)
@@ -282,10 +297,7 @@ class Compiler:
 
 
 class BuildNative(build_ext):
-    """Compiles the sources, those for nvcc where it is found, in parallel, and links each library.
-
-    Both libraries take the same objects of the engines.
-    """
+    """Compiles the sources in parallel, with nvcc where it is found, and links each library."""
 
     def get_ext_filename(self, fullname):
         return fullname.replace(".", "/") + ".so"
@@ -297,17 +309,12 @@ class BuildNative(build_ext):
     def build_extension(self, ext):
         build_dir = Path(self.build_temp).resolve()
         build_dir.mkdir(parents=True, exist_ok=True)
-        portable = ext.name == "tf_plr._portable"
-        exports = PORTABLE / "exports.map" if portable else NO_EXPORTS
         nvcc = find_nvcc()
         info = description(nvcc)
         host = Compiler(cxx_command(nvcc), version_of(CXX), build_dir)
-        jobs = [(host, source) for source in ext.sources]
-        devices = "CPUs"
+        devices, kernels = "CPUs", None
         if nvcc:
-            device = Compiler(nvcc_command(nvcc), version_of(nvcc) + version_of(CXX), build_dir)
-            kernels = PORTABLE_CUDA_SOURCES if portable else sources("cu")
-            jobs += [(device, source) for source in kernels]
+            kernels = Compiler(nvcc_command(nvcc), version_of(nvcc) + version_of(CXX), build_dir)
             architectures = " ".join(f"sm_{a}" for a in info["cuda_architectures"])
             devices = f"CPUs and GPUs (CUDA {info['cuda']}, {architectures})"
         print(
@@ -315,19 +322,28 @@ class BuildNative(build_ext):
             flush=True,
         )
 
+        jobs = [
+            (kernels if source.endswith(".cu") else host, source, define)
+            for source in ext.sources
+            if nvcc or not source.endswith(".cu")
+            for define in (ELEMENTS if "instantiate" in source else [None])
+        ]
         # Slowest first: CUDA, XLA, then the rest.
-        jobs.sort(key=lambda job: (not job[1].endswith(".cu"), "/xla/" not in job[1]))
+        jobs.sort(key=lambda job: (not job[1].endswith(".cu"), "xla" not in job[1]))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            compiled = list(pool.map(lambda job: job[0].compile(job[1]), jobs))
+            compiled = list(pool.map(lambda job: job[0].compile(*job[1:]), jobs))
         objects = [obj for obj, _ in compiled]
 
         library = Path(self.get_ext_fullpath(ext.name)).resolve()
         library.parent.mkdir(parents=True, exist_ok=True)
+        inputs = [*objects, EXPORTS[library.stem]]
+        if library.stem == OPS:
+            inputs.append(library.with_name(f"{ENGINE}.so"))
         linked = library.exists() and all(
-            Path(part).stat().st_mtime <= library.stat().st_mtime for part in [*objects, exports]
+            Path(part).stat().st_mtime <= library.stat().st_mtime for part in inputs
         )
         if not linked or any(changed for _, changed in compiled):
-            self._link(objects, library, exports, nvcc)
+            self._link(objects, library, nvcc)
         info["sha256"] = hashlib.sha256(library.read_bytes()).hexdigest()
         library.with_suffix(".json").write_text(json.dumps(info, indent=2) + "\n")
 
@@ -338,8 +354,8 @@ class BuildNative(build_ext):
             self.copy_file(str(built), str(ROOT / Path(*ext.name.split(".")).with_suffix(".json")))
 
     @staticmethod
-    def _link(objects, library, exports, nvcc):
-        command = link_command(nvcc, objects, library, exports)
+    def _link(objects, library, nvcc):
+        command = link_command(nvcc, objects, library)
         print(shlex.join(command), flush=True)
         subprocess.run(command, check=True, cwd=ROOT)
         if found := undefined_cuda_symbols(library):
@@ -351,8 +367,8 @@ class PurePython(build_py):
 
     def run(self):
         super().run()
-        for name in ("_native", "_portable"):
-            path = Path(self.build_lib, "tf_plr", name)
+        for name in (ENGINE, OPS):
+            path = Path(self.build_lib, *NATIVE_PACKAGE.split("."), name)
             path.with_suffix(".so").unlink(missing_ok=True)  # Of an earlier build.
             path.with_suffix(".json").write_text('{"left_out": "TF_PLR_NATIVE=0"}\n')
 
@@ -374,17 +390,19 @@ class PlatformWheel(bdist_wheel):
         return "py3", "none", super().get_tag()[2]
 
 
-def sources(suffix):
-    """Those of the native library."""
-    paths = [path for path in ROOT.glob(f"cc/**/*.{suffix}") if path.parent != PORTABLE]
+# The engine's functions are compiled for one type of elements at a time, in parallel.
+ELEMENTS = [f"TF_PLR_GATED_ELEMENT={name}" for name in ("Half", "BFloat16", "float")]
+ELEMENTS += [f"TF_PLR_ELEMENT={name}" for name in ("double", "Complex64", "Complex128")]
+
+
+def sources(name):
+    """Of a library."""
+    if name == OPS:
+        paths = [*ROOT.glob("cc/tensorflow/*.cc"), ROOT / "cc" / "older_systems.cc"]
+    else:
+        folders = ("", "engine/cpu/", "engine/gpu/", "calls/", "xla/")
+        paths = [path for folder in folders for path in ROOT.glob(f"cc/{folder}*.c[cu]")]
     return sorted(str(path.relative_to(ROOT)) for path in paths)
-
-
-PORTABLE_SOURCES = [
-    "cc/portable/linear_recurrence.cc", "cc/older_glibc.cc", "cc/older_systems.cc",
-    "cc/engine/cpu/run_16bit.cc", "cc/engine/cpu/run_complex.cc", "cc/engine/cpu/run_real.cc",
-]  # fmt: skip
-PORTABLE_CUDA_SOURCES = [f"cc/engine/gpu/run_{types}.cu" for types in ("16bit", "complex", "real")]
 
 
 def requirements(minor):
@@ -408,8 +426,7 @@ def native_options():
         }
     return {
         "ext_modules": [
-            Extension("tf_plr._native", sources("cc")),
-            Extension("tf_plr._portable", PORTABLE_SOURCES),
+            Extension(f"{NATIVE_PACKAGE}.{name}", sources(name)) for name in (ENGINE, OPS)
         ],
         "cmdclass": {"build_ext": BuildNative, "bdist_wheel": PlatformWheel},
         "extras_require": requirements(minor_of(tensorflow().__version__)),
@@ -422,6 +439,6 @@ def pure_options():
 
 if __name__ == "__main__":
     setup(
-        install_requires=["keras>=3.15", "numpy>=1.26", "typing-extensions>=4.4"],
+        install_requires=["keras>=3.15", "numpy>=1.26"],
         **(native_options() if NATIVE else pure_options()),
     )

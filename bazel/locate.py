@@ -18,9 +18,7 @@ print(
             "python": sys.executable,
             "include": tf.sysconfig.get_include(),
             "cxx": setup.cxx_command(nvcc=None)[1:],
-            "link": setup.link_flags(),
-            "link_portable": setup.link_flags(exports=None),
-            "portable_sources": setup.PORTABLE_SOURCES,
+            "link": {name: setup.link_flags(name) for name in (setup.ENGINE, setup.OPS)},
             "description": setup.description(nvcc=None),
         }
     )

@@ -54,16 +54,11 @@ def _local_tensorflow(ctx):
             flags.append(flag)
     ctx.file("BUILD.bazel", _BUILD.format(includes = includes, python = found["python"]))
     ctx.file("description.json", json.encode(found["description"]))
-    links = [
-        [flag for flag in found[key] if flag != "-Xlinker" and "--version-script" not in flag]
-        for key in ["link", "link_portable"]
-    ]
-    ctx.file("flags.bzl", "CXX = {}\nLINK = {}\nLINK_PORTABLE = {}\nPORTABLE_SOURCES = {}\n".format(
-        flags,
-        links[0],
-        links[1],
-        found["portable_sources"],
-    ))
+    lines = ["CXX = {}".format(flags)]
+    for name, key in [("ENGINE", "tf_plr_engine"), ("OPS", "tf_plr_ops")]:
+        link = [flag for flag in found["link"][key] if "--version-script" not in flag]
+        lines.append("LINK_{} = {}".format(name, link))
+    ctx.file("flags.bzl", "\n".join(lines) + "\n")
 
 local_tensorflow = repository_rule(
     _local_tensorflow,

@@ -27,7 +27,8 @@ import tensorflow as tf
 from environment import environment
 
 import tf_plr
-from tf_plr import portable
+from tf_plr._native.library import load_ops
+from tf_plr._native.portable import Portable, register_handlers
 
 # [batch, time, features]
 SHAPES = [
@@ -71,10 +72,12 @@ def trained(states_of):
 
 def by_portable_library(decays, impulses):
     """As where the native library is of another TensorFlow."""
-    problem = portable.register()
+    problem = register_handlers()
     if problem:
         raise RuntimeError(problem)
-    return portable.linear_recurrence(decays, impulses, None, 1, reverse=False, algorithm="auto")
+    inputs = {"decays": decays, "impulses": impulses, "initial_state": []}
+    attributes = {"axis": 1, "reverse": False, "algorithm": "auto"}
+    return Portable().call("LinearRecurrence", inputs, attributes)
 
 
 def tensorflow_ways():
@@ -104,7 +107,7 @@ def tensorflow_ways():
 def contenders(kind):
     """Functions of TensorFlow tensors (decays, impulses); they wait for their results."""
     if kind == "gradient":
-        library = tf_plr.load_library()
+        library = load_ops()
 
         def gradient(algorithm):
             # The states stand for themselves and for their gradient.

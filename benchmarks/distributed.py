@@ -43,7 +43,8 @@ from gpu_profile import kernels_of
 from replica_model import predictions
 
 import tf_plr
-from tf_plr.exchange import Exchange
+from tf_plr._native.library import load_ops
+from tf_plr.distributed._exchange import Exchange
 
 INPUTS = 32
 REMEMBERS = 16.0  # A bias of forget gates; they let most of a state by for millions of steps.
@@ -360,7 +361,7 @@ class Benchmark:
         """What the passes that only read add to a step of the model, on one device: with gates as
         they are at first, which forget, and with some that do not.
         """
-        library = tf_plr.load_library()
+        library = load_ops()
         d_outputs = tf.random.normal([1, steps, self.units])
         calls = []
         for cell, at_first, places in (("surrogate", 0.0, [0, 1]), ("ifo", 5.0, [0, 3, 1, 2])):

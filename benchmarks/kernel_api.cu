@@ -74,12 +74,12 @@ const char* RunGated(const GatedCall& gated, size_t* workspace_bytes) {
 template <typename T>
 const char* RunGatedCell(int cell, int gradient, const GatedCall& call, size_t* workspace_bytes) {
   int i = 0;
-#define TF_PLR_RUN(Name, activation, input, output)                          \
+#define TF_PLR_RUN(T_, Name, ...)                                            \
   if (cell == i++) {                                                         \
     return gradient ? RunGated<Name##GradientCell, T>(call, workspace_bytes) \
                     : RunGated<Name##Cell, T>(call, workspace_bytes);        \
   }
-  TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_RUN)
+  TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_RUN, )
   return "no such cell";
 }
 

@@ -3,7 +3,7 @@
 //
 // Linked on a system with glibc 2.34 or later, the library would ask for these functions as they
 // are there, and would not load where glibc is older. So each name is a jump to the function's
-// first version here. None of them leaves this library: see no_exports.map.
+// first version here. None of them leaves this library: see exports.map.
 #if defined(TF_PLR_CUDA) && defined(__x86_64__)
 
 // clang-format off

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What a new compiler's headers ask of the C and C++ libraries, and older systems' libraries do not
 // have: with it, the library runs where its TensorFlow does (manylinux_2_27). None of it leaves
-// this library: see no_exports.map.
+// this library: see exports.map.
 #include <pthread.h>
 
 #include <condition_variable>

@@ -9,7 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
-from conftest import ROOT, run_python
+from support import ROOT, run_program
+
+from tf_plr._native import library as native
 
 pytestmark = pytest.mark.skipif(
     not (ROOT / "setup.py").exists(), reason="the sources are not there, only their tests"
@@ -108,9 +110,7 @@ def test_a_library_that_takes_cuda_from_elsewhere(setup, tmp_path):
 
 
 def test_nor_does_the_one_that_was_built(setup):
-    from tf_plr import _library
-
-    for library in (_library.PATH, _library.PORTABLE):
+    for library in (native.OPS, native.ENGINE):
         assert setup.undefined_cuda_symbols(library) == []
 
 
@@ -118,10 +118,10 @@ def test_nor_does_the_one_that_was_built(setup):
 def test_python_alone(tmp_path):
     """TF_PLR_NATIVE=0: no compiler, any platform."""
     source = tmp_path / "source"
-    ignored = shutil.ignore_patterns("_native.*", "_portable.*", "__pycache__")
+    ignored = shutil.ignore_patterns("*.so", "*.json", "__pycache__")
     shutil.copytree(ROOT / "tf_plr", source / "tf_plr", ignore=ignored)
-    for name in ("_native.so", "_portable.so"):  # Of an earlier build.
-        (source / "tf_plr" / name).write_bytes(b"a library")
+    for name in (native.OPS.name, native.ENGINE.name):  # Of an earlier build.
+        (source / "tf_plr" / "_native" / name).write_bytes(b"a library")
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "THIRD_PARTY_NOTICES"):
         shutil.copy(ROOT / name, source)
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps"]
@@ -134,13 +134,7 @@ def test_python_alone(tmp_path):
     assert wheel.name.endswith("-py3-none-any.whl")
     shutil.unpack_archive(wheel, tmp_path / "unpacked", "zip")
     assert not [*(tmp_path / "unpacked").rglob("*.so")]
-    run_python(
-        """
-import pytest, tensorflow as tf, tf_plr
-assert tf_plr.linear_recurrence([1.0], [1.0], algorithm="composed") == 1
-assert tf_plr.GILRLSTM(3, algorithm="composed")(tf.ones([1, 5, 2])).shape == [1, 3]
-with pytest.raises(ImportError, match='TF_PLR_NATIVE=0 was set: only .*algorithm="composed"'):
-    tf_plr.GILRLSTM(3)(tf.ones([1, 5, 2]))
-""",
+    run_program(
+        "python_alone.py",
         PYTHONPATH=str(tmp_path / "unpacked"),
     )

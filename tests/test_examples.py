@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, needs
+from support import ROOT, needs
 
 # Script: what it needs beside tf_plr.
 SCRIPTS = {

@@ -3,14 +3,14 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support import ROOT
 
 
 @pytest.mark.parametrize("options", [["--edits", "240"], ["--edits", "60", "--xla"]])
 def test_edited_graphs(options):
-    program = Path(__file__).with_name("hostile.py")
+    program = ROOT / "tools" / "hostile.py"
     done = subprocess.run(
         [sys.executable, program, *options], capture_output=True, text=True, timeout=300
     )

@@ -16,32 +16,34 @@ from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
-from conftest import XLA, run_python
+from support import XLA, run_program, run_python
 
 import tf_plr
-from tf_plr import _library
+from tf_plr import _native
 from tf_plr.__main__ import say_devices, say_driver
+from tf_plr._native import library as native
 
-BUILT = _library.information()
+BUILT = native.information()
 
 
 @pytest.fixture
 def library(tmp_path, monkeypatch):
-    """A copy of what the build says, beside no library; `_library` looks here."""
-    monkeypatch.setattr(_library, "PATH", tmp_path / "_native.so")
+    """A path to ops that are not there, only their description; the engine is the right one."""
+    monkeypatch.setattr(native, "OPS", tmp_path / native.OPS.name)
     forget()
     describe(**BUILT)
-    yield _library.PATH
+    yield native.OPS
     forget()
 
 
 def forget():
-    _library.load_library.cache_clear()
-    _library.register.cache_clear()
+    native.load_ops.cache_clear()
+    native.warn_of_unused_gpus.cache_clear()
+    _native.choice.cache_clear()
 
 
 def describe(**built):
-    _library.PATH.with_suffix(".json").write_text(json.dumps(built))
+    native.OPS.with_suffix(".json").write_text(json.dumps(built))
 
 
 def recur(algorithm="auto"):
@@ -63,6 +65,15 @@ def test_built_for_another_tensorflow(library):
         recur()
 
 
+def test_of_another_version(library):
+    library.write_bytes(b"")
+    describe(**{**BUILT, "tf_plr": "0.0.7"})
+    with pytest.raises(
+        ImportError, match=rf"is of tf_plr 0\.0\.7, but this is tf_plr {tf_plr.__version__}\..*pip"
+    ):
+        recur()
+
+
 def test_built_for_another_processor(library):
     library.write_bytes(b"")
     describe(**{**BUILT, "machine": "s390x"})
@@ -73,9 +84,9 @@ def test_built_for_another_processor(library):
 @pytest.mark.parametrize("kept", [0, 1000, -1])
 def test_not_whole(library, kept):
     """The loader would die of SIGBUS, or the process of a wrong instruction."""
-    whole = Path(_library.__file__).with_name("_native.so").read_bytes()
+    whole = Path(native.__file__).with_name(native.OPS.name).read_bytes()
     library.write_bytes(whole[:kept])
-    with pytest.raises(ImportError, match=r"is not whole, .* SHA-256 .*pip install"):
+    with pytest.raises(ImportError, match=r"is damaged, .* SHA-256 .*pip install"):
         recur()
 
 
@@ -90,7 +101,7 @@ def test_not_a_library(library):
 def test_damaged_description(library, text):
     library.write_bytes(b"")
     library.with_suffix(".json").write_text(text)
-    with pytest.raises(ImportError, match=r"is damaged: .*pip install"):
+    with pytest.raises(ImportError, match=r"is damaged: .*pip install|lacks .*pip install"):
         recur()
 
 
@@ -104,14 +115,13 @@ def test_left_out(library):
 @pytest.mark.parametrize(("cuda", "gpus"), [(None, 1), (None, 0), ("13.0", 1)])
 def test_a_gpu_without_code_for_it(monkeypatch, cuda, gpus):
     """A warning, once, that names the remedy."""
-    monkeypatch.setattr(_library, "information", lambda: {**BUILT, "cuda": cuda})
-    monkeypatch.setattr(_library, "register", lambda: "the library")
+    monkeypatch.setattr(native, "information", lambda: {**BUILT, "cuda": cuda})
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["a GPU"] * gpus)
-    _library.load_library.cache_clear()
+    forget()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert [_library.load_library() for _ in range(2)] == ["the library"] * 2
-    _library.load_library.cache_clear()
+        assert [recur()[1] for _ in range(2)] == [2, 2]
+    forget()
     said = [str(warning.message) for warning in caught]
     assert len(said) == (cuda is None and gpus > 0)
     assert all(re.search("built without GPU code.*TF_PLR_CUDA=1", text) for text in said)
@@ -147,19 +157,10 @@ def test_no_description(library):
 
 def test_a_second_copy(tmp_path):
     """Of the library, in one process."""
-    for suffix in (".so", ".json"):
-        shutil.copy(_library.PATH.with_suffix(suffix), tmp_path)
-    run_python(
-        """
-import sys, pathlib, pytest, tensorflow as tf, tf_plr
-tf_plr._library.PATH = pathlib.Path(sys.argv[1])
-tf_plr._library.load_library.cache_clear()
-tf_plr._library.register.cache_clear()
-with pytest.raises(ImportError, match="another copy of .* is loaded in this process"):
-    tf_plr.load_library()
-""",
-        tmp_path / "_native.so",
-    )
+    for path in (native.OPS, native.ENGINE):
+        for suffix in (".so", ".json"):
+            shutil.copy(path.with_suffix(suffix), tmp_path)
+    run_program("second_copy.py", tmp_path)
 
 
 def diagnose(cwd, **environment):
@@ -184,12 +185,12 @@ def test_diagnosis():
 
 def test_diagnosis_of_a_damaged_library(tmp_path):
     broken = tmp_path / "tf_plr"
-    shutil.copytree(_library.PATH.parent, broken)
-    (broken / "_native.so").write_bytes(_library.PATH.read_bytes()[:5000])
+    shutil.copytree(Path(tf_plr.__file__).parent, broken)
+    (broken / "_native" / native.ENGINE.name).write_bytes(native.ENGINE.read_bytes()[:5000])
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     done = diagnose(tmp_path, PYTHONPATH=path)
     assert done.returncode == 1
-    assert "PROBLEM     tf_plr's native library" in done.stdout and "is not whole" in done.stdout
+    assert "PROBLEM     tf_plr's native library" in done.stdout and "is damaged" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -215,55 +216,20 @@ def test_diagnosis_of_a_gpu(monkeypatch, architectures, capability, devices, pro
 
 
 def test_no_tensorflow():
-    run_python(r"""
-import sys, pytest
-sys.modules["tensorflow"] = None  # As if it was not installed.
-with pytest.raises(ImportError, match=r"needs TensorFlow, and none is installed: .*\[tf-cuda\]"):
-    import tf_plr
-""")
+    run_program("no_tensorflow.py")
 
 
 def test_a_second_import_in_one_process():
     """TensorFlow refuses a second gradient for an op: the first one stays."""
-    run_python("""
-import importlib, sys, tensorflow as tf, tf_plr
-for name in [name for name in sys.modules if name.startswith("tf_plr.")]:
-    importlib.reload(sys.modules[name])
-for name in [name for name in sys.modules if name.partition(".")[0] == "tf_plr"]:
-    del sys.modules[name]
-import tf_plr
-x = tf.Variable(tf.ones([1, 2, 3]))
-layer = tf_plr.GILRLSTM(3)
-with tf.GradientTape() as tape:
-    loss = tf.reduce_sum(layer(x))
-assert tape.gradient(loss, x).shape == [1, 2, 3]
-""")
+    run_program("second_import.py")
 
 
 def test_import_loads_what_is_there_and_keeps_the_error_otherwise(tmp_path):
-    run_python("""
-import tensorflow as tf, tf_plr
-assert tf_plr._library.register.cache_info().currsize == 1
-""")
+    run_program("import_of_tf_plr.py")
     broken = tmp_path / "tf_plr"
-    shutil.copytree(_library.PATH.parent, broken, ignore=shutil.ignore_patterns("*.so"))
-    run_python(
-        """
-import pytest, tensorflow as tf, tf_plr
-assert tf_plr.linear_recurrence([1.0], [1.0], algorithm="composed") == 1
-layer = tf_plr.GILR(3, algorithm="composed")
-assert layer(tf.ones([1, 2, 3])).shape == [1, 3]
-assert layer.cell(tf.ones([1, 3]), [tf.zeros([1, 3])])[0].shape == [1, 3]
-for _ in range(2):
-    with pytest.raises(ImportError, match="set_fused"):
-        tf_plr.GILRCell(3)(tf.ones([1, 3]), [tf.zeros([1, 3])])
-    with pytest.raises(ImportError, match="native library is not built"):
-        tf_plr.linear_recurrence([1.0], [1.0])
-with pytest.raises(ImportError, match="native library is not built"):
-    tf_plr.load_library()
-tf_plr.set_fused(False)
-assert tf_plr.GILRCell(3)(tf.ones([1, 3]), [tf.zeros([1, 3])])[0].shape == [1, 3]
-""",
+    shutil.copytree(Path(tf_plr.__file__).parent, broken, ignore=shutil.ignore_patterns("*.so"))
+    run_program(
+        "import_without_libraries.py",
         PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
     )
 
@@ -288,20 +254,16 @@ def test_a_saved_model_needs_the_import_only(tmp_path):
 
 
 def test_only_public_interfaces_are_imported():
-    for source in _library.PATH.parent.rglob("*.py"):
+    for source in Path(tf_plr.__file__).parent.rglob("*.py"):
         text = source.read_text()
         # TensorFlow has no public interface for what these do.
         private = "tensorflow.python" in text or "tensorflow.compiler" in text
-        assert private == (
-            source.name in ("_registration.py", "vectorization.py", "portable.py")
-        ), source
+        known = ("registration.py", "vectorization.py", "portable.py", "stablehlo.py")
+        assert private == (source.name in known), source
         assert "keras.src" not in text
 
 
 def test_the_libraries_are_small():
-    """For CPUs alone 6.1 MB; with code for all GPU architectures of a release 23.5 MB.
-
-    Of these a wheel's zip leaves three quarters, of which build_pip_pkg.sh allows 25 MB.
-    """
-    most = 26e6 if BUILT["cuda"] else 7e6
-    assert _library.PATH.stat().st_size + _library.PORTABLE.stat().st_size < most
+    """Of what they take, a wheel's zip leaves three quarters; build_pip_pkg.sh allows it 25 MB."""
+    most = 26e6 if BUILT["cuda"] else 6e6
+    assert native.OPS.stat().st_size + native.ENGINE.stat().st_size < most

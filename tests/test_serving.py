@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import tf_plr
-from tf_plr import _library
+from tf_plr._native import library
 
 SOURCE = Path(__file__).parents[1] / "examples/serving/serve.c"
 
@@ -38,7 +38,7 @@ def test_every_layer(serve, rng, tmp_path):
     x = rng.normal(size=(2, 50, 3)).astype("float32")
     names = ["serve_x", "StatefulPartitionedCall"]
     result = subprocess.run(
-        [serve, _library.PATH, tmp_path / "model", *names, *map(str, x.shape)],
+        [serve, library.OPS, tmp_path / "model", *names, *map(str, x.shape)],
         input=x.tobytes(),
         capture_output=True,
     )

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Parallel linear recurrence for TensorFlow: h_t = decay_t * h_{t-1} + impulse_t."""
 
-import contextlib
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 if find_spec("tensorflow") is None:
@@ -11,9 +9,10 @@ if find_spec("tensorflow") is None:
         "extras [tf], [tf-cpu] and [tf-cuda]"
     )
 
-from tf_plr import distributed, initializers, layers, portable
-from tf_plr import vectorization as vectorization  # Registers.
-from tf_plr._library import load_library, register
+from tf_plr import _native, config, distributed, initializers, layers
+from tf_plr._native.portable import register_handlers
+from tf_plr._ops import vectorization as vectorization  # Registers.
+from tf_plr._ops.linear_recurrence import linear_recurrence
 from tf_plr.layers import (
     GILR,
     GILRLSTM,
@@ -26,18 +25,10 @@ from tf_plr.layers import (
     QRNNCell,
     SRUCell,
 )
-from tf_plr.layers.fusion import is_fused, set_fused
-from tf_plr.recurrence import linear_recurrence
+from tf_plr.version import __version__ as __version__
 
-try:
-    __version__ = version("tf_plr")
-except PackageNotFoundError:  # A source tree that nobody has installed.
-    __version__ = "unknown"
-
-with contextlib.suppress(ImportError):  # Raised again when an op is first needed.
-    register()
-portable.takes_over()  # Warns once if it does.
-portable.register()  # For models that were saved where it takes over.
+_native.choice()  # Warns once if the portable library takes the place of the native ops.
+register_handlers()  # For models that were saved where it did.
 
 __all__ = [
     "GILR",
@@ -50,11 +41,9 @@ __all__ = [
     "LinearSurrogateLSTMCell",
     "QRNNCell",
     "SRUCell",
+    "config",
     "distributed",
     "initializers",
-    "is_fused",
     "layers",
     "linear_recurrence",
-    "load_library",
-    "set_fused",
 ]

@@ -18,9 +18,10 @@ import numpy as np
 import tensorflow as tf
 
 import tf_plr
-from tf_plr import _library, portable
-from tf_plr.causal_windows import causal_windows
-from tf_plr.gated_recurrence import gated_recurrence
+from tf_plr import _native
+from tf_plr._native import library
+from tf_plr._ops.causal_windows import causal_windows
+from tf_plr._ops.gated_recurrence import gated_recurrence
 
 
 def recurrence(decays: Any, impulses: Any) -> Any:
@@ -36,7 +37,7 @@ def gradient(decays: Any, impulses: Any) -> Any:
 
 def fused(product: Any, bias: Any, state: Any) -> Any:
     outputs, _ = gated_recurrence(
-        product, bias, None, state, None, cell="f", blocks=[0, 1], keep_states=False,
+        product, bias, None, None, state, None, cell="f", blocks=[0, 1], keep_states=False,
         algorithm="auto",
     )  # fmt: skip
     return outputs[0, :, 0]
@@ -71,23 +72,26 @@ def say_versions(problems: list[str]) -> None:
         )
 
 
-def say_library(problems: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Prints what the library is; returns what its build says of it, and its kernels' names."""
-    try:
-        built = say_build("library", _library.PATH)
-        _library.load_library()
-    except ImportError as error:
-        problems.append(str(error))
-        if portable.takes_over():  # Of the recurrence alone.
-            return say_build("instead", _library.PORTABLE), ["recurrence", "its gradient"]
-        return {}, []
-    return built, list(KERNELS)
+def say_library(problems: list[str]) -> dict[str, Any]:
+    """Prints which library runs the ops; returns its description, {} if there is none."""
+    choice = _native.choice()
+    if isinstance(choice, _native.Native):
+        return say_build("library", library.OPS)
+    if isinstance(choice, _native.Portable):
+        problems.append(
+            f"the native ops were built for TensorFlow {library.information()['tensorflow']}, so "
+            f"the ops run through XLA's interface, which is slower. {library.REBUILD}"
+        )
+        return say_build("instead", library.ENGINE)
+    problems.append(str(choice.error))
+    return {}
 
 
-def say_build(name: str, library: Path) -> dict[str, Any]:
-    built = _library.information(library)
+def say_build(name: str, path: Path) -> dict[str, Any]:
+    built = library.information(path)
+    size = sum(part.stat().st_size for part in {path, library.ENGINE}) / 1e6
     print(
-        f"{name:11} {library}, {library.stat().st_size / 1e6:.1f} MB, for TensorFlow "
+        f"{name:11} {path}, with the engine {size:.1f} MB, for TensorFlow "
         f"{built['tensorflow']} on {built['machine']}"
     )
     print(f"            compiled by {built['compiler']}")
@@ -158,12 +162,11 @@ def exports_xla() -> bool:
     return not library.exists() or hasattr(ctypes.CDLL(str(library)), "XLA_FFI_GetApi")
 
 
-def try_kernels(device: str, names: list[str], problems: list[str]) -> None:
+def try_kernels(device: str, problems: list[str]) -> None:
     for compiled in (False, True) if exports_xla() else (False,):
         place = device + (", XLA" if compiled else "")
         words = []
-        for name in names:
-            run, values, expected = KERNELS[name]
+        for name, (run, values, expected) in KERNELS.items():
             try:
                 with tf.device(f"/{device}:0"):
                     arguments = [tf.constant(value, tf.float32) for value in values]
@@ -181,7 +184,7 @@ def try_kernels(device: str, names: list[str], problems: list[str]) -> None:
 def main() -> int:
     problems: list[str] = []
     say_versions(problems)
-    built, names = say_library(problems)
+    built = say_library(problems)
     say_driver(built, problems)
     devices = say_devices(built, problems)
     if not exports_xla():
@@ -191,7 +194,7 @@ def main() -> int:
         )
     if built:
         for device in devices:
-            try_kernels(device, names, problems)
+            try_kernels(device, problems)
     for problem in problems:
         print(f"\nPROBLEM     {problem}")
     if not problems:

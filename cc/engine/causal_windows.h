@@ -8,6 +8,7 @@
 
 #include "cc/engine/cpu/workers.h"
 #include "cc/engine/numeric.h"
+#include "cc/engine/types.h"
 
 namespace tf_plr {
 
@@ -57,10 +58,9 @@ struct CausalWindows {
 // FromWindows: to inputs and history, the sums of all windows and of the last history where they
 // stood, in float32 and in a fixed order; zeros where a step is masked.
 namespace cpu {
-// Eigen::half, Eigen::bfloat16 or float.
+// Half, BFloat16 or float. Each returns null, or what went wrong.
 template <typename T>
-void ToWindows(const CausalWindows<T>& windows, const Workers& workers);
-// Returns null, or what went wrong.
+const char* ToWindows(const CausalWindows<T>& windows, const Workers& workers);
 template <typename T>
 const char* FromWindows(const CausalWindows<T>& windows, const Workers& workers);
 }  // namespace cpu

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "cc/engine/cpu/workers.h"
+#include "cc/engine/types.h"
 
 namespace tf_plr {
 
@@ -29,7 +30,7 @@ struct ColumnSums {
 };
 
 namespace cpu {
-// Eigen::half, Eigen::bfloat16 or float. Returns null, or what went wrong.
+// Half, BFloat16 or float. Returns null, or what went wrong.
 template <typename T>
 const char* Sum(const ColumnSums<T>& sums, const Workers& workers);
 }  // namespace cpu

@@ -18,11 +18,12 @@ struct CopyRows {
   int64_t rows, width, filled, stride;
 };
 
+// Each returns null, or what went wrong.
 namespace cpu {
-void Copy(const CopyRows& copy, const Workers& workers);
+const char* Copy(const CopyRows& copy, const Workers& workers);
 }
 namespace gpu {
-// On a cudaStream_t. Returns null, or what went wrong.
+// On a cudaStream_t.
 const char* Copy(const CopyRows& copy, void* stream);
 }  // namespace gpu
 

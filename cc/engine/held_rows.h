@@ -7,6 +7,7 @@
 
 #include "cc/engine/cpu/workers.h"
 #include "cc/engine/numeric.h"
+#include "cc/engine/types.h"
 
 namespace tf_plr {
 
@@ -31,10 +32,9 @@ struct HeldRows {
 // SumHeld: to each valid row, the sum of it and of the masked rows right after it, in float32 and
 // in a fixed order; to masked rows, nothing.
 namespace cpu {
-// Eigen::half, Eigen::bfloat16 or float.
+// Half, BFloat16 or float. Each returns null, or what went wrong.
 template <typename T>
-void Hold(const HeldRows<T>& rows, const Workers& workers);
-// Returns null, or what went wrong.
+const char* Hold(const HeldRows<T>& rows, const Workers& workers);
 template <typename T>
 const char* SumHeld(const HeldRows<T>& rows, const Workers& workers);
 }  // namespace cpu

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Keras layers that are parallel in time, their step-by-step cells, and the bases of both."""
 
-from tf_plr.layers.cell import LinearRecurrentCell
+from tf_plr.layers.base import LinearRecurrentCell, LinearRecurrentLayer, Steps
 from tf_plr.layers.gilr import GILR, GILRCell
-from tf_plr.layers.layer import LinearRecurrentLayer
 from tf_plr.layers.linear_surrogate_lstm import (
     GILRLSTM,
     GILRLSTMCell,
@@ -12,7 +11,6 @@ from tf_plr.layers.linear_surrogate_lstm import (
 )
 from tf_plr.layers.qrnn import QRNN, QRNNCell
 from tf_plr.layers.sru import SRU, SRUCell
-from tf_plr.layers.steps import Steps
 
 __all__ = [
     "GILR",

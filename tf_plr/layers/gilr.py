@@ -1,53 +1,20 @@
 # SPDX-License-Identifier: MIT
 """GILR: gated impulse linear recurrence."""
 
-from typing import Any
+from typing import Any, Unpack
 
 import keras
-from typing_extensions import Unpack
 
-from tf_plr.layers.cell import LinearRecurrentCell
-from tf_plr.layers.layer import LinearRecurrentLayer
-from tf_plr.layers.steps import Steps
-from tf_plr.layers.types import (
-    ActivationLike,
-    Algorithm,
-    BiasLike,
-    CellOptions,
-    ConstraintLike,
-    InitializerLike,
-    LayerOptions,
-    RegularizerLike,
-    Tensor,
-)
+from tf_plr import _types as types
+from tf_plr._types import Tensor
+from tf_plr.layers import base
 
 
 @keras.saving.register_keras_serializable(package="tf_plr")
-class GILRCell(LinearRecurrentCell):
-    """One step of `GILR`, which has the equations. State: h.
+class GILRCell(base.LinearRecurrentCell):
+    """One step of `GILR`, for decoding and for `keras.layers.RNN`.
 
-    Args:
-        units: Positive integer, dimensionality of the output.
-        activation: tau, the activation of the impulses. Default: elu.
-        recurrent_activation: Activation of the gates. Default: sigmoid.
-        use_bias: Whether the gates and impulses have a bias vector.
-        kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. The authors' code
-            draws weights uniformly from -0.05 to 0.05: `keras.initializers.RandomUniform(-0.05,
-            0.05)`.
-        bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
-        forget_bias: A number or an initializer: where the bias of the gate g starts. A bias of b
-            remembers about exp(b) steps. Default: `"time_scales"`, that is
-            `tf_plr.initializers.TimeScales()`: memories of 1 to 1,000 steps.
-        kernel_regularizer: Regularizer of `kernel`.
-        bias_regularizer: Regularizer of `bias`.
-        kernel_constraint: Constraint of `kernel`.
-        bias_constraint: Constraint of `bias`.
-        dropout: Float in [0, 1), fraction of the input features to drop: others at each step.
-        layer_normalization: Whether to normalise the pre-activations over the features, with a
-            learned gain, before the bias is added: g (p - mean) / sqrt(variance + 1e-3). (The
-            authors' code divides by variance + 1e-3, without the root.)
-        seed: Random seed for dropout.
-        **kwargs: What every Keras layer takes, such as `name` and `dtype`.
+    The arguments are those of `GILR`, up to `seed`. `dropout` drops other features at each step.
 
     Call arguments:
         inputs: Tensor [batch, features].
@@ -56,50 +23,20 @@ class GILRCell(LinearRecurrentCell):
 
     Returns:
         The output, [batch, units], and the list of next states.
-
-    Raises:
-        ValueError, TypeError: an argument that is out of range, or of the wrong type or shape.
     """
 
-    blocks = ("gate", "impulse")
-    forget_block = "gate"
+    blocks = ("forget", "candidate")
+    forget_block = "forget"
 
     def __init__(
         self,
         units: int,
-        activation: ActivationLike = "elu",
+        activation: types.ActivationLike = "elu",
         *,
-        recurrent_activation: ActivationLike = "sigmoid",
-        use_bias: bool = True,
-        kernel_initializer: InitializerLike = "glorot_uniform",
-        bias_initializer: InitializerLike = "zeros",
-        forget_bias: BiasLike = "time_scales",
-        kernel_regularizer: RegularizerLike = None,
-        bias_regularizer: RegularizerLike = None,
-        kernel_constraint: ConstraintLike = None,
-        bias_constraint: ConstraintLike = None,
-        dropout: float = 0.0,
-        layer_normalization: bool = False,
-        seed: int | None = None,
-        **kwargs: Unpack[CellOptions],
+        forget_bias: types.BiasLike = "time_scales",
+        **kwargs: Unpack[base.CellArguments],
     ) -> None:
-        super().__init__(
-            units,
-            activation,
-            recurrent_activation=recurrent_activation,
-            use_bias=use_bias,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            forget_bias=forget_bias,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
-            kernel_constraint=kernel_constraint,
-            bias_constraint=bias_constraint,
-            dropout=dropout,
-            layer_normalization=layer_normalization,
-            seed=seed,
-            **kwargs,
-        )
+        super().__init__(units, activation, forget_bias=forget_bias, **kwargs)
 
     def build(self, input_shape: Any) -> None:
         self.kernel = self.add_kernel((input_shape[-1], 2 * self.units))
@@ -107,7 +44,7 @@ class GILRCell(LinearRecurrentCell):
         self.normalization = self.add_normalization(2)
 
     def recur(
-        self, steps: Steps, inputs: Tensor, states: list[Tensor], training: bool
+        self, steps: base.Steps, inputs: Tensor, states: list[Tensor], training: bool
     ) -> tuple[Tensor, list[Tensor]]:
         inputs = self.drop_inputs(steps, inputs, training)
         product = self.product(inputs, self.kernel)
@@ -115,16 +52,17 @@ class GILRCell(LinearRecurrentCell):
             steps,
             product,
             states[0],
-            ("forget", "candidate"),
+            self.blocks,
             bias=self.bias,
             normalization=self.normalization,
+            is_output=True,
             training=training,
         )
         return output, [state]
 
 
 @keras.saving.register_keras_serializable(package="tf_plr")
-class GILR(LinearRecurrentLayer):
+class GILR(base.LinearRecurrentLayer):
     """Gated impulse linear recurrence: a learned, gated moving average.
 
     ```
@@ -145,43 +83,37 @@ class GILR(LinearRecurrentLayer):
         activation: tau, the activation of the impulses. Default: elu.
         recurrent_activation: Activation of the gates. Default: sigmoid.
         use_bias: Whether the gates and impulses have a bias vector.
-        kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. The authors' code
-            draws weights uniformly from -0.05 to 0.05: `keras.initializers.RandomUniform(-0.05,
-            0.05)`.
+        kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. (The authors' code
+            draws weights uniformly from -0.05 to 0.05.)
         bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
         forget_bias: A number or an initializer: where the bias of the gate g starts. A bias of b
-            remembers about exp(b) steps. Default: `"time_scales"`, that is
-            `tf_plr.initializers.TimeScales()`: memories of 1 to 1,000 steps.
+            remembers about exp(b) steps. Default: `"time_scales"`, that is `TimeScales()`: memories
+            of 1 to 1,000 steps.
         kernel_regularizer: Regularizer of `kernel`.
         bias_regularizer: Regularizer of `bias`.
         kernel_constraint: Constraint of `kernel`.
         bias_constraint: Constraint of `bias`.
         dropout: Float in [0, 1), fraction of the input features to drop: the same at all steps.
         layer_normalization: Whether to normalise the pre-activations over the features, with a
-            learned gain, before the bias is added: g (p - mean) / sqrt(variance + 1e-3). (The
-            authors' code divides by variance + 1e-3, without the root.)
+            learned gain and epsilon 1e-3, before the bias is added. (The authors' code divides by
+            variance + 1e-3, without the root.)
         seed: Random seed for dropout.
         return_sequences: Whether to return the output of every step, or of the last one only.
         return_state: Whether to return the last states too.
         go_backwards: Whether to process, and return, the steps from last to first.
         stateful: Whether a batch starts from the last states of the batch before.
         zero_output_for_mask: Whether masked steps output zeros. False: the last valid output.
-        unroll: Must be False: there is no loop to unroll.
         algorithm: See `tf_plr.linear_recurrence`.
-        sequence_parallel: Whether the replicas of a `tf.distribute` strategy have parts of each
-            sequence, in the order of time, and not sequences of their own: see
-            `tf_plr.distributed.shard_sequences`. Every replica returns the last output, and the
-            last states, of the whole sequence. Called outside of replicas, the layer takes whole
-            sequences.
+        sequence_parallel: Whether the replicas of a `tf.distribute` strategy hold consecutive parts
+            of each sequence: see `tf_plr.distributed.shard_sequences`.
         **kwargs: What every Keras layer takes, such as `name`, `dtype` and `activity_regularizer`.
 
     Call arguments:
         sequences: Tensor [batch, time, features].
         initial_state: List of the states before the first step: h, [batch, units]. None: zeros.
-        mask: Boolean tensor [batch, time]: at False, states stay as they are. None: the mask that
-            came with `sequences`.
+        mask: Boolean tensor [batch, time]: False steps leave the states as they are. None: the mask
+            that came with `sequences`.
         training: Whether to apply dropout.
-        sequences_mask: Keras passes the mask here if it came with `sequences`.
 
     Output shape:
         [batch, time, units] if `return_sequences`, or else [batch, units]; if `return_state`,
@@ -201,17 +133,17 @@ class GILR(LinearRecurrentLayer):
     def __init__(
         self,
         units: int,
-        activation: ActivationLike = "elu",
+        activation: types.ActivationLike = "elu",
         *,
-        recurrent_activation: ActivationLike = "sigmoid",
+        recurrent_activation: types.ActivationLike = "sigmoid",
         use_bias: bool = True,
-        kernel_initializer: InitializerLike = "glorot_uniform",
-        bias_initializer: InitializerLike = "zeros",
-        forget_bias: BiasLike = "time_scales",
-        kernel_regularizer: RegularizerLike = None,
-        bias_regularizer: RegularizerLike = None,
-        kernel_constraint: ConstraintLike = None,
-        bias_constraint: ConstraintLike = None,
+        kernel_initializer: types.InitializerLike = "glorot_uniform",
+        bias_initializer: types.InitializerLike = "zeros",
+        forget_bias: types.BiasLike = "time_scales",
+        kernel_regularizer: types.RegularizerLike = None,
+        bias_regularizer: types.RegularizerLike = None,
+        kernel_constraint: types.ConstraintLike = None,
+        bias_constraint: types.ConstraintLike = None,
         dropout: float = 0.0,
         layer_normalization: bool = False,
         seed: int | None = None,
@@ -220,33 +152,18 @@ class GILR(LinearRecurrentLayer):
         go_backwards: bool = False,
         stateful: bool = False,
         zero_output_for_mask: bool = False,
-        unroll: bool = False,
-        algorithm: Algorithm = "auto",
+        algorithm: types.Algorithm = "auto",
         sequence_parallel: bool = False,
-        **kwargs: Unpack[LayerOptions],
+        **kwargs: Unpack[base.LayerOptions],
     ) -> None:
         super().__init__(
-            units,
-            activation,
-            recurrent_activation=recurrent_activation,
-            use_bias=use_bias,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            forget_bias=forget_bias,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
-            kernel_constraint=kernel_constraint,
-            bias_constraint=bias_constraint,
-            dropout=dropout,
-            layer_normalization=layer_normalization,
-            seed=seed,
-            return_sequences=return_sequences,
-            return_state=return_state,
-            go_backwards=go_backwards,
-            stateful=stateful,
-            zero_output_for_mask=zero_output_for_mask,
-            unroll=unroll,
-            algorithm=algorithm,
-            sequence_parallel=sequence_parallel,
-            **kwargs,
-        )
+            units, activation, recurrent_activation=recurrent_activation, use_bias=use_bias,
+            kernel_initializer=kernel_initializer, bias_initializer=bias_initializer,
+            forget_bias=forget_bias, kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer, kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint, dropout=dropout,
+            layer_normalization=layer_normalization, seed=seed, return_sequences=return_sequences,
+            return_state=return_state, go_backwards=go_backwards, stateful=stateful,
+            zero_output_for_mask=zero_output_for_mask, algorithm=algorithm,
+            sequence_parallel=sequence_parallel, **kwargs,
+        )  # fmt: skip

@@ -1,84 +1,40 @@
 # SPDX-License-Identifier: MIT
 """QRNN: quasi-recurrent network, a causal convolution and a recurrent pooling."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import keras
 from keras import ops
-from typing_extensions import Unpack
 
-from tf_plr.layers import checks
-from tf_plr.layers.cell import LinearRecurrentCell, serialize_bias
-from tf_plr.layers.layer import LinearRecurrentLayer, OfCell
-from tf_plr.layers.steps import Steps
-from tf_plr.layers.types import (
-    ActivationLike,
-    Algorithm,
-    BiasLike,
-    CellOptions,
-    ConstraintLike,
-    InitializerLike,
-    LayerOptions,
-    RegularizerLike,
-    Tensor,
-)
+from tf_plr import _types as types
+from tf_plr._types import Tensor
+from tf_plr.layers import base
+from tf_plr.layers.base import arguments
+from tf_plr.layers.base.biases import serialize_bias
 
 # The gates of each pooling, in the order of their blocks after the candidate's.
 POOLINGS = {"f": ("forget",), "fo": ("forget", "output"), "ifo": ("forget", "output", "input")}
 
 
 @keras.saving.register_keras_serializable(package="tf_plr")
-class QRNNCell(LinearRecurrentCell):
-    """One step of `QRNN`, which has the equations.
+class QRNNCell(base.LinearRecurrentCell):
+    """One step of `QRNN`, for decoding and for `keras.layers.RNN`.
 
-    States: c, and, if `kernel_size` > 1, the last `kernel_size - 1` inputs side by side, oldest
-    first.
+    The arguments are those of `QRNN`, up to `seed`, and `input_dim`. `dropout` drops other features
+    at each step.
 
     Args:
-        units: Positive integer, dimensionality of the output.
-        activation: Activation of the candidate z. Default: tanh.
-        kernel_size: Positive integer, width of the convolution in steps.
-        pooling: `"f"`, `"fo"` or `"ifo"`: see the equations.
-        recurrent_activation: Activation of the gates. Default: sigmoid.
-        use_bias: Whether the gates and impulses have a bias vector.
-        kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. The authors' code
-            draws weights uniformly from -0.05 to 0.05: `keras.initializers.RandomUniform(-0.05,
-            0.05)`.
-        bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
-        forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
-            of b remembers about exp(b) steps. Default: `"time_scales"`, that is
-            `tf_plr.initializers.TimeScales()`: memories of 1 to 1,000 steps.
-        input_bias: A number or an initializer: where the bias of the input gate i starts;
-            `"coupled"`: at minus that of the forget gate, so that i starts as 1 - f (Tallec and
-            Ollivier, 2018); `"normalized"`: where i^2 + f^2 = 1, so that c starts with the variance
-            of the candidates, however long the memory (Orvieto et al., *Resurrecting Recurrent
-            Neural Networks for Long Sequences*, ICML 2023, section 3.4). None: as
-            `bias_initializer` has it. Default: `"normalized"`. Only pooling "ifo" has an input
-            gate.
-        kernel_regularizer: Regularizer of `kernel`.
-        bias_regularizer: Regularizer of `bias`.
-        kernel_constraint: Constraint of `kernel`.
-        bias_constraint: Constraint of `bias`.
-        dropout: Float in [0, 1), fraction of the input features to drop: others at each step.
-        layer_normalization: Whether to normalise the pre-activations over the features, with a
-            learned gain, before the bias is added: g (p - mean) / sqrt(variance + 1e-3). (The
-            authors' code divides by variance + 1e-3, without the root.)
-        input_dim: Positive integer, number of input features. It is known once the cell is built;
-            `keras.layers.RNN` asks for the sizes of states before, and so needs it.
-        seed: Random seed for dropout.
-        **kwargs: What every Keras layer takes, such as `name` and `dtype`.
+        input_dim: Positive integer, number of input features, which the sizes of the states depend
+            on. `keras.layers.RNN` asks for these before it builds the cell.
 
     Call arguments:
         inputs: Tensor [batch, features].
-        states: List of c, [batch, units], and, if `kernel_size` > 1, the last inputs, [batch,
-            (kernel_size - 1) * features].
+        states: List of c, [batch, units], and, if `kernel_size` > 1, the last `kernel_size - 1`
+            inputs, oldest first, [batch, (kernel_size - 1) * features].
         training: Whether to apply dropout.
 
     Returns:
         The output, [batch, units], and the list of next states.
-
-    Raises:
-        ValueError, TypeError: an argument that is out of range, or of the wrong type or shape.
     """
 
     forget_block = "forget"
@@ -86,56 +42,29 @@ class QRNNCell(LinearRecurrentCell):
     def __init__(
         self,
         units: int,
-        activation: ActivationLike = "tanh",
+        activation: types.ActivationLike = "tanh",
         *,
         kernel_size: int = 2,
         pooling: Literal["f", "fo", "ifo"] = "fo",
-        recurrent_activation: ActivationLike = "sigmoid",
-        use_bias: bool = True,
-        kernel_initializer: InitializerLike = "glorot_uniform",
-        bias_initializer: InitializerLike = "zeros",
-        forget_bias: BiasLike = "time_scales",
-        input_bias: BiasLike | None = "normalized",
-        kernel_regularizer: RegularizerLike = None,
-        bias_regularizer: RegularizerLike = None,
-        kernel_constraint: ConstraintLike = None,
-        bias_constraint: ConstraintLike = None,
-        dropout: float = 0.0,
-        layer_normalization: bool = False,
+        forget_bias: types.BiasLike = "time_scales",
+        input_bias: types.BiasLike | None = "normalized",
         input_dim: int | None = None,
-        seed: int | None = None,
-        **kwargs: Unpack[CellOptions],
+        **kwargs: Unpack[base.CellArguments],
     ) -> None:
-        super().__init__(
-            units,
-            activation,
-            recurrent_activation=recurrent_activation,
-            use_bias=use_bias,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            forget_bias=forget_bias,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
-            kernel_constraint=kernel_constraint,
-            bias_constraint=bias_constraint,
-            dropout=dropout,
-            layer_normalization=layer_normalization,
-            seed=seed,
-            **kwargs,
-        )
-        self.kernel_size = checks.positive_integer("kernel_size", kernel_size)
+        super().__init__(units, activation, forget_bias=forget_bias, **kwargs)
+        self.kernel_size = arguments.positive_integer("kernel_size", kernel_size)
         if pooling not in tuple(POOLINGS):  # A tuple, as what came may not be hashable.
             raise ValueError(f"pooling must be one of {tuple(POOLINGS)}, but is {pooling!r}")
         self.pooling = pooling
         self.blocks = ("candidate", *POOLINGS[pooling])
-        self.input_bias = checks.input_bias(input_bias)
+        self.input_bias = arguments.input_bias(input_bias)
         if input_bias not in (None, "normalized") and "input" not in self.blocks:
             raise ValueError(
                 f'input_bias is {input_bias!r}, but only pooling="ifo" has an input gate, and '
                 f"pooling is {pooling!r}"
             )
         self.input_dim = (
-            None if input_dim is None else checks.positive_integer("input_dim", input_dim)
+            None if input_dim is None else arguments.positive_integer("input_dim", input_dim)
         )
         self._features = self.input_dim
 
@@ -161,14 +90,8 @@ class QRNNCell(LinearRecurrentCell):
         self.bias = self.add_bias()
         self.normalization = self.add_normalization(len(self.blocks))
 
-    def bias_starts(self) -> dict[str, Any]:
-        starts = super().bias_starts()
-        if self.input_bias is not None and "input" in self.blocks:
-            starts["input"] = ("input_bias", self.input_bias)
-        return starts
-
     def recur(
-        self, steps: Steps, inputs: Tensor, states: list[Tensor], training: bool
+        self, steps: base.Steps, inputs: Tensor, states: list[Tensor], training: bool
     ) -> tuple[Tensor, list[Tensor]]:
         inputs = self.drop_inputs(steps, inputs, training)
         c, *history = states
@@ -185,6 +108,7 @@ class QRNNCell(LinearRecurrentCell):
             bias=self.bias,
             normalization=self.normalization,
             output="gated" if "output" in self.blocks else "state",
+            is_output=True,
             training=training,
         )
         return output, [c, *history]
@@ -200,7 +124,7 @@ class QRNNCell(LinearRecurrentCell):
 
 
 @keras.saving.register_keras_serializable(package="tf_plr")
-class QRNN(LinearRecurrentLayer):
+class QRNN(base.LinearRecurrentLayer):
     """Quasi-recurrent network.
 
     ```
@@ -230,19 +154,17 @@ class QRNN(LinearRecurrentLayer):
         pooling: `"f"`, `"fo"` or `"ifo"`: see the equations.
         recurrent_activation: Activation of the gates. Default: sigmoid.
         use_bias: Whether the gates and impulses have a bias vector.
-        kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. The authors' code
-            draws weights uniformly from -0.05 to 0.05: `keras.initializers.RandomUniform(-0.05,
-            0.05)`.
+        kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. (The authors' code
+            draws weights uniformly from -0.05 to 0.05.)
         bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
         forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
-            of b remembers about exp(b) steps. Default: `"time_scales"`, that is
-            `tf_plr.initializers.TimeScales()`: memories of 1 to 1,000 steps.
+            of b remembers about exp(b) steps. Default: `"time_scales"`, that is `TimeScales()`:
+            memories of 1 to 1,000 steps.
         input_bias: A number or an initializer: where the bias of the input gate i starts;
-            `"coupled"`: at minus that of the forget gate, so that i starts as 1 - f (Tallec and
-            Ollivier, 2018); `"normalized"`: where i^2 + f^2 = 1, so that c starts with the variance
-            of the candidates, however long the memory (Orvieto et al., *Resurrecting Recurrent
-            Neural Networks for Long Sequences*, ICML 2023, section 3.4). None: as
-            `bias_initializer` has it. Default: `"normalized"`. Only pooling "ifo" has an input
+            `"coupled"`: so that i starts as 1 - f (Tallec and Ollivier, 2018); `"normalized"`, the
+            default: so that i^2 + f^2 = 1, and c starts with the variance of the candidates,
+            however long the memory (Orvieto et al., ICML 2023, section 3.4). None: as
+            `bias_initializer` has it. Only pooling "ifo" has an input
             gate.
         kernel_regularizer: Regularizer of `kernel`.
         bias_regularizer: Regularizer of `bias`.
@@ -250,33 +172,26 @@ class QRNN(LinearRecurrentLayer):
         bias_constraint: Constraint of `bias`.
         dropout: Float in [0, 1), fraction of the input features to drop: the same at all steps.
         layer_normalization: Whether to normalise the pre-activations over the features, with a
-            learned gain, before the bias is added: g (p - mean) / sqrt(variance + 1e-3). (The
-            authors' code divides by variance + 1e-3, without the root.)
-        input_dim: Positive integer, number of input features. It is known once the cell is built;
-            `keras.layers.RNN` asks for the sizes of states before, and so needs it.
+            learned gain and epsilon 1e-3, before the bias is added. (The authors' code divides by
+            variance + 1e-3, without the root.)
         seed: Random seed for dropout.
         return_sequences: Whether to return the output of every step, or of the last one only.
         return_state: Whether to return the last states too.
         go_backwards: Whether to process, and return, the steps from last to first.
         stateful: Whether a batch starts from the last states of the batch before.
         zero_output_for_mask: Whether masked steps output zeros. False: the last valid output.
-        unroll: Must be False: there is no loop to unroll.
         algorithm: See `tf_plr.linear_recurrence`.
-        sequence_parallel: Whether the replicas of a `tf.distribute` strategy have parts of each
-            sequence, in the order of time, and not sequences of their own: see
-            `tf_plr.distributed.shard_sequences`. Every replica returns the last output, and the
-            last states, of the whole sequence. Called outside of replicas, the layer takes whole
-            sequences.
+        sequence_parallel: Whether the replicas of a `tf.distribute` strategy hold consecutive parts
+            of each sequence: see `tf_plr.distributed.shard_sequences`.
         **kwargs: What every Keras layer takes, such as `name`, `dtype` and `activity_regularizer`.
 
     Call arguments:
         sequences: Tensor [batch, time, features].
         initial_state: List of the states before the first step: c, [batch, units], and, if
             `kernel_size` > 1, the last inputs, [batch, (kernel_size - 1) * features]. None: zeros.
-        mask: Boolean tensor [batch, time]: at False, states stay as they are. None: the mask that
-            came with `sequences`.
+        mask: Boolean tensor [batch, time]: False steps leave the states as they are. None: the mask
+            that came with `sequences`.
         training: Whether to apply dropout.
-        sequences_mask: Keras passes the mask here if it came with `sequences`.
 
     Output shape:
         [batch, time, units] if `return_sequences`, or else [batch, units]; if `return_state`,
@@ -293,68 +208,53 @@ class QRNN(LinearRecurrentLayer):
     """
 
     cell_class = QRNNCell
-    kernel_size: OfCell[int] = OfCell()
-    pooling: OfCell[str] = OfCell()
-    input_bias: OfCell[Any] = OfCell()
-    input_dim: OfCell[int | None] = OfCell()
+    kernel_size: base.OfCell[int] = base.OfCell()
+    pooling: base.OfCell[str] = base.OfCell()
+    input_bias: base.OfCell[Any] = base.OfCell()
 
     def __init__(
         self,
         units: int,
-        activation: ActivationLike = "tanh",
+        activation: types.ActivationLike = "tanh",
         *,
         kernel_size: int = 2,
         pooling: Literal["f", "fo", "ifo"] = "fo",
-        recurrent_activation: ActivationLike = "sigmoid",
+        recurrent_activation: types.ActivationLike = "sigmoid",
         use_bias: bool = True,
-        kernel_initializer: InitializerLike = "glorot_uniform",
-        bias_initializer: InitializerLike = "zeros",
-        forget_bias: BiasLike = "time_scales",
-        input_bias: BiasLike | None = "normalized",
-        kernel_regularizer: RegularizerLike = None,
-        bias_regularizer: RegularizerLike = None,
-        kernel_constraint: ConstraintLike = None,
-        bias_constraint: ConstraintLike = None,
+        kernel_initializer: types.InitializerLike = "glorot_uniform",
+        bias_initializer: types.InitializerLike = "zeros",
+        forget_bias: types.BiasLike = "time_scales",
+        input_bias: types.BiasLike | None = "normalized",
+        kernel_regularizer: types.RegularizerLike = None,
+        bias_regularizer: types.RegularizerLike = None,
+        kernel_constraint: types.ConstraintLike = None,
+        bias_constraint: types.ConstraintLike = None,
         dropout: float = 0.0,
         layer_normalization: bool = False,
-        input_dim: int | None = None,
         seed: int | None = None,
         return_sequences: bool = False,
         return_state: bool = False,
         go_backwards: bool = False,
         stateful: bool = False,
         zero_output_for_mask: bool = False,
-        unroll: bool = False,
-        algorithm: Algorithm = "auto",
+        algorithm: types.Algorithm = "auto",
         sequence_parallel: bool = False,
-        **kwargs: Unpack[LayerOptions],
+        **kwargs: Unpack[base.LayerOptions],
     ) -> None:
         super().__init__(
-            units,
-            activation,
-            kernel_size=kernel_size,
-            pooling=pooling,
-            recurrent_activation=recurrent_activation,
-            use_bias=use_bias,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            forget_bias=forget_bias,
-            input_bias=input_bias,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
-            kernel_constraint=kernel_constraint,
-            bias_constraint=bias_constraint,
-            dropout=dropout,
-            layer_normalization=layer_normalization,
-            input_dim=input_dim,
-            seed=seed,
-            return_sequences=return_sequences,
-            return_state=return_state,
-            go_backwards=go_backwards,
-            stateful=stateful,
-            zero_output_for_mask=zero_output_for_mask,
-            unroll=unroll,
-            algorithm=algorithm,
-            sequence_parallel=sequence_parallel,
-            **kwargs,
-        )
+            units, activation, kernel_size=kernel_size, pooling=pooling,
+            recurrent_activation=recurrent_activation, use_bias=use_bias,
+            kernel_initializer=kernel_initializer, bias_initializer=bias_initializer,
+            forget_bias=forget_bias, input_bias=input_bias, kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer, kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint, dropout=dropout,
+            layer_normalization=layer_normalization, seed=seed, return_sequences=return_sequences,
+            return_state=return_state, go_backwards=go_backwards, stateful=stateful,
+            zero_output_for_mask=zero_output_for_mask, algorithm=algorithm,
+            sequence_parallel=sequence_parallel, **kwargs,
+        )  # fmt: skip
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["input_dim"]  # Of the cell alone: the layer sees its inputs.
+        return config

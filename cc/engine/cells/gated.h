@@ -179,21 +179,22 @@ struct GatedGradientCell {
   }
 };
 
-// The instances that serve the defaults of the layers, by name. M(Name, activation, input gate,
-// output).
-#define TF_PLR_FOR_EACH_GATED_CELL(M)      \
-  M(Gilr, kElu, kCoupled, kState)          \
-  M(Surrogate, kTanh, kCoupled, kPrevious) \
-  M(FPooling, kTanh, kCoupled, kState)     \
-  M(FoPooling, kTanh, kCoupled, kGated)    \
-  M(IfoPooling, kTanh, kOwn, kGated)       \
-  M(Highway, kLinear, kCoupled, kHighway)
+// The cells that the layers' defaults need: the one list from which the op's names for them, the
+// compiled kernels and the tests are made. M(T, Name, name in the op, activation, input gate,
+// output), where T is whatever the list's user gave.
+#define TF_PLR_FOR_EACH_GATED_CELL(M, T)                   \
+  M(T, Gilr, "gilr", kElu, kCoupled, kState)               \
+  M(T, Surrogate, "surrogate", kTanh, kCoupled, kPrevious) \
+  M(T, FPooling, "f", kTanh, kCoupled, kState)             \
+  M(T, FoPooling, "fo", kTanh, kCoupled, kGated)           \
+  M(T, IfoPooling, "ifo", kTanh, kOwn, kGated)             \
+  M(T, Highway, "sru", kLinear, kCoupled, kHighway)
 
-#define TF_PLR_NAME_GATED_CELL(Name, activation, input, output)                           \
+#define TF_PLR_NAME_GATED_CELL(T, Name, name, activation, input, output)                  \
   using Name##Cell = GatedCell<Activation::activation, InputGate::input, Output::output>; \
   using Name##GradientCell =                                                              \
       GatedGradientCell<Activation::activation, InputGate::input, Output::output>;
-TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_NAME_GATED_CELL)
+TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_NAME_GATED_CELL, )
 #undef TF_PLR_NAME_GATED_CELL
 
 }  // namespace tf_plr

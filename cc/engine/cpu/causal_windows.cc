@@ -44,7 +44,7 @@ int64_t NextValid(const CausalWindows<T>& windows, int64_t sequence, int64_t ste
 }  // namespace
 
 template <typename T>
-void ToWindows(const CausalWindows<T>& windows, const Workers& workers) {
+const char* ToWindows(const CausalWindows<T>& windows, const Workers& workers) {
   const size_t row_bytes = windows.width * sizeof(T);
   ForSources(windows, workers, [&](int64_t sequence, int64_t source, int) {
     if (windows.IsMasked(sequence, source)) {
@@ -57,6 +57,7 @@ void ToWindows(const CausalWindows<T>& windows, const Workers& workers) {
         sequence, source, [&](int64_t step) { return NextValid(windows, sequence, step); },
         [&](T* row) { std::memcpy(static_cast<void*>(row), from, row_bytes); });
   });
+  return nullptr;
 }
 
 template <typename T>
@@ -80,12 +81,10 @@ const char* FromWindows(const CausalWindows<T>& windows, const Workers& workers)
   return nullptr;
 }
 
-#define TF_PLR_INSTANTIATE_WINDOWS(T)                               \
-  template void ToWindows(const CausalWindows<T>&, const Workers&); \
-  template const char* FromWindows(const CausalWindows<T>&, const Workers&);
-TF_PLR_INSTANTIATE_WINDOWS(Eigen::half)
-TF_PLR_INSTANTIATE_WINDOWS(Eigen::bfloat16)
-TF_PLR_INSTANTIATE_WINDOWS(float)
+#define TF_PLR_INSTANTIATE(type, element, ...)                                   \
+  template const char* ToWindows(const CausalWindows<element>&, const Workers&); \
+  template const char* FromWindows(const CausalWindows<element>&, const Workers&);
+TF_PLR_FOR_EACH_GATED_TYPE(TF_PLR_INSTANTIATE)
 
 }  // namespace cpu
 }  // namespace tf_plr

@@ -34,9 +34,10 @@ const char* Sum(const ColumnSums<T>& sums, const Workers& workers) {
   return nullptr;
 }
 
-template const char* Sum(const ColumnSums<Eigen::half>&, const Workers&);
-template const char* Sum(const ColumnSums<Eigen::bfloat16>&, const Workers&);
-template const char* Sum(const ColumnSums<float>&, const Workers&);
+#define TF_PLR_INSTANTIATE(type, element, ...) \
+  template const char* Sum(const ColumnSums<element>&, const Workers&);
+TF_PLR_FOR_EACH_GATED_TYPE(TF_PLR_INSTANTIATE)
+#undef TF_PLR_INSTANTIATE
 
 }  // namespace cpu
 }  // namespace tf_plr

@@ -7,7 +7,7 @@
 namespace tf_plr {
 namespace cpu {
 
-void Copy(const CopyRows& copy, const Workers& workers) {
+const char* Copy(const CopyRows& copy, const Workers& workers) {
   constexpr int64_t kTaskBytes = 256 << 10;
   const int64_t rows_of_task = std::max<int64_t>(1, kTaskBytes / std::max<int64_t>(1, copy.filled));
   const int64_t tasks = (copy.rows + rows_of_task - 1) / rows_of_task;
@@ -19,6 +19,7 @@ void Copy(const CopyRows& copy, const Workers& workers) {
       std::memset(to + copy.width, 0, copy.filled - copy.width);
     }
   });
+  return nullptr;
 }
 
 }  // namespace cpu

@@ -459,9 +459,6 @@ const char* Reduce(const Problem& problem, const Arrays<Cell, T>& arrays,
   template const char* Run(const Problem&, const Arrays<Cell, T>&, Algorithm, const Workers&); \
   template const char* Reduce(const Problem&, const Arrays<Cell, T>&,                          \
                               const ColumnTransitions<Accumulator<T>>&, const Workers&);
-#define TF_PLR_INSTANTIATE(T)                \
-  TF_PLR_INSTANTIATE_CELL(RecurrenceCell, T) \
-  TF_PLR_INSTANTIATE_CELL(RecurrenceGradientCell, T)
 
 }  // namespace cpu
 }  // namespace tf_plr

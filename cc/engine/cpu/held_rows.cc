@@ -30,7 +30,7 @@ void ForChunks(const HeldRows<T>& rows, const Workers& workers, const Function& 
 }  // namespace
 
 template <typename T>
-void Hold(const HeldRows<T>& rows, const Workers& workers) {
+const char* Hold(const HeldRows<T>& rows, const Workers& workers) {
   ForChunks(rows, workers, [&](int64_t outer, int64_t begin, int64_t end, int) {
     int64_t last = rows.IsValid(outer, begin) ? begin : begin - 1;
     while (last >= 0 && !rows.IsValid(outer, last)) --last;
@@ -43,6 +43,7 @@ void Hold(const HeldRows<T>& rows, const Workers& workers) {
       }
     }
   });
+  return nullptr;
 }
 
 template <typename T>
@@ -74,12 +75,10 @@ const char* SumHeld(const HeldRows<T>& rows, const Workers& workers) {
   return nullptr;
 }
 
-#define TF_PLR_INSTANTIATE_HELD(T)                        \
-  template void Hold(const HeldRows<T>&, const Workers&); \
-  template const char* SumHeld(const HeldRows<T>&, const Workers&);
-TF_PLR_INSTANTIATE_HELD(Eigen::half)
-TF_PLR_INSTANTIATE_HELD(Eigen::bfloat16)
-TF_PLR_INSTANTIATE_HELD(float)
+#define TF_PLR_INSTANTIATE(type, element, ...)                         \
+  template const char* Hold(const HeldRows<element>&, const Workers&); \
+  template const char* SumHeld(const HeldRows<element>&, const Workers&);
+TF_PLR_FOR_EACH_GATED_TYPE(TF_PLR_INSTANTIATE)
 
 }  // namespace cpu
 }  // namespace tf_plr

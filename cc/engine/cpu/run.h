@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The CPU engine as plain functions, compiled in run_*.cc.
+// The CPU engine as plain functions, compiled in instantiate.cc.
 #ifndef TF_PLR_ENGINE_CPU_RUN_H_
 #define TF_PLR_ENGINE_CPU_RUN_H_
 
@@ -7,14 +7,14 @@
 #include "cc/engine/cells/recurrence.h"
 #include "cc/engine/cpu/workers.h"
 #include "cc/engine/problem.h"
+#include "cc/engine/types.h"
 
 namespace tf_plr {
 namespace cpu {
 
-// Runs Cell over `problem`. RecurrenceCell and RecurrenceGradientCell are there for T =
-// Eigen::half, Eigen::bfloat16, float, double, Complex<float> and Complex<double>; the cells of
-// cells/gated.h for the first three. Returns null, or what went wrong; then nothing has been
-// computed.
+// Runs Cell over `problem`. T is an element of types.h: any for RecurrenceCell and
+// RecurrenceGradientCell, a gated type's for the cells of cells/gated.h. Returns null, or what went
+// wrong; then nothing has been computed.
 template <typename Cell, typename T>
 const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
                 const Workers& workers);

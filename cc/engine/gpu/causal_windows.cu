@@ -167,12 +167,11 @@ const char* FromWindows(const CausalWindows<T>& windows, void* stream) {
   return RunWindows<false>(windows, stream);
 }
 
-#define TF_PLR_INSTANTIATE_WINDOWS(T)                             \
-  template const char* ToWindows(const CausalWindows<T>&, void*); \
-  template const char* FromWindows(const CausalWindows<T>&, void*);
-TF_PLR_INSTANTIATE_WINDOWS(Half)
-TF_PLR_INSTANTIATE_WINDOWS(BFloat16)
-TF_PLR_INSTANTIATE_WINDOWS(float)
+#define TF_PLR_INSTANTIATE(type, element, ...)                          \
+  template const char* ToWindows(const CausalWindows<element>&, void*); \
+  template const char* FromWindows(const CausalWindows<element>&, void*);
+TF_PLR_FOR_EACH_GATED_TYPE(TF_PLR_INSTANTIATE)
+#undef TF_PLR_INSTANTIATE
 
 }  // namespace gpu
 }  // namespace tf_plr

@@ -83,9 +83,10 @@ const char* Sum(const ColumnSums<T>& sums, void* workspace, void* stream) {
   return error == cudaSuccess ? nullptr : Explain(error);
 }
 
-template const char* Sum(const ColumnSums<Half>&, void*, void*);
-template const char* Sum(const ColumnSums<BFloat16>&, void*, void*);
-template const char* Sum(const ColumnSums<float>&, void*, void*);
+#define TF_PLR_INSTANTIATE(type, element, ...) \
+  template const char* Sum(const ColumnSums<element>&, void*, void*);
+TF_PLR_FOR_EACH_GATED_TYPE(TF_PLR_INSTANTIATE)
+#undef TF_PLR_INSTANTIATE
 
 }  // namespace gpu
 }  // namespace tf_plr

@@ -240,12 +240,11 @@ const char* SumHeld(const HeldRows<T>& rows, void* stream) {
   return error == cudaSuccess ? nullptr : Explain(error);
 }
 
-#define TF_PLR_INSTANTIATE_HELD(T)                      \
-  template const char* Hold(const HeldRows<T>&, void*); \
-  template const char* SumHeld(const HeldRows<T>&, void*);
-TF_PLR_INSTANTIATE_HELD(Half)
-TF_PLR_INSTANTIATE_HELD(BFloat16)
-TF_PLR_INSTANTIATE_HELD(float)
+#define TF_PLR_INSTANTIATE(type, element, ...)                \
+  template const char* Hold(const HeldRows<element>&, void*); \
+  template const char* SumHeld(const HeldRows<element>&, void*);
+TF_PLR_FOR_EACH_GATED_TYPE(TF_PLR_INSTANTIATE)
+#undef TF_PLR_INSTANTIATE
 
 }  // namespace gpu
 }  // namespace tf_plr

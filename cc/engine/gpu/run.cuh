@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The functions of run.h; each run_*.cu instantiates them for some types.
+// The functions of run.h; instantiate.cu compiles them.
 #ifndef TF_PLR_ENGINE_GPU_RUN_CUH_
 #define TF_PLR_ENGINE_GPU_RUN_CUH_
 
@@ -148,9 +148,6 @@ const char* Reduce(const Problem& problem, const Arrays<Cell, T>& arrays,
   template const char* Reduce(const Problem&, const Arrays<Cell, T>&,                            \
                               const ColumnTransitions<Accumulator<StorageOf<T>::type>>&,         \
                               Workspace, void*);
-#define TF_PLR_INSTANTIATE(T)                \
-  TF_PLR_INSTANTIATE_CELL(RecurrenceCell, T) \
-  TF_PLR_INSTANTIATE_CELL(RecurrenceGradientCell, T)
 
 }  // namespace gpu
 }  // namespace tf_plr

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The GPU engine as plain functions, without CUDA headers; compiled in run_*.cu.
+// The GPU engine as plain functions, without CUDA headers; compiled in instantiate.cu.
 #ifndef TF_PLR_ENGINE_GPU_RUN_H_
 #define TF_PLR_ENGINE_GPU_RUN_H_
 
@@ -8,13 +8,10 @@
 #include "cc/engine/cells/gated.h"
 #include "cc/engine/cells/recurrence.h"
 #include "cc/engine/problem.h"
+#include "cc/engine/types.h"
 
 namespace tf_plr {
 namespace gpu {
-
-// Element types by name only; the others are float, double, Complex<float>, Complex<double>.
-struct Half;
-struct BFloat16;
 
 // Device memory that Run may need beside its arguments, on the current device; 0 where steps are
 // not split. Of the arrays only the alignment counts: null pointers are aligned.

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+// The two engines, as calls use them.
+#ifndef TF_PLR_CALLS_BACKEND_H_
+#define TF_PLR_CALLS_BACKEND_H_
+
+#include <type_traits>
+
+#include "cc/calls/call.h"
+#include "cc/engine/causal_windows.h"
+#include "cc/engine/column_sums.h"
+#include "cc/engine/copy_rows.h"
+#include "cc/engine/cpu/run.h"
+#include "cc/engine/gpu/run.h"
+#include "cc/engine/held_rows.h"
+
+namespace tf_plr {
+
+// The passes over rows, which need no scratch.
+#define TF_PLR_PASS(engine, queue, Pass)     \
+  template <typename Rows>                   \
+  Status Pass(const Rows& rows) const {      \
+    return Check(engine::Pass(rows, queue)); \
+  }
+#define TF_PLR_PASSES(engine, queue)    \
+  TF_PLR_PASS(engine, queue, Copy)      \
+  TF_PLR_PASS(engine, queue, Hold)      \
+  TF_PLR_PASS(engine, queue, SumHeld)   \
+  TF_PLR_PASS(engine, queue, ToWindows) \
+  TF_PLR_PASS(engine, queue, FromWindows)
+
+struct Cpu {
+  const Workers& workers;
+  Scratch* scratch;
+
+  template <DType kType>
+  using Element = typename cpu::ElementOf<kType>::Type;
+
+  template <typename Cell, typename T>
+  Status Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm) const {
+    return Check(cpu::Run(problem, arrays, algorithm, workers));
+  }
+  template <typename Cell, typename T, typename A>
+  Status Reduce(const Problem& problem, const Arrays<Cell, T>& arrays,
+                const ColumnTransitions<A>& transitions) const {
+    return Check(cpu::Reduce(problem, arrays, transitions, workers));
+  }
+  template <typename T>
+  Status Sum(const ColumnSums<T>& sums) const {
+    return Check(cpu::Sum(sums, workers));
+  }
+  TF_PLR_PASSES(cpu, workers)
+
+ private:
+  static Status Check(const char* error) {
+    return error == nullptr ? Status{} : Status{Status::kResourceExhausted, error};
+  }
+};
+
+#if defined(TF_PLR_CUDA)
+struct Gpu {
+  void* stream;
+  Scratch* scratch;
+
+  template <DType kType>
+  using Element = typename gpu::ElementOf<kType>::Type;
+
+  template <typename Cell, typename T>
+  Status Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm) const {
+    gpu::Workspace workspace;
+    TF_PLR_RETURN_IF_ERROR(Allocate(gpu::WorkspaceBytes(problem, arrays, algorithm), &workspace));
+    return Check(gpu::Run(problem, arrays, algorithm, workspace, stream));
+  }
+  template <typename Cell, typename T, typename A>
+  Status Reduce(const Problem& problem, const Arrays<Cell, T>& arrays,
+                const ColumnTransitions<A>& transitions) const {
+    gpu::Workspace workspace;
+    TF_PLR_RETURN_IF_ERROR(Allocate(gpu::ReduceWorkspaceBytes(problem, arrays), &workspace));
+    return Check(gpu::Reduce(problem, arrays, transitions, workspace, stream));
+  }
+  template <typename T>
+  Status Sum(const ColumnSums<T>& sums) const {
+    gpu::Workspace workspace;
+    TF_PLR_RETURN_IF_ERROR(Allocate(sums.workspace_bytes(), &workspace));
+    return Check(gpu::Sum(sums, workspace.data, stream));
+  }
+  TF_PLR_PASSES(gpu, stream)
+
+ private:
+  Status Allocate(size_t bytes, gpu::Workspace* workspace) const {
+    *workspace = {bytes == 0 ? nullptr : scratch->Allocate(bytes), bytes};
+    if (bytes == 0 || workspace->data != nullptr) return {};
+    return {Status::kResourceExhausted, "tf_plr needs a workspace of " + std::to_string(bytes) +
+                                            " bytes on this GPU, which could not be allocated"};
+  }
+  static Status Check(const char* error) {
+    return error == nullptr ? Status{} : Status{Status::kInternal, error};
+  }
+};
+#endif
+
+#undef TF_PLR_PASSES
+#undef TF_PLR_PASS
+
+// The most workspace that a cell needs on any GPU.
+template <typename Cell, DType kType>
+size_t MostWorkspaceBytes([[maybe_unused]] const Problem& problem,
+                          [[maybe_unused]] Algorithm algorithm) {
+#if defined(TF_PLR_CUDA)
+  return gpu::MostWorkspaceBytes<Cell, Gpu::Element<kType>>(problem, algorithm);
+#else
+  return 0;
+#endif
+}
+
+// Call run(type), where decltype(type)::value is a data type that the compiler knows. Plan has
+// checked that it is one of those.
+#define TF_PLR_CASE(type, ...) \
+  case DType::type:            \
+    return run(std::integral_constant<DType, DType::type>());
+#define TF_PLR_DEFINE_SWITCH(Function, FOR_EACH) \
+  template <typename Run>                        \
+  auto Function(DType type, const Run& run) {    \
+    switch (type) {                              \
+      FOR_EACH(TF_PLR_CASE)                      \
+      default:                                   \
+        __builtin_unreachable();                 \
+    }                                            \
+  }
+TF_PLR_DEFINE_SWITCH(ForType, TF_PLR_FOR_EACH_TYPE)
+TF_PLR_DEFINE_SWITCH(ForGatedType, TF_PLR_FOR_EACH_GATED_TYPE)
+#undef TF_PLR_DEFINE_SWITCH
+#undef TF_PLR_CASE
+
+// A call whose Run<Backend> serves both engines.
+template <typename Derived>
+class CallOnBoth : public Call {
+ public:
+  Status RunOnCpu(const Buffers& inputs, const Buffers& outputs, Scratch* scratch,
+                  const Workers& workers) const override {
+    return static_cast<const Derived*>(this)->Run(Cpu{workers, scratch}, inputs, outputs);
+  }
+#if defined(TF_PLR_CUDA)
+  Status RunOnGpu(const Buffers& inputs, const Buffers& outputs, Scratch* scratch,
+                  void* stream) const override {
+    return static_cast<const Derived*>(this)->Run(Gpu{stream, scratch}, inputs, outputs);
+  }
+#endif
+};
+
+// The data of a buffer, as elements.
+template <typename T>
+T* Data(const Buffer& buffer) {
+  return static_cast<T*>(buffer.data);
+}
+
+}  // namespace tf_plr
+
+#endif  // TF_PLR_CALLS_BACKEND_H_

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+// A call of an op, without TensorFlow: TensorFlow's executor, XLA's compiler and XLA's runtime all
+// make their calls through this one interface, so that what an op checks, needs and does stands
+// once. It is the whole interface of the engine library.
+#ifndef TF_PLR_CALLS_CALL_H_
+#define TF_PLR_CALLS_CALL_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cc/calls/status.h"
+#include "cc/engine/cpu/workers.h"
+#include "cc/engine/types.h"
+
+#define TF_PLR_EXPORT __attribute__((visibility("default")))
+
+namespace tf_plr {
+
+// An input or output of a call: row-major. `data` is null as long as only shapes matter.
+struct Buffer {
+  DType type;
+  Shape shape;
+  void* data = nullptr;
+
+  int64_t size() const { return CountElements(shape); }
+  size_t bytes() const { return static_cast<size_t>(size()) * BytesOf(type); }
+};
+using Buffers = std::vector<Buffer>;
+
+// An op's attributes, under the names in its signature.
+class Attributes {
+ public:
+  virtual ~Attributes() = default;
+  // Also booleans; the default where there is no such attribute.
+  virtual int64_t Int(const char* name, int64_t otherwise) const = 0;
+  virtual std::vector<int64_t> Ints(const char* name) const = 0;
+  virtual std::string String(const char* name, const char* otherwise) const = 0;
+};
+
+// Memory of the device for the time of a call, aligned to 16 bytes. Null: there is none left.
+class Scratch {
+ public:
+  virtual ~Scratch() = default;
+  virtual void* Allocate(size_t bytes) = 0;
+  // As large as an input: possibly the input's own memory, if nobody needs what it holds.
+  virtual void* AllocateLike(const Buffers& inputs, size_t input) {
+    return Allocate(inputs[input].bytes());
+  }
+};
+
+class Call {
+ public:
+  // `op` is a name that TensorFlow's registry has, such as "TfPlr>LinearRecurrence".
+  TF_PLR_EXPORT static Status Make(const std::string& op, const Attributes& attributes,
+                                   std::unique_ptr<Call>* call);
+  virtual ~Call() = default;
+
+  // Checks the types and shapes of the inputs; sets those of the outputs.
+  virtual Status Plan(const Buffers& inputs, Buffers* outputs) const = 0;
+  // The input whose memory output 0 may have, or -1.
+  virtual int OverwritableInput() const { return -1; }
+  // The most scratch that the call needs, on any GPU if on one.
+  virtual size_t MostScratchBytes(const Buffers& /*inputs*/, bool /*on_gpu*/) const { return 0; }
+
+  // Run a call that Plan has checked, on a CPU at once, on a GPU on a cudaStream_t.
+  virtual Status RunOnCpu(const Buffers& inputs, const Buffers& outputs, Scratch* scratch,
+                          const Workers& workers) const = 0;
+#if defined(TF_PLR_CUDA)
+  virtual Status RunOnGpu(const Buffers& inputs, const Buffers& outputs, Scratch* scratch,
+                          void* stream) const = 0;
+#endif
+};
+
+}  // namespace tf_plr
+
+#endif  // TF_PLR_CALLS_CALL_H_

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: MIT
+// GatedRecurrence, its gradient and its transition: attributes, shapes, and what runs.
+#include "cc/calls/gated_binding.h"
+#include "cc/calls/make.h"
+
+namespace tf_plr {
+
+Status GatedAttributes::Read(const Attributes& attributes) {
+  const std::string name = attributes.String("cell", "");
+  cell = FindGatedCell(name);
+  if (cell < 0) return InvalidArgument("there is no cell '", name, "'");
+  parts = kGatedCells[cell];
+  TF_PLR_RETURN_IF_ERROR(ReadAlgorithm(attributes, &algorithm));
+  const auto read = [&](const char* count, const char* input, bool* given) {
+    return ReadGiven(attributes, count, input, given);
+  };
+  TF_PLR_RETURN_IF_ERROR(read("num_biases", "bias", &has_bias));
+  TF_PLR_RETURN_IF_ERROR(read("num_highways", "highway", &has_highway));
+  TF_PLR_RETURN_IF_ERROR(read("num_prefixes", "prefix", &has_prefix));
+  TF_PLR_RETURN_IF_ERROR(read("num_initial_states", "initial_state", &has_initial_state));
+  TF_PLR_RETURN_IF_ERROR(read("num_masks", "mask", &has_mask));
+  TF_PLR_RETURN_IF_ERROR(read("num_d_outputs", "d_outputs", &has_d_outputs));
+  TF_PLR_RETURN_IF_ERROR(read("num_states", "states", &keeps_states));
+  if ((has_highway && !parts.highway) || (has_prefix && !parts.takes_prefix) ||
+      (keeps_states && !parts.output_gate)) {
+    return InvalidArgument(has_highway  ? "highway"
+                           : has_prefix ? "prefix"
+                                        : "states",
+                           " is not one that the cell '", name, "' has");
+  }
+  holds = attributes.Int("hold", 0) != 0 && has_mask && parts.output_gate;
+  return ReadBlocks(attributes.Ints("blocks"), name);
+}
+
+Status GatedAttributes::ReadBlocks(const std::vector<int64_t>& blocks, const std::string& name) {
+  const std::array<bool, kBlocks> wanted = {true, true, parts.own_input, parts.output_gate,
+                                            parts.highway && !has_highway};
+  const int64_t count = std::count(wanted.begin(), wanted.end(), true);
+  if (static_cast<int64_t>(blocks.size()) != count) {
+    return InvalidArgument("blocks of the cell '", name, "' must be ", count, " numbers, but are ",
+                           blocks.size());
+  }
+  std::vector<int64_t> sorted = blocks;
+  std::sort(sorted.begin(), sorted.end());
+  for (int64_t i = 0; i < count; ++i) {
+    if (sorted[i] != i) {
+      return InvalidArgument("blocks must be the numbers from 0 to ", count - 1, " in some order");
+    }
+  }
+  auto next = blocks.begin();
+  for (size_t i = 0; i < wanted.size(); ++i) block[i] = wanted[i] ? *next++ : -1;
+  if (wanted[kHighway] && block[kHighway] + 1 != count) {
+    return InvalidArgument("the highway, which has no bias, must be the last block");
+  }
+  return {};
+}
+
+namespace {
+
+enum class Kind { kForward, kGradient, kTransition };
+
+template <Kind kKind>
+class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
+ public:
+  Status Read(const Attributes& attributes) { return attributes_.Read(attributes); }
+
+  Status Plan(const Buffers& inputs, Buffers* outputs) const override {
+    TF_PLR_RETURN_IF_ERROR(CheckInputs(inputs, CountInputs(), /*gated=*/true));
+    const GatedInputs in = Name(inputs);
+    const DType type = in.product->type;
+    const Shape& product = in.product->shape;
+    if (product.size() != 3) {
+      return InvalidArgument(
+          "product must have shape [batch, steps, blocks * units], but has shape ", product);
+    }
+    const int64_t blocks = attributes_.CountBlocks();
+    if (product[2] % blocks != 0) {
+      return InvalidArgument("the last axis of product must be ", blocks,
+                             " blocks of one size, but has ", product[2], " elements");
+    }
+    if (in.prefix != nullptr && in.prefix->shape.size() != 3) {
+      return InvalidArgument("prefix must have shape [batch, steps, features], but has shape ",
+                             in.prefix->shape);
+    }
+    const GatedSizes sizes = SizesOf(in);
+    const Shape steps = {sizes.batch, sizes.steps}, state = {sizes.batch, sizes.units};
+    const Shape states = {sizes.batch, sizes.steps, sizes.units};
+    const Shape widened = {sizes.batch, sizes.steps, sizes.output_width()};
+    const Shape bias = {attributes_.CountBiasBlocks() * sizes.units};
+    constexpr DType kFloat = DType::kFloat;
+    constexpr char kOfState[] = "shape [batch, units]", kOfStates[] = "shape [batch, steps, units]";
+    TF_PLR_RETURN_IF_ERROR(CheckInput("bias", in.bias, kFloat, "shape [blocks * units]", bias));
+    TF_PLR_RETURN_IF_ERROR(CheckInput("highway", in.highway, type, kOfStates, states));
+    if (in.prefix != nullptr) {
+      TF_PLR_RETURN_IF_ERROR(CheckInput("prefix", in.prefix, type, "shape [batch, steps, features]",
+                                        {sizes.batch, sizes.steps, in.prefix->shape[2]}));
+    }
+    TF_PLR_RETURN_IF_ERROR(CheckInput("initial_state", in.initial_state,
+                                      kKind == Kind::kGradient ? type : kFloat, kOfState, state));
+    TF_PLR_RETURN_IF_ERROR(
+        CheckInput("mask", in.mask, DType::kBool, "shape [batch, steps]", steps));
+    TF_PLR_RETURN_IF_ERROR(CheckInput("states", in.states, type, kOfStates, widened));
+    TF_PLR_RETURN_IF_ERROR(
+        CheckInput("d_outputs", in.d_outputs, type, "the shape of outputs", widened));
+    TF_PLR_RETURN_IF_ERROR(CheckInput("d_last_state", in.d_last_state, kFloat, kOfState, state));
+
+    if constexpr (kKind == Kind::kTransition) {
+      *outputs = {{kFloat, {2, sizes.batch, sizes.units}}};
+    } else if constexpr (kKind == Kind::kForward) {
+      *outputs = {{type, widened}};
+      if (attributes_.keeps_states) outputs->push_back({type, states});
+      outputs->push_back({kFloat, state});
+    } else {
+      *outputs = {*in.product};
+      if (in.bias != nullptr) outputs->push_back({kFloat, bias});
+      if (in.highway != nullptr) outputs->push_back({type, states});
+      outputs->push_back({kFloat, state});
+    }
+    return {};
+  }
+
+  // The gradient's blocks are written where they were read, never before.
+  int OverwritableInput() const override { return kKind == Kind::kGradient ? 0 : -1; }
+
+  // In the order of Run's allocations.
+  size_t MostScratchBytes(const Buffers& inputs, bool on_gpu) const override {
+    const GatedInputs in = Name(inputs);
+    const GatedSizes sizes = SizesOf(in);
+    size_t bytes = 0;
+    if (kKind == Kind::kGradient && attributes_.holds) bytes += Aligned(in.d_outputs->bytes());
+    if (!on_gpu) return bytes;
+    bytes += Aligned(ForGatedCell(attributes_.cell, [&](auto cell, auto gradient_cell) {
+      using Cell =
+          std::conditional_t<kKind == Kind::kGradient, decltype(gradient_cell), decltype(cell)>;
+      return ForGatedType(in.product->type, [&](auto type) {
+        return MostWorkspaceBytes<Cell, decltype(type)::value>(sizes.problem,
+                                                               attributes_.algorithm);
+      });
+    }));
+    if (kKind != Kind::kGradient || in.bias == nullptr) return bytes;
+    const ColumnSums<float> sums{nullptr, sizes.rows(), in.bias->size(), sizes.product_width,
+                                 nullptr};
+    return bytes + Aligned(sums.workspace_bytes());
+  }
+
+  template <typename Backend>
+  Status Run(const Backend& backend, const Buffers& inputs, const Buffers& outputs) const {
+    return ForGatedType(inputs[0].type, [&](auto type) {
+      using T = typename Backend::template Element<decltype(type)::value>;
+      GatedInputs in = Name(inputs);
+      const GatedSizes sizes = SizesOf(in);
+      const GatedBinding<T> binding(attributes_, in, sizes, outputs);
+      if constexpr (kKind == Kind::kForward) {
+        return RunForward(backend, binding, sizes, outputs);
+      } else if constexpr (kKind == Kind::kTransition) {
+        return Reduce(backend, binding, sizes, outputs[0]);
+      } else {
+        // The gradient of outputs that are not held, from that of held ones.
+        Buffer d_outputs = *in.d_outputs;
+        if (attributes_.holds) {
+          d_outputs.data = backend.scratch->AllocateLike(inputs, in.d_outputs - inputs.data());
+          if (d_outputs.data == nullptr && d_outputs.bytes() > 0) {
+            return Status{Status::kResourceExhausted, "no memory for the gradient of outputs"};
+          }
+          TF_PLR_RETURN_IF_ERROR(
+              backend.SumHeld(binding.Held(Data<T>(*in.d_outputs), Data<T>(d_outputs))));
+          in.d_outputs = &d_outputs;
+        }
+        return RunGradient(backend, binding, sizes);
+      }
+    });
+  }
+
+ private:
+  template <typename Backend, typename T>
+  Status RunForward(const Backend& backend, const GatedBinding<T>& binding, const GatedSizes& sizes,
+                    const Buffers& outputs) const {
+    if (sizes.prefix_width > 0) TF_PLR_RETURN_IF_ERROR(backend.Copy(binding.Prefix()));
+    TF_PLR_RETURN_IF_ERROR(ForGatedCell(attributes_.cell, [&](auto cell, auto) {
+      return backend.Run(sizes.problem, binding.template Forward<decltype(cell)>(),
+                         attributes_.algorithm);
+    }));
+    if (!attributes_.holds) return {};
+    T* const data = Data<T>(outputs[0]);
+    return backend.Hold(binding.Held(data, data));
+  }
+
+  template <typename Backend, typename Binding>
+  Status RunGradient(const Backend& backend, const Binding& binding,
+                     const GatedSizes& sizes) const {
+    TF_PLR_RETURN_IF_ERROR(ForGatedCell(attributes_.cell, [&](auto cell, auto gradient_cell) {
+      return backend.Run(sizes.problem,
+                         binding.template Gradient<decltype(cell), decltype(gradient_cell)>(),
+                         attributes_.algorithm);
+    }));
+    if (!attributes_.has_bias) return {};
+    return backend.Sum(binding.BiasGradient());
+  }
+
+  template <typename Backend, typename Binding>
+  Status Reduce(const Backend& backend, const Binding& binding, const GatedSizes& sizes,
+                const Buffer& transition) const {
+    float* const data = Data<float>(transition);
+    const ColumnTransitions<float> transitions = {data, data + transition.size() / 2};
+    return ForGatedCell(attributes_.cell, [&](auto cell, auto gradient_cell) {
+      const auto reduce = [&](const auto& steps) {
+        return backend.Reduce(sizes.problem, steps, transitions);
+      };
+      return attributes_.has_d_outputs ? reduce(binding.template Steps<decltype(gradient_cell)>())
+                                       : reduce(binding.template Steps<decltype(cell)>());
+    });
+  }
+
+  size_t CountInputs() const {
+    const GatedAttributes& a = attributes_;
+    return size_t{1} + a.has_bias + a.has_highway + a.has_prefix + a.has_initial_state +
+           a.has_mask + a.has_d_outputs + (kKind == Kind::kGradient ? 3 : 0);
+  }
+
+  GatedInputs Name(const Buffers& inputs) const {
+    const GatedAttributes& a = attributes_;
+    const Buffer* next = inputs.data();
+    const auto take = [&](bool given) { return given ? next++ : nullptr; };
+    constexpr bool kIsGradient = kKind == Kind::kGradient;
+    // Initializers are evaluated in order.
+    return GatedInputs{take(true),
+                       take(a.has_bias),
+                       take(a.has_highway),
+                       take(a.has_prefix),
+                       take(a.has_initial_state),
+                       take(a.has_mask),
+                       take(kIsGradient),
+                       take(kIsGradient || a.has_d_outputs),
+                       take(kIsGradient)};
+  }
+
+  GatedSizes SizesOf(const GatedInputs& in) const {
+    const Shape& product = in.product->shape;
+    GatedSizes sizes{product[0],
+                     product[1],
+                     product[2] / attributes_.CountBlocks(),
+                     product[2],
+                     in.prefix == nullptr ? 0 : PaddedPrefix(in.prefix->shape[2]),
+                     {}};
+    const bool against_time = in.d_outputs != nullptr;
+    // Where there are no columns, the other axis may have a size that no integer holds.
+    const bool no_columns = sizes.batch == 0 || sizes.units == 0;
+    sizes.problem = no_columns ? Problem{0, 0, 0, against_time}
+                               : Problem{sizes.batch, sizes.steps, sizes.units, against_time};
+    return sizes;
+  }
+
+  static size_t Aligned(size_t bytes) { return (bytes + 15) / 16 * 16; }
+
+  GatedAttributes attributes_;
+};
+
+}  // namespace
+
+Status MakeGatedRecurrence(const Attributes& attributes, std::unique_ptr<Call>* call) {
+  return MakeCall<GatedCall<Kind::kForward>>(attributes, call);
+}
+Status MakeGatedRecurrenceGrad(const Attributes& attributes, std::unique_ptr<Call>* call) {
+  return MakeCall<GatedCall<Kind::kGradient>>(attributes, call);
+}
+Status MakeGatedRecurrenceTransition(const Attributes& attributes, std::unique_ptr<Call>* call) {
+  return MakeCall<GatedCall<Kind::kTransition>>(attributes, call);
+}
+
+}  // namespace tf_plr

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+// How each op makes its call; Call::Make knows all.
+#ifndef TF_PLR_CALLS_MAKE_H_
+#define TF_PLR_CALLS_MAKE_H_
+
+#include <memory>
+#include <utility>
+
+#include "cc/calls/call.h"
+#include "cc/engine/problem.h"
+
+namespace tf_plr {
+
+using Maker = Status(const Attributes& attributes, std::unique_ptr<Call>* call);
+Maker MakeLinearRecurrence, MakeLinearRecurrenceGrad, MakeLinearRecurrenceTransition,
+    MakeGatedRecurrence, MakeGatedRecurrenceGrad, MakeGatedRecurrenceTransition, MakeCausalWindows,
+    MakeCausalWindowsGrad;
+
+// Attributes that several ops have.
+Status ReadAlgorithm(const Attributes& attributes, Algorithm* algorithm);
+// Whether an input that a call may have once is given: its count is the attribute.
+Status ReadGiven(const Attributes& attributes, const char* count, const char* input, bool* given);
+// Plan's first check: how many inputs there are, and of which type the first is.
+Status CheckInputs(const Buffers& inputs, size_t count, bool gated);
+
+// Plan's check of an input, if the call has it; `what` is the shape in the words of the op's
+// documentation.
+Status CheckInput(const char* name, const Buffer* input, DType type, const char* what,
+                  const Shape& shape);
+
+// Makes a call of this class, which reads its attributes.
+template <typename SomeCall>
+Status MakeCall(const Attributes& attributes, std::unique_ptr<Call>* call) {
+  auto made = std::make_unique<SomeCall>();
+  TF_PLR_RETURN_IF_ERROR(made->Read(attributes));
+  *call = std::move(made);
+  return {};
+}
+
+}  // namespace tf_plr
+
+#endif  // TF_PLR_CALLS_MAKE_H_

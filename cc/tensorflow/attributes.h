@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// What TensorFlow and calls say in different words: attributes, data types, errors.
+#ifndef TF_PLR_TENSORFLOW_ATTRIBUTES_H_
+#define TF_PLR_TENSORFLOW_ATTRIBUTES_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "cc/calls/call.h"
+#include "tensorflow/core/framework/op_kernel.h"
+
+namespace tf_plr {
+
+// Those of a node in a graph.
+class NodeAttributes : public Attributes {
+ public:
+  explicit NodeAttributes(tensorflow::OpKernelConstruction* context) : context_(context) {}
+
+  int64_t Int(const char* name, int64_t otherwise) const override {
+    int64_t number;
+    bool boolean;
+    if (!context_->HasAttr(name)) return otherwise;
+    if (context_->GetAttr(name, &number).ok()) return number;
+    return context_->GetAttr(name, &boolean).ok() ? boolean : otherwise;
+  }
+  std::vector<int64_t> Ints(const char* name) const override {
+    std::vector<int64_t> numbers;
+    return context_->GetAttr(name, &numbers).ok() ? numbers : std::vector<int64_t>();
+  }
+  std::string String(const char* name, const char* otherwise) const override {
+    std::string text;
+    return context_->HasAttr(name) && context_->GetAttr(name, &text).ok() ? text : otherwise;
+  }
+
+ private:
+  tensorflow::OpKernelConstruction* const context_;
+};
+
+inline DType FromTensorFlow(tensorflow::DataType type) {
+  switch (type) {
+#define TF_PLR_CASE(type, element, tf, ...) \
+  case tensorflow::tf:                      \
+    return DType::type;
+    TF_PLR_FOR_EACH_TYPE(TF_PLR_CASE)
+#undef TF_PLR_CASE
+    case tensorflow::DT_BOOL:
+      return DType::kBool;
+    default:
+      return DType::kOther;
+  }
+}
+
+inline absl::Status ToTensorFlow(const Status& status) {
+  switch (status.code) {
+    case Status::kOk:
+      return absl::OkStatus();
+    case Status::kInvalidArgument:
+      return absl::InvalidArgumentError(status.message);
+    case Status::kResourceExhausted:
+      return absl::ResourceExhaustedError(status.message);
+    default:
+      return absl::InternalError(status.message);
+  }
+}
+
+inline Shape ShapeOf(const tensorflow::TensorShape& shape) {
+  const auto sizes = shape.dim_sizes();
+  return Shape(sizes.begin(), sizes.end());
+}
+
+}  // namespace tf_plr
+
+#endif  // TF_PLR_TENSORFLOW_ATTRIBUTES_H_

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+// A check that shape functions share.
+#ifndef TF_PLR_TENSORFLOW_CHECK_SHAPE_H_
+#define TF_PLR_TENSORFLOW_CHECK_SHAPE_H_
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "tensorflow/core/framework/shape_inference.h"
+
+namespace tf_plr {
+
+// An error if a shape is known not to be as expected. The two are not merged: TensorFlow would take
+// the batch size of a state for that of the inputs, and would leave out whatever compares them.
+inline absl::Status CheckShape(tensorflow::shape_inference::InferenceContext* c, const char* name,
+                               tensorflow::shape_inference::ShapeHandle shape,
+                               const char* expected_name,
+                               tensorflow::shape_inference::ShapeHandle expected) {
+  if (!c->RankKnown(shape)) return absl::OkStatus();
+  bool fits = c->Rank(shape) == c->Rank(expected);
+  for (int i = 0; fits && i < c->Rank(shape); ++i) {
+    const auto size = c->Dim(shape, i), wanted = c->Dim(expected, i);
+    fits = !c->ValueKnown(size) || !c->ValueKnown(wanted) || c->Value(size) == c->Value(wanted);
+  }
+  if (fits) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(name, " must have shape ", expected_name,
+                                                 c->DebugString(expected), ", but has shape ",
+                                                 c->DebugString(shape)));
+}
+
+}  // namespace tf_plr
+
+#endif  // TF_PLR_TENSORFLOW_CHECK_SHAPE_H_

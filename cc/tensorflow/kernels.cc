@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT
+// The OpKernel of every op: check the inputs, allocate the outputs, run the call.
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "cc/tensorflow/attributes.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/lib/core/threadpool.h"
+#if defined(TF_PLR_CUDA)
+#include "tensorflow/core/platform/stream_executor.h"
+#endif
+
+namespace tf_plr {
+namespace {
+
+using tensorflow::OpKernel;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+
+void* DataOf(const Tensor& tensor) { return const_cast<char*>(tensor.tensor_data().data()); }
+
+// Memory that TensorFlow takes back when the call returns; on a GPU, it gives it to nobody before
+// the stream has come so far.
+class TemporaryTensors : public Scratch {
+ public:
+  explicit TemporaryTensors(OpKernelContext* context) : context_(context) {}
+
+  void* Allocate(size_t bytes) override {
+    const TensorShape shape({static_cast<int64_t>(bytes)});
+    const auto status = context_->allocate_temp(tensorflow::DT_INT8, shape, Add());
+    return status.ok() ? DataOf(tensors_.back()) : nullptr;
+  }
+  void* AllocateLike(const Buffers& /*inputs*/, size_t input) override {
+    const int number = static_cast<int>(input);
+    const auto status = context_->forward_input_or_allocate_temp(
+        {number}, context_->input_dtype(number), context_->input(number).shape(), Add());
+    return status.ok() ? DataOf(tensors_.back()) : nullptr;
+  }
+
+ private:
+  Tensor* Add() { return &tensors_.emplace_back(); }
+
+  OpKernelContext* const context_;
+  std::vector<Tensor> tensors_;
+};
+
+class CallKernel : public OpKernel {
+ public:
+  explicit CallKernel(OpKernelConstruction* context)
+      : OpKernel(context), on_gpu_(context->device_type() == tensorflow::DEVICE_GPU) {
+    OP_REQUIRES_OK(context,
+                   ToTensorFlow(Call::Make(type_string(), NodeAttributes(context), &call_)));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    Buffers inputs, outputs;
+    for (int i = 0; i < context->num_inputs(); ++i) {
+      const Tensor& input = context->input(i);
+      inputs.push_back({FromTensorFlow(input.dtype()), ShapeOf(input.shape()), DataOf(input)});
+    }
+    OP_REQUIRES_OK(context, ToTensorFlow(call_->Plan(inputs, &outputs)));
+    for (int i = 0; i < context->num_outputs(); ++i) {
+      TensorShape shape;
+      OP_REQUIRES_OK(context, TensorShape::BuildTensorShape(outputs[i].shape, &shape));
+      Tensor* output;
+      if (const int input = call_->OverwritableInput(); i == 0 && input >= 0) {
+        OP_REQUIRES_OK(context,
+                       context->forward_input_or_allocate_output({input}, i, shape, &output));
+      } else {
+        OP_REQUIRES_OK(context, context->allocate_output(i, shape, &output));
+      }
+      outputs[i].data = DataOf(*output);
+    }
+    TemporaryTensors scratch(context);
+    OP_REQUIRES_OK(context, ToTensorFlow(Run(context, inputs, outputs, &scratch)));
+  }
+
+ private:
+  Status Run(OpKernelContext* context, const Buffers& inputs, const Buffers& outputs,
+             Scratch* scratch) const {
+#if defined(TF_PLR_CUDA)
+    if (on_gpu_) {
+      auto* const stream = context->op_device_context()->stream();
+      return call_->RunOnGpu(inputs, outputs, scratch, stream->platform_specific_handle().stream);
+    }
+#endif
+    auto* const pool = context->device()->tensorflow_cpu_worker_threads()->workers;
+    const Workers workers(pool->NumThreads(),
+                          [pool](std::function<void()> work) { pool->Schedule(std::move(work)); });
+    return call_->RunOnCpu(inputs, outputs, scratch, workers);
+  }
+
+  [[maybe_unused]] const bool on_gpu_;
+  std::unique_ptr<Call> call_;
+};
+
+#define TF_PLR_REGISTER_ON(DEVICE, Op, dtype)                                               \
+  REGISTER_KERNEL_BUILDER(                                                                  \
+      Name("TfPlr>" #Op).Device(tensorflow::DEVICE).TypeConstraint("T", tensorflow::dtype), \
+      CallKernel);
+#if defined(TF_PLR_CUDA)
+#define TF_PLR_REGISTER(Op, dtype) \
+  TF_PLR_REGISTER_ON(DEVICE_CPU, Op, dtype) TF_PLR_REGISTER_ON(DEVICE_GPU, Op, dtype)
+#else
+#define TF_PLR_REGISTER(Op, dtype) TF_PLR_REGISTER_ON(DEVICE_CPU, Op, dtype)
+#endif
+#define TF_PLR_REGISTER_LINEAR(type, element, dtype, ...) \
+  TF_PLR_REGISTER(LinearRecurrence, dtype)                \
+  TF_PLR_REGISTER(LinearRecurrenceGrad, dtype)            \
+  TF_PLR_REGISTER(LinearRecurrenceTransition, dtype)
+#define TF_PLR_REGISTER_GATED(type, element, dtype, ...) \
+  TF_PLR_REGISTER(GatedRecurrence, dtype)                \
+  TF_PLR_REGISTER(GatedRecurrenceGrad, dtype)            \
+  TF_PLR_REGISTER(GatedRecurrenceTransition, dtype)      \
+  TF_PLR_REGISTER(CausalWindows, dtype)                  \
+  TF_PLR_REGISTER(CausalWindowsGrad, dtype)
+TF_PLR_FOR_EACH_TYPE(TF_PLR_REGISTER_LINEAR)
+TF_PLR_FOR_EACH_GATED_TYPE(TF_PLR_REGISTER_GATED)
+
+}  // namespace
+}  // namespace tf_plr

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: MIT
+// The gated cells on each engine, forward and gradient, against a plain loop in float64.
+#ifndef TF_PLR_TESTS_ENGINE_GATED_ENGINE_TEST_H_
+#define TF_PLR_TESTS_ENGINE_GATED_ENGINE_TEST_H_
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "cc/engine/cells/gated.h"
+#include "tests/engine/engine_test.h"
+
+namespace tf_plr {
+
+// A gated cell in float64, step by step; which of its parts it has is known at run time only.
+struct GatedReference {
+  Activation activation;
+  bool own, gated, highway, previous;
+
+  static double Gate(double x) { return 1 / (1 + std::exp(-x)); }
+  double Value(double x) const {
+    if (activation == Activation::kTanh) return std::tanh(x);
+    return activation == Activation::kElu && x < 0 ? std::expm1(x) : x;
+  }
+  double Slope(double x) const {
+    if (activation == Activation::kTanh) return 1 - std::tanh(x) * std::tanh(x);
+    return activation == Activation::kElu && x < 0 ? std::exp(x) : 1;
+  }
+};
+
+template <typename Cell>
+struct ReferenceOf;
+template <Activation kActivation, InputGate kInputGate, Output kOutput>
+struct ReferenceOf<GatedCell<kActivation, kInputGate, kOutput>> {
+  using Gradient = GatedGradientCell<kActivation, kInputGate, kOutput>;
+  static constexpr GatedReference kReference{
+      kActivation, kInputGate == InputGate::kOwn,
+      kOutput == Output::kGated || kOutput == Output::kHighway, kOutput == Output::kHighway,
+      kOutput == Output::kPrevious};
+};
+
+// An array of rows of several blocks, `wide` elements in all, and some more that belong to nobody.
+template <typename Engine, typename Element, typename T>
+struct WideArray {
+  typename Engine::template Array<T> array;
+  int64_t wide, inner;
+
+  WideArray(const std::vector<T>& values, int64_t wide, int64_t inner)
+      : array(values), wide(wide), inner(inner) {}
+  Element* Block(int block) {
+    if (array.data == nullptr) return nullptr;
+    return reinterpret_cast<Element*>(array.data + block * inner);
+  }
+};
+
+// As TestReduce, of the arrays that a step uses; states are float32.
+template <typename Engine, typename T, typename Cell, typename Element>
+void TestGatedReduce(const Problem& problem, Arrays<Cell, Element> arrays,
+                     const std::vector<double>& decays, const std::vector<double>& impulses,
+                     double tolerance) {
+  for (int k = Cell::kStepInputs; k < Cell::kInputs; ++k) arrays.inputs[k] = nullptr;
+  for (Element*& output : arrays.outputs) output = nullptr;
+  arrays.initial_carry = arrays.final_carry = nullptr;
+  arrays.boundary = nullptr;
+  TestReduce<Engine, T>(problem, arrays, decays, impulses, tolerance);
+}
+
+template <typename Engine, typename Cell, typename Element, typename T>
+void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding rounding) {
+  if (!IsMine()) return;
+  using R = Reference<T>;
+  using GradientCell = typename ReferenceOf<Cell>::Gradient;
+  constexpr GatedReference c = ReferenceOf<Cell>::kReference;
+  constexpr int kBlocks = Cell::kInputs - c.highway;  // The highway is an array of its own.
+  const int64_t wide = kBlocks * p.inner + 8, rows = p.outer * p.steps;
+  // Exponentials add some roundings to those of the recurrence.
+  const double tolerance = 8 * (rounding.stored + (p.steps + 16) * rounding.accumulated);
+  std::mt19937 random(1);
+  std::uniform_real_distribution<float> uniform(-2, 2);
+  const auto draw = [&](size_t size) {
+    std::vector<T> values(size);
+    for (T& value : values) value = R::Narrow(uniform(random));
+    return values;
+  };
+  std::vector<T> product = draw(rows * wide), highway = draw(p.size()), d_h = draw(p.size());
+  std::vector<float> bias(kBlocks * p.inner), initial(p.columns()), d_last(p.columns());
+  for (float& b : bias) b = with_extras ? uniform(random) : 0;
+  // Gates that remember.
+  for (int64_t i = 0; i < p.inner; ++i) bias[i] = with_extras ? std::log(8.f + p.steps) : 0;
+  for (float& h : initial) h = with_extras ? uniform(random) : 0;
+  for (float& d : d_last) d = with_extras ? uniform(random) : 0;
+  std::vector<char> mask(rows, 1);
+  for (char& m : mask) m = !with_extras || uniform(random) < 1;
+  // What is masked may be anything.
+  for (int64_t row = 0; row < rows; ++row) {
+    if (!mask[row]) product[row * wide] = R::Narrow(NAN);
+  }
+
+  std::vector<double> h(p.size()), kept(p.size()), last(p.columns()), d_initial(p.columns());
+  std::vector<double> product_of_decays(p.columns(), 1), from_zero(p.columns());
+  std::vector<double> d_from_zero(p.columns());
+  std::vector<double> d_product(rows * wide), d_highway(p.size());
+  std::vector<T> rounded(p.size());
+  for (int64_t column = 0; column < p.columns(); ++column) {
+    const int64_t outer = column / p.inner, inner = column % p.inner;
+    const auto row_of = [&](int64_t t) {
+      return outer * p.steps + (p.reverse ? p.steps - 1 - t : t);
+    };
+    const auto in = [&](int64_t t, int block) {
+      return R::Widen(product[row_of(t) * wide + block * p.inner + inner]) +
+             bias[block * p.inner + inner];
+    };
+    double state = initial[column];
+    std::vector<double> states(p.steps + 1, state);
+    for (int64_t t = 0; t < p.steps; ++t) {
+      const int64_t at = row_of(t) * p.inner + inner;
+      const double before = state;
+      double output = 0;
+      if (mask[row_of(t)]) {
+        const double f = c.Gate(in(t, 0)), z = c.Value(in(t, 1));
+        const double impulse = (c.own ? c.Gate(in(t, 2)) : 1 - f) * z;
+        state = f * state + impulse;
+        product_of_decays[column] *= f;
+        from_zero[column] = f * from_zero[column] + impulse;
+        const double o = c.gated ? c.Gate(in(t, 2 + c.own)) : 1;
+        output = o * state;
+        if (c.highway) output += (1 - o) * R::Widen(highway[at]);
+      }
+      h[at] = c.previous ? before : c.gated ? output : state;
+      kept[at] = c.gated || c.previous ? before : state;
+      rounded[at] = R::Narrow(kept[at]);
+    }
+    last[column] = state;
+
+    double carried = d_last[column];
+    for (int64_t t = p.steps - 1; t >= 0; --t) {
+      const int64_t at = row_of(t) * p.inner + inner, wide_at = row_of(t) * wide + inner;
+      const double d = R::Widen(d_h[at]);
+      if (!mask[row_of(t)]) {
+        if (!c.gated) carried += d;
+        if (!c.gated) d_from_zero[column] += d;
+        continue;
+      }
+      double before = initial[column];
+      if (c.gated || c.previous) {
+        before = R::Widen(rounded[at]);
+      } else if (t > 0) {
+        before = R::Widen(rounded[row_of(t - 1) * p.inner + inner]);
+      } else {
+        before = R::Widen(R::Narrow(before));
+      }
+      const double f = c.Gate(in(t, 0)), z = c.Value(in(t, 1));
+      const double i = c.own ? c.Gate(in(t, 2)) : 1 - f;
+      const double o = c.gated ? c.Gate(in(t, 2 + c.own)) : 1;
+      const double g = carried + (c.previous ? 0 : o * d);
+      d_product[wide_at] = f * (1 - f) * (before - (c.own ? 0 : z)) * g;
+      d_product[wide_at + p.inner] = c.Slope(in(t, 1)) * i * g;
+      if (c.own) d_product[wide_at + 2 * p.inner] = i * (1 - i) * z * g;
+      if (c.gated) {
+        const double through = f * before + i * z - (c.highway ? R::Widen(highway[at]) : 0);
+        d_product[wide_at + (2 + c.own) * p.inner] = o * (1 - o) * through * d;
+        d_highway[at] = (1 - o) * d;
+      }
+      carried = f * g + (c.previous ? d : 0);
+      d_from_zero[column] = f * (d_from_zero[column] + (c.previous ? 0 : o * d));
+      if (c.previous) d_from_zero[column] += d;
+    }
+    d_initial[column] = carried;
+  }
+
+  typename Engine::template Array<float> biases(bias), first(initial), d_after(d_last);
+  typename Engine::template Array<float> final_carry(p.columns());
+  typename Engine::template Array<char> masks(mask);
+  typename Engine::template Array<T> y(p.size()), k(p.size()), x(highway), dy(d_h), r(rounded);
+  const auto element = [](auto& array) { return reinterpret_cast<Element*>(array.data); };
+  const bool* const counts = with_extras ? reinterpret_cast<const bool*>(masks.data) : nullptr;
+  const auto bias_of = [&](int block) {
+    return with_extras ? biases.data + block * p.inner : nullptr;
+  };
+  WideArray<Engine, Element, T> blocks(product, wide, p.inner);
+  {
+    Arrays<Cell, Element> arrays{};
+    for (int b = 0; b < kBlocks; ++b) {
+      arrays.inputs[b] = blocks.Block(b);
+      arrays.gated.input_strides[b] = wide;
+      arrays.gated.biases[b] = bias_of(b);
+    }
+    if constexpr (c.highway) {
+      arrays.inputs[Cell::kHighway] = element(x);
+      arrays.gated.input_strides[Cell::kHighway] = p.inner;
+    }
+    arrays.outputs[Cell::kH] = element(y);
+    arrays.gated.output_strides[Cell::kH] = p.inner;
+    if constexpr (c.gated) {
+      arrays.outputs[Cell::kPreviousStates] = with_extras ? element(k) : nullptr;
+      arrays.gated.output_strides[Cell::kPreviousStates] = p.inner;
+    }
+    arrays.initial_carry = with_extras ? first.data : nullptr;
+    arrays.final_carry = final_carry.data;
+    arrays.gated.mask = counts;
+    TestGatedReduce<Engine, T>(p, arrays, product_of_decays, from_zero, tolerance);
+    Engine::Run(p, arrays, algorithm);
+    Expect("h", y.Read(), h, tolerance, p, algorithm);
+    if (c.gated && with_extras) Expect("states", k.Read(), kept, tolerance, p, algorithm);
+    Expect("last_state", final_carry.Read(), last, tolerance, p, algorithm);
+  }
+
+  // The gradient takes the place of the product.
+  Arrays<GradientCell, Element> arrays{};
+  typename Engine::template Array<T> dx(p.size());
+  typename Engine::template Array<T> first_narrow = [&] {
+    std::vector<T> narrow;
+    for (float h : initial) narrow.push_back(R::Narrow(h));
+    return typename Engine::template Array<T>(narrow);
+  }();
+  const int inputs[] = {GradientCell::kForget, GradientCell::kCandidate,
+                        c.own ? GradientCell::kInput : GradientCell::kOutputGate,
+                        GradientCell::kOutputGate};
+  for (int b = 0; b < kBlocks; ++b) {
+    arrays.inputs[inputs[b]] = arrays.outputs[b] = blocks.Block(b);
+    arrays.gated.input_strides[inputs[b]] = arrays.gated.output_strides[b] = wide;
+    arrays.gated.biases[inputs[b]] = bias_of(b);
+  }
+  arrays.inputs[GradientCell::kDH] = element(dy);
+  arrays.inputs[GradientCell::kPreviousStates] = element(r);
+  arrays.gated.input_strides[GradientCell::kDH] = p.inner;
+  arrays.gated.input_strides[GradientCell::kPreviousStates] = p.inner;
+  if constexpr (c.highway) {
+    arrays.inputs[GradientCell::kHighway] = element(x);
+    arrays.gated.input_strides[GradientCell::kHighway] = p.inner;
+    arrays.outputs[Cell::kHighway] = element(dx);
+    arrays.gated.output_strides[Cell::kHighway] = p.inner;
+  }
+  arrays.boundary = with_extras ? element(first_narrow) : nullptr;
+  arrays.initial_carry = with_extras ? d_after.data : nullptr;
+  arrays.final_carry = final_carry.data;
+  arrays.gated.mask = counts;
+  Problem against = p;
+  against.reverse = !p.reverse;
+  TestGatedReduce<Engine, T>(against, arrays, product_of_decays, d_from_zero, tolerance);
+  Engine::Run(against, arrays, algorithm);
+  // What belongs to nobody is as it was.
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t i = kBlocks * p.inner; i < wide; ++i) {
+      d_product[row * wide + i] = R::Widen(product[row * wide + i]);
+    }
+  }
+  Expect("d_product", blocks.array.Read(), d_product, tolerance, p, algorithm);
+  if (c.highway) Expect("d_highway", dx.Read(), d_highway, tolerance, p, algorithm);
+  Expect("d_initial", final_carry.Read(), d_initial, tolerance, p, algorithm);
+}
+
+// Of engines that reduce from the end: that what the gates have forgotten by then is not used, be
+// it NaN, also where neighbouring columns have not forgotten it.
+template <typename Engine>
+void TestForgottenSteps(const Problem& p) {
+  if (!IsMine()) return;
+  const int64_t last = std::max<int64_t>(4096, p.steps / 16);
+  std::mt19937 random(1);
+  std::uniform_real_distribution<float> uniform(-2, 2);
+  std::vector<float> product(2 * p.size()), bias(2 * p.inner);
+  std::vector<double> decays(p.columns(), 1), impulses(p.columns());
+  const auto forgets = [&](int64_t column) { return column < 32 || column % 2 == 1; };
+  for (int64_t i = 0; i < p.inner; ++i) bias[i] = forgets(i) ? 0 : std::log(8.f + p.steps);
+  for (int64_t t = 0; t < p.steps; ++t) {
+    const int64_t row = p.reverse ? p.steps - 1 - t : t;
+    for (int64_t i = 0; i < p.inner; ++i) {
+      float &forget = product[row * 2 * p.inner + i], &candidate = (&forget)[p.inner];
+      forget = uniform(random);
+      candidate = uniform(random);
+      const double f = GatedReference::Gate(double(forget) + bias[i]);
+      decays[i] *= f;
+      impulses[i] = f * impulses[i] + (1 - f) * std::tanh(double(candidate));
+      if (forgets(i) && t < p.steps - last) (t % 2 == 0 ? forget : candidate) = NAN;
+    }
+  }
+  typename Engine::template Array<float> blocks(product), biases(bias);
+  Arrays<SurrogateCell, float> arrays{};
+  for (int block = 0; block < 2; ++block) {
+    arrays.inputs[block] = blocks.data + block * p.inner;
+    arrays.gated.input_strides[block] = 2 * p.inner;
+    arrays.gated.biases[block] = biases.data + block * p.inner;
+  }
+  const double tolerance = 8 * (p.steps + 16) * kFloat;
+  TestReduce<Engine, float>(p, arrays, decays, impulses, tolerance);
+}
+
+template <typename Engine, typename Element, typename T>
+void TestAllGated(const Problem& problem, Algorithm algorithm, bool with_extras,
+                  Rounding rounding) {
+#define TF_PLR_TEST_CELL(T_, Name, ...) \
+  TestGated<Engine, Name##Cell, Element, T>(problem, algorithm, with_extras, rounding);
+  TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_TEST_CELL, )
+#undef TF_PLR_TEST_CELL
+}
+
+// Problems that take every path, whole tiles and parts of them.
+template <typename Engine, typename Half, typename BFloat16>
+int TestGatedEngine() {
+  misaligned = false;  // Pairs of 16-bit elements are loaded at once.
+  const Problem problems[] = {
+      {1, 1, 1, false},     {2, 3, 5, true},     {3, 130, 33, false}, {1, 700, 40, true},
+      {1, 2100, 36, false}, {40, 70, 64, false}, {300, 9, 32, true},  {2, 0, 4, false},
+      {5, 257, 18, false},  {2, 8500, 34, true},
+  };
+  for (const Problem& problem : problems) {
+    for (Algorithm algorithm : {Algorithm::kParallel, Algorithm::kSerial, Algorithm::kAuto}) {
+      for (bool extras : {false, true}) {
+        TestAllGated<Engine, float, float>(problem, algorithm, extras, {kFloat, kFloat});
+        if (problem.inner % 2 != 0) continue;
+        if (extras == (algorithm == Algorithm::kSerial)) {
+          if constexpr (kAllTypes) {
+            TestAllGated<Engine, typename Engine::Half, Half>(problem, algorithm, extras,
+                                                              {kHalf, kFloat});
+          }
+        } else {
+          TestAllGated<Engine, typename Engine::BFloat16, BFloat16>(problem, algorithm, extras,
+                                                                    {kBFloat16, kFloat});
+        }
+      }
+    }
+  }
+  std::printf("%s, gated cells: %d failures\n", Engine::kName, failures);
+  return failures != 0;
+}
+
+}  // namespace tf_plr
+
+#endif  // TF_PLR_TESTS_ENGINE_GATED_ENGINE_TEST_H_

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+// What stands beside the recurrence on each engine: copies of rows, sums of columns, held rows,
+// windows.
+#ifndef TF_PLR_TESTS_ENGINE_ROW_PASSES_TEST_H_
+#define TF_PLR_TESTS_ENGINE_ROW_PASSES_TEST_H_
+
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "cc/engine/causal_windows.h"
+#include "cc/engine/column_sums.h"
+#include "cc/engine/copy_rows.h"
+#include "cc/engine/held_rows.h"
+#include "tests/engine/engine_test.h"
+
+namespace tf_plr {
+
+template <typename Engine, typename Element, typename T>
+Element* Elements(typename Engine::template Array<T>& array) {
+  return reinterpret_cast<Element*>(array.data);
+}
+
+template <typename T>
+std::vector<double> Widened(const std::vector<T>& values) {
+  std::vector<double> wide;
+  for (T value : values) wide.push_back(Reference<T>::Widen(value));
+  return wide;
+}
+
+// Rows of `width` in front of rows of `inner`, filled up with zeros to a multiple of 8.
+template <typename Engine, typename T>
+void TestCopyRows(const Problem& p, int64_t width) {
+  const int64_t rows = p.outer * p.steps, filled = (width + 7) / 8 * 8, stride = filled + p.inner;
+  std::mt19937 random(1);
+  const std::vector<T> from = Draw<T>(rows * width, random), to = Draw<T>(rows * stride, random);
+  std::vector<double> expected = Widened(to);
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t i = 0; i < filled; ++i) {
+      expected[row * stride + i] = i < width ? Reference<T>::Widen(from[row * width + i]) : 0;
+    }
+  }
+  typename Engine::template Array<T> source(from), target(to);
+  constexpr int64_t kBytes = sizeof(T);
+  Engine::Copy({reinterpret_cast<const char*>(source.data), reinterpret_cast<char*>(target.data),
+                rows, width * kBytes, filled * kBytes, stride * kBytes});
+  Expect("copied rows", target.Read(), expected, 0, p, Algorithm::kAuto);
+}
+
+// All but the last two columns.
+template <typename Engine, typename Element, typename T>
+void TestColumnSums(const Problem& p) {
+  const int64_t rows = p.outer * p.steps, width = std::max<int64_t>(1, p.inner - 2);
+  std::mt19937 random(1);
+  const std::vector<T> values = Draw<T>(rows * p.inner, random);
+  std::vector<double> expected(width);
+  for (int64_t i = 0; i < rows * p.inner; ++i) {
+    if (i % p.inner < width) expected[i % p.inner] += Reference<T>::Widen(values[i]);
+  }
+  typename Engine::template Array<T> matrix(values);
+  typename Engine::template Array<float> sums(width);
+  Engine::template Sum<Element>(
+      {Elements<Engine, Element, T>(matrix), rows, width, p.inner, sums.data});
+  Expect("column sums", sums.Read(), expected, 8 * rows * kFloat, p, Algorithm::kAuto);
+}
+
+// Runs of masked steps, short ones and long ones, at the first step and the last.
+inline std::vector<char> DrawMask(const Problem& p, int64_t mean_run, std::mt19937& random) {
+  std::vector<char> mask(p.outer * p.steps);
+  for (int64_t i = 0, left = 0; i < p.outer * p.steps; ++i, --left) {
+    if (left == 0) left = random() % (2 * mean_run) + 1;
+    mask[i] = left <= mean_run;
+  }
+  return mask;
+}
+
+template <typename Engine, typename Element, typename T>
+void TestHeldRows(const Problem& p, double stored, int64_t mean_run) {
+  std::mt19937 random(1);
+  const std::vector<T> values = Draw<T>(p.size(), random);
+  const std::vector<char> mask = DrawMask(p, mean_run, random);
+  std::vector<double> held = Widened(values), sums = held;
+  for (int64_t outer = 0; outer < p.outer; ++outer) {
+    const auto row_of = [&](int64_t step) {
+      return outer * p.steps + (p.reverse ? p.steps - 1 - step : step);
+    };
+    int64_t last = -1;
+    for (int64_t step = 0; step < p.steps; ++step) {
+      const int64_t row = row_of(step);
+      if (mask[row]) last = row;
+      for (int64_t i = 0; !mask[row] && last >= 0 && i < p.inner; ++i) {
+        held[row * p.inner + i] = held[last * p.inner + i];
+        sums[last * p.inner + i] += Reference<T>::Widen(values[row * p.inner + i]);
+      }
+    }
+  }
+  const std::vector<T> others = Draw<T>(p.size(), random);
+  std::vector<double> sums_apart = sums;
+  for (int64_t i = 0; i < p.size(); ++i) {
+    if (!mask[i / p.inner]) sums_apart[i] = Reference<T>::Widen(others[i]);
+  }
+  typename Engine::template Array<T> from(values), in_place(values), apart(others);
+  typename Engine::template Array<char> masks(mask);
+  const auto* const valid = reinterpret_cast<const bool*>(masks.data);
+  Element* const element = Elements<Engine, Element, T>(in_place);
+  const auto rows = [&](const Element* from, Element* to) {
+    return HeldRows<Element>{from, to, valid, p.outer, p.steps, p.inner, p.reverse};
+  };
+  Engine::template SumHeld<Element>(rows(element, element));
+  Engine::template SumHeld<Element>(
+      rows(Elements<Engine, Element, T>(from), Elements<Engine, Element, T>(apart)));
+  const double tolerance = 8 * (stored + p.steps * kFloat);
+  Expect("sums of held rows", in_place.Read(), sums, tolerance, p, Algorithm::kAuto);
+  Expect("sums of held rows, apart", apart.Read(), sums_apart, tolerance, p, Algorithm::kAuto);
+  typename Engine::template Array<T> rows_to_hold(values);
+  Element* const to_hold = Elements<Engine, Element, T>(rows_to_hold);
+  Engine::template Hold<Element>(rows(to_hold, to_hold));
+  Expect("held rows", rows_to_hold.Read(), held, 0, p, Algorithm::kAuto);
+}
+
+// A mean_run of 0: no mask.
+template <typename Engine, typename Element, typename T>
+void TestCausalWindows(const Problem& p, double stored, int64_t mean_run, int64_t before) {
+  const auto widen = [](T value) { return Reference<T>::Widen(value); };
+  std::mt19937 random(1);
+  const int64_t width = p.inner, history_size = p.outer * before * width;
+  const std::vector<T> inputs = Draw<T>(p.size(), random), history = Draw<T>(history_size, random),
+                       d_windows = Draw<T>(p.size() * (before + 1), random),
+                       d_last = Draw<T>(history_size, random);
+  std::vector<char> mask(p.outer * p.steps, 1);
+  if (mean_run > 0) mask = DrawMask(p, mean_run, random);
+  std::vector<double> windows(d_windows.size()), last(history_size), d_inputs(p.size()),
+      d_history(history_size);
+  for (int64_t outer = 0; outer < p.outer; ++outer) {
+    // Where the valid rows and their gradients are, the history's first.
+    std::vector<std::pair<const T*, double*>> rows;
+    for (int64_t i = outer * before; i < (outer + 1) * before; ++i) {
+      rows.emplace_back(&history[i * width], &d_history[i * width]);
+    }
+    const auto visit = [&](std::vector<double>& to, const std::vector<T>& d_to, int64_t first,
+                           int64_t count) {
+      for (int64_t j = 0; j < count; ++j) {
+        const auto& [row, d_row] = rows[rows.size() - count + j];
+        for (int64_t i = 0; i < width; ++i) {
+          to[first + j * width + i] = widen(row[i]);
+          d_row[i] += widen(d_to[first + j * width + i]);
+        }
+      }
+    };
+    for (int64_t row = outer * p.steps; row < (outer + 1) * p.steps; ++row) {
+      if (!mask[row]) continue;
+      rows.emplace_back(&inputs[row * width], &d_inputs[row * width]);
+      visit(windows, d_windows, row * (before + 1) * width, before + 1);
+    }
+    visit(last, d_last, outer * before * width, before);
+  }
+  typename Engine::template Array<char> masks(mask);
+  const auto run = [&](auto& inputs, auto& history, auto& windows, auto& last) {
+    const auto at = [](auto& array) { return Elements<Engine, Element, T>(array); };
+    return CausalWindows<Element>{
+        at(inputs),
+        at(history),
+        at(windows),
+        at(last),
+        mean_run > 0 ? reinterpret_cast<const bool*>(masks.data) : nullptr,
+        p.outer,
+        p.steps,
+        width,
+        before};
+  };
+  typename Engine::template Array<T> to_inputs(inputs), to_history(history),
+      to_windows(windows.size()), to_last(last.size());
+  Engine::template ToWindows<Element>(run(to_inputs, to_history, to_windows, to_last));
+  Expect("windows", to_windows.Read(), windows, 0, p, Algorithm::kAuto);
+  Expect("last history", to_last.Read(), last, 0, p, Algorithm::kAuto);
+  typename Engine::template Array<T> from_windows(d_windows), from_last(d_last),
+      from_inputs(inputs.size()), from_history(history.size());
+  Engine::template FromWindows<Element>(run(from_inputs, from_history, from_windows, from_last));
+  const double tolerance = 8 * (stored + before * kFloat);
+  Expect("sums over windows", from_inputs.Read(), d_inputs, tolerance, p, Algorithm::kAuto);
+  Expect("sums of the history", from_history.Read(), d_history, tolerance, p, Algorithm::kAuto);
+}
+
+template <typename Engine, typename Element, typename T>
+void TestRowPassesOf(const Problem& problem, double stored) {
+  if (!IsMine()) return;
+  for (int64_t width : {1, 3, 8, 40}) TestCopyRows<Engine, T>(problem, width);
+  TestColumnSums<Engine, Element, T>(problem);
+  for (int64_t mean_run : {1, 7, 40, 300, 2500}) {
+    TestHeldRows<Engine, Element, T>(problem, stored, mean_run);
+  }
+  for (const auto& [mean_run, before] :
+       {std::pair{0, 1}, {0, 35}, {1, 3}, {7, 35}, {40, 1}, {600, 3}}) {
+    TestCausalWindows<Engine, Element, T>(problem, stored, mean_run, before);
+  }
+}
+
+template <typename Engine, typename Half, typename BFloat16>
+int TestRowPasses() {
+  for (bool odd_addresses : {false, true}) {
+    misaligned = odd_addresses;
+    for (const Problem& problem : {Problem{1, 1, 1, false},
+                                   {2, 3, 5, true},
+                                   {3, 130, 33, false},
+                                   {1, 2100, 8, true},
+                                   {2, 700, 100, false},
+                                   {1, 50, 528, false},
+                                   {30, 9, 2, true},
+                                   {2, 0, 4, false}}) {
+      TestRowPassesOf<Engine, float, float>(problem, kFloat);
+      TestRowPassesOf<Engine, typename Engine::Half, Half>(problem, kHalf);
+      TestRowPassesOf<Engine, typename Engine::BFloat16, BFloat16>(problem, kBFloat16);
+    }
+  }
+  misaligned = false;
+  std::printf("%s, passes over rows: %d failures\n", Engine::kName, failures);
+  return failures != 0;
+}
+
+}  // namespace tf_plr
+
+#endif  // TF_PLR_TESTS_ENGINE_ROW_PASSES_TEST_H_

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+import sys
+
+import pytest
+import tensorflow as tf
+
+with pytest.warns(RuntimeWarning, match=r"built for TensorFlow 9\.8\.7, .* which is slower"):
+    import tf_plr
+with pytest.raises(ValueError, match="must have a known rank"):
+    tf.function(tf_plr.linear_recurrence, input_signature=[tf.TensorSpec(None)] * 2)(
+        tf.ones([2]), tf.ones([2])
+    )
+# Shapes that only the running graph knows: as many elements, or fewer.
+for shapes, message in (
+    (([2, 3, 4], [2, 4, 3], [2, 4]), "impulses .* of decays, .2,3,4., but has shape .2,4,3."),
+    (([3, 1], [2, 1], [1]), "impulses must have the shape of decays, .3,1., but .* .2,1."),
+    (([2, 1, 3], [2, 1, 3], [3, 2]), "initial_state .* decays without axis, .2,3., but .* .3,2."),
+    (([2, 1, 3], [2, 1, 3], [1, 3]), "initial_state .* decays without axis, .2,3., but .* .1,3."),
+):
+    for compiled in (False, True):
+        function = tf.function(
+            lambda a, x, h: tf_plr.linear_recurrence(a, x, h, axis=len(a.shape) - 2),
+            input_signature=[tf.TensorSpec([None] * len(shape)) for shape in shapes],
+            jit_compile=compiled,
+        )
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            function(*map(tf.ones, shapes))
+
+# A saved model needs the import only.
+module = tf.Module()
+module.serve = tf.function(
+    lambda a: tf_plr.linear_recurrence(a, a), input_signature=[tf.TensorSpec([None])]
+)
+tf.saved_model.save(module, sys.argv[1])

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""The ops where another TensorFlow runs than they were built for.
+
+XLA's interface for custom calls is C: the engine's handlers, built with one TensorFlow, run in
+later ones. A StableHLO module holds each call; TensorFlow's own XlaCallModule runs it, under XLA or
+not.
+"""
+
+import ctypes
+import functools
+import json
+from collections import namedtuple
+from typing import Any
+
+import tensorflow as tf
+
+from tf_plr._native import library, stablehlo
+from tf_plr._native.registration import gradients, register_foreign_gradient
+from tf_plr._native.signatures import COUNTS, OUTPUTS, Operand
+
+_XLA_CALL_MODULE = 9  # The version that TensorFlow 2.20 and all after it know.
+_OP = "tf_plr"  # The key under which a call keeps the name of its op.
+
+
+class Portable:
+    """The engine's handlers, behind the same calls as the native ops."""
+
+    needs_ranks = True
+
+    def problem(self) -> str:
+        """Why the handlers cannot be used, or ""."""
+        if problem := register_handlers():
+            return problem
+        has_gpu = bool(tf.config.list_physical_devices("GPU"))
+        if has_gpu and not library.information(library.ENGINE)["cuda"]:
+            return "it was built without code for GPUs (CUDA_VISIBLE_DEVICES=-1 hides them)"
+        try:
+            stablehlo.module("TfPlr>LinearRecurrence", "{}", (("f32", 1),) * 2, (("f32", (1,)),))
+            _call_module()
+        except Exception as error:  # What is used there is not public: it may become anything.
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    def call(self, op: str, inputs: dict[str, Any], attributes: dict[str, Any]) -> Any:
+        if op not in OUTPUTS:
+            raise library.LibraryError(f"{op} is not one of the portable library's ops")
+        numbers = {COUNTS[name]: len(given) for name, given in inputs.items() if name in COUNTS}
+        attributes = {**attributes, **numbers}
+        tensors = [tf.convert_to_tensor(tensor) for tensor in _flatten(inputs)]
+        operands = iter([Operand(number, tensor) for number, tensor in enumerate(tensors)])
+        named = {
+            name: [next(operands) for _ in given] if name in COUNTS else next(operands)
+            for name, given in inputs.items()
+        }
+        planned = OUTPUTS[op](named, attributes)
+        outputs = _flatten(planned)
+        shapes = [output.shape(tensors) for output in outputs]
+        results = _call_module()(
+            tensors,
+            version=_XLA_CALL_MODULE,
+            module=stablehlo.module(
+                f"TfPlr>{op}",
+                stablehlo.attributes(attributes),
+                tuple(
+                    (stablehlo.TYPES[tensor.dtype.name], tensor.shape.rank) for tensor in tensors
+                ),
+                tuple((stablehlo.TYPES[output.dtype.name], output.sizes) for output in outputs),
+            ),
+            Sout=shapes,
+            Tout=[output.dtype for output in outputs],
+            platforms=["CPU", "CUDA"],
+            # For the gradient: TensorFlow knows no such check, and keeps it in saved models.
+            disabled_checks=[json.dumps({_OP: op, **attributes})],
+        )
+        flat = iter([tf.ensure_shape(r, shape) for r, shape in zip(results, shapes, strict=True)])
+        fields = {
+            name: [next(flat) for _ in part] if isinstance(part, list) else next(flat)
+            for name, part in planned.items()
+        }
+        return _named_tuple(op, *fields)(**fields) if len(fields) > 1 else fields.popitem()[1]
+
+
+def _flatten(parts: dict[str, Any]) -> list[Any]:
+    return [one for part in parts.values() for one in (part if isinstance(part, list) else [part])]
+
+
+@functools.cache
+def register_handlers() -> str:
+    """Registers the handlers, which saved models may need, too; returns "" or what went wrong."""
+    try:
+        library.check(library.ENGINE)
+        register = ctypes.CDLL(str(library.ENGINE)).TfPlrRegisterHandlers
+    except library.LibraryError as error:
+        return error.reason
+    except OSError as error:
+        return str(error)
+    register.restype = ctypes.c_char_p
+    return str(register().decode())
+
+
+class _CalledOp:
+    """An XlaCallModule in the words of the op that it calls."""
+
+    def __init__(self, op: Any, attributes: dict[str, Any]) -> None:
+        self.inputs, self.outputs = list(op.inputs), list(op.outputs)
+        self._attributes = attributes
+
+    def get_attr(self, name: str) -> Any:
+        return self._attributes[name]
+
+
+@register_foreign_gradient("XlaCallModule")
+def _gradient(op: Any, *d_outputs: Any) -> Any:
+    """Of any order. Not a custom gradient, which tf.vectorized_map would drop without a word."""
+    calls = [json.loads(check) for check in op.get_attr("disabled_checks") if _OP in str(check)]
+    if not calls:
+        raise LookupError("XlaCallModule has a gradient for the ops of tf_plr only")
+    attributes = dict(calls[0])
+    return gradients[attributes.pop(_OP)](_CalledOp(op, attributes), *d_outputs)
+
+
+def _call_module() -> Any:
+    from tensorflow.compiler.tf2xla.python import xla  # Not public.
+
+    return xla.call_module
+
+
+@functools.cache
+def _named_tuple(op: str, *fields: str) -> Any:
+    return namedtuple(op, fields)

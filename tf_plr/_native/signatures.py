@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""The signatures of the native ops, as far as TensorFlow does not know them where it has no ops."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+# The inputs that may be left out, each a list of none or one, and the attributes that count them.
+COUNTS = {
+    "bias": "num_biases",
+    "highway": "num_highways",
+    "prefix": "num_prefixes",
+    "initial_state": "num_initial_states",
+    "d_last_state": "num_d_last_states",
+    "mask": "num_masks",
+}
+PREFIX_ALIGNMENT = 8  # Columns of a prefix are padded with zeros to a multiple of this.
+
+
+def padded_prefix(features: int) -> int:
+    """The columns that a prefix takes in front of the outputs of `GatedRecurrence`."""
+    return features + -features % PREFIX_ALIGNMENT
+
+
+class Place(NamedTuple):
+    """The size of an operand's axis, whatever it is."""
+
+    operand: int
+    axis: int
+
+
+class Output(NamedTuple):
+    dtype: Any
+    sizes: tuple[int | Place, ...]
+
+    def shape(self, inputs: list[Any]) -> Any:
+        """As far as it is known."""
+        known = [s if isinstance(s, int) else inputs[s.operand].shape[s.axis] for s in self.sizes]
+        return tf.TensorShape(known)
+
+
+class Operand:
+    def __init__(self, number: int, tensor: Any) -> None:
+        self.dtype = tensor.dtype
+        self.sizes = tuple(Place(number, axis) for axis in range(tensor.shape.rank))
+        self._width = tensor.shape[-1] if tensor.shape.rank else None
+
+    def like(self) -> Output:
+        return Output(self.dtype, self.sizes)
+
+    def width(self) -> int:
+        if self._width is None:
+            raise ValueError(
+                "the number of features must be known where tf_plr runs in another TensorFlow than "
+                "it was built for"
+            )
+        return int(self._width)
+
+
+Outputs = dict[str, Any]  # Of `Output`, or a list of them.
+
+
+def _gated_sizes(i: Any, a: Any) -> tuple[int | Place, int | Place, int]:
+    batch, steps, _ = i["product"].sizes
+    return batch, steps, i["product"].width() // len(a["blocks"])
+
+
+def _gated(i: Any, a: Any) -> Outputs:
+    batch, steps, units = _gated_sizes(i, a)
+    dtype = i["product"].dtype
+    prefix = sum(padded_prefix(prefix.width()) for prefix in i["prefix"])
+    return {
+        "outputs": Output(dtype, (batch, steps, prefix + units)),
+        "states": [Output(dtype, (batch, steps, units))] * a["num_states"],
+        "last_state": Output(tf.float32, (batch, units)),
+    }
+
+
+def _gated_grad(i: Any, a: Any) -> Outputs:
+    batch, _, units = _gated_sizes(i, a)
+    return {
+        "d_product": i["product"].like(),
+        "d_bias": [bias.like() for bias in i["bias"]],
+        "d_highway": [highway.like() for highway in i["highway"]],
+        "d_initial_state": Output(tf.float32, (batch, units)),
+    }
+
+
+def _windows(i: Any, a: Any) -> Outputs:
+    inputs = i["inputs"]
+    windows = Output(inputs.dtype, (*inputs.sizes[:2], a["size"] * inputs.width()))
+    return {"windows": windows, "last_history": i["history"].like()}
+
+
+def _windows_grad(i: Any, a: Any) -> Outputs:
+    windows = i["d_windows"]
+    inputs = Output(windows.dtype, (*windows.sizes[:2], windows.width() // a["size"]))
+    return {"d_inputs": inputs, "d_history": i["d_last_history"].like()}
+
+
+# The outputs of each op, from its inputs by name and its attributes.
+OUTPUTS: dict[str, Callable[[Any, Any], Outputs]] = {
+    "LinearRecurrence": lambda i, a: {"states": i["impulses"].like()},
+    "LinearRecurrenceGrad": lambda i, a: {
+        "d_decays": i["states"].like(),
+        "d_impulses": i["d_states"].like(),
+        "d_initial_state": [state.like() for state in i["initial_state"]],
+    },
+    "GatedRecurrence": _gated,
+    "GatedRecurrenceGrad": _gated_grad,
+    "CausalWindows": _windows,
+    "CausalWindowsGrad": _windows_grad,
+}

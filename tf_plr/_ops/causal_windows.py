@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""The op that makes a causal convolution one product: each input beside those before it."""
+
+from typing import Any
+
+from tf_plr._native import call, register_gradient
+from tf_plr._types import Tensor
+
+
+def causal_windows(
+    inputs: Tensor, history: Tensor, mask: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
+    """Returns the windows, and the last history: see the documentation of `TfPlr>CausalWindows`.
+
+    Args:
+        inputs: [batch, steps, features], of one of the fused op's `DTYPES`.
+        history: [batch, (size - 1) * features], the inputs before the first step, oldest first.
+        mask: [batch, steps], False where a step is masked; or None.
+        size: Inputs in a window, 2 or more.
+    """
+    windows, last_history = _windows(inputs, history, [] if mask is None else [mask], size)
+    return windows, last_history
+
+
+def _windows(inputs: Tensor, history: Tensor, mask: list[Tensor], size: int) -> Any:
+    named = {"inputs": inputs, "history": history, "mask": mask}
+    return call("CausalWindows", named, size=size)
+
+
+@register_gradient("CausalWindows")
+def _gradient(op: Any, d_windows: Tensor, d_last_history: Tensor) -> list[Tensor]:
+    mask = list(op.inputs[2:])
+    named = {"d_windows": d_windows, "d_last_history": d_last_history, "mask": mask}
+    gradients = call("CausalWindowsGrad", named, size=op.get_attr("size"))
+    return [*gradients, *[None for _ in mask]]
+
+
+@register_gradient("CausalWindowsGrad")
+def _second_gradient(op: Any, u_inputs: Tensor, u_history: Tensor) -> list[Tensor]:
+    """Each is the other's adjoint."""
+    mask = list(op.inputs[2:])
+    d_gradients = _windows(u_inputs, u_history, mask, op.get_attr("size"))
+    return [*d_gradients, *[None for _ in mask]]

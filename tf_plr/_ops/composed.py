@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""`linear_recurrence` in stock TensorFlow ops, for where no native library can go."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from tf_plr._ops.time_axis import TimeAxis
+from tf_plr._types import Tensor
+
+
+def composed_linear_recurrence(
+    decays: Tensor, impulses: Tensor, initial_state: Tensor, axis: int, *, reverse: bool
+) -> Tensor:
+    """The recurrence and its gradient; accumulated as in the native op.
+
+    Arguments are tensors that `linear_recurrence` has checked; `axis` is not negative.
+    """
+    time = TimeAxis(axis, reverse)
+    decays, impulses = _with_equal_shapes(decays, impulses)
+    dtype = decays.dtype
+    if initial_state is None:
+        initial_state = tf.zeros_like(tf.reduce_sum(impulses, axis))
+    else:
+        initial_state = _with_shape_of_columns(initial_state, impulses, axis)
+
+    @tf.custom_gradient
+    def recurrence(decays: Tensor, impulses: Tensor, initial_state: Tensor) -> Tensor:
+        states = _scan(decays, impulses, initial_state, time)
+
+        def gradient(d_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            # As in the native gradient op, carried_t = conj(decays_t) d_impulses_t.
+            decay = tf.math.conj(decays)
+            carried = composed_linear_recurrence(
+                decay, decay * d_states, None, axis, reverse=not reverse
+            )
+            next_carried, d_initial_state = time.unshift(carried)
+            d_impulses = next_carried + d_states
+            d_decays = tf.math.conj(time.previous(states, initial_state)) * d_impulses
+            return d_decays, d_impulses, d_initial_state
+
+        return states, gradient
+
+    accumulator = tf.float32 if dtype.size == 2 else dtype
+    # tf.custom_gradient needs tensors of the current graph, not ones captured from another.
+    arguments = [tf.identity(tf.cast(a, accumulator)) for a in (decays, impulses, initial_state)]
+    return tf.cast(recurrence(*arguments), dtype)
+
+
+def _scan(decays: Tensor, impulses: Tensor, initial_state: Tensor, time: TimeAxis) -> Tensor:
+    """Scans with doubling strides: ceil(log2(steps)) passes over all steps.
+
+    Before the pass of stride k, decays[t] and impulses[t] hold the composition of the k
+    transitions up to t. Source: Hillis and Steele, *Data Parallel Algorithms*, CACM 29 (12), 1986.
+    """
+    carried = time.first(decays, 1) * tf.expand_dims(initial_state, time.axis)
+    impulses = time.join(carried + time.first(impulses, 1), time.without_first(impulses, 1))
+
+    def double(k: Any, decays: Tensor, impulses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        later = time.without_first(decays, k)
+        summed = later * time.without_last(impulses, k) + time.without_first(impulses, k)
+        product = later * time.without_last(decays, k)
+        impulses = time.join(time.first(impulses, k), summed)
+        decays = time.join(time.first(decays, k), product)
+        return 2 * k, decays, impulses
+
+    if decays.shape[time.axis] is not None:
+        k = 1
+        while k < decays.shape[time.axis]:
+            k, decays, impulses = double(k, decays, impulses)
+        return impulses
+    steps = tf.shape(decays)[time.axis]
+    _, _, impulses = tf.while_loop(
+        lambda k, *_: k < steps,
+        double,
+        (1, decays, impulses),
+        shape_invariants=(tf.TensorShape([]), decays.shape, impulses.shape),
+    )
+    return impulses
+
+
+def _with_equal_shapes(decays: Tensor, impulses: Tensor) -> tuple[Tensor, Tensor]:
+    """Gives both all that is known of their shapes; what is not is checked in the running graph."""
+    if decays.shape.is_fully_defined() and impulses.shape.is_fully_defined():
+        return decays, impulses
+    shape = decays.shape.merge_with(impulses.shape)
+    message = "decays and impulses must have the same shape"
+    ranks = [tf.debugging.assert_rank(a, shape.rank, message) for a in (decays, impulses)]
+    with tf.control_dependencies(ranks):
+        same = tf.debugging.assert_equal(tf.shape(decays), tf.shape(impulses), message)
+    with tf.control_dependencies([same]):
+        pair = tf.ensure_shape(decays, shape), tf.ensure_shape(impulses, shape)
+        # XLA leaves checks out, but not that tensors are stacked which have different shapes.
+        both = tf.stack(pair, name="decays_must_have_the_shape_of_impulses")
+    return both[0], both[1]
+
+
+def _with_shape_of_columns(initial_state: Tensor, impulses: Tensor, axis: int) -> Tensor:
+    if initial_state.shape.is_fully_defined() and impulses.shape.is_fully_defined():
+        return initial_state
+    shape = tf.shape(impulses)
+    columns = tf.concat([shape[:axis], shape[axis + 1 :]], 0)
+    message = "initial_state must have the shape of impulses without axis"
+    rank = tf.debugging.assert_rank(initial_state, impulses.shape.rank - 1, message)
+    with tf.control_dependencies([rank]):
+        same = tf.debugging.assert_equal(tf.shape(initial_state), columns, message)
+    with tf.control_dependencies([same]):
+        like_it = tf.zeros(columns, initial_state.dtype)
+        name = "initial_state_must_have_the_shape_of_impulses_without_axis"
+        return tf.stack([initial_state, like_it], name=name)[0]

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: MIT
+"""The fused op: the recurrence of a layer with its gates and activations, and its derivatives."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tf_plr._native import call, register_gradient
+from tf_plr._native.signatures import PREFIX_ALIGNMENT
+from tf_plr._ops.arguments import as_list
+from tf_plr._ops.linear_recurrence import linear_recurrence
+from tf_plr._types import Algorithm, Tensor
+
+DTYPES = ("float16", "bfloat16", "float32")
+
+
+class GatedCell(NamedTuple):
+    """The arithmetic of a cell of the native op, by the op's documentation."""
+
+    activation: Callable[[Tensor], Tensor]
+    own_input: bool
+    output: str  # "state", "previous", "gated" or "highway".
+
+    @property
+    def keeps_states(self) -> bool:
+        """Whether a gradient needs the states beside the outputs."""
+        return self.output in ("gated", "highway")
+
+
+# As in cc/engine/cells/gated.h.
+CELLS = {
+    "gilr": GatedCell(tf.nn.elu, False, "state"),
+    "surrogate": GatedCell(tf.tanh, False, "previous"),
+    "f": GatedCell(tf.tanh, False, "state"),
+    "fo": GatedCell(tf.tanh, False, "gated"),
+    "ifo": GatedCell(tf.tanh, True, "gated"),
+    "sru": GatedCell(tf.identity, False, "highway"),
+}
+
+
+def gated_recurrence(
+    product: Tensor,
+    bias: Tensor,
+    highway: Tensor,
+    prefix: Tensor,
+    initial_state: Tensor,
+    mask: Tensor,
+    *,
+    cell: str,
+    blocks: list[int],
+    keep_states: bool,
+    hold: bool = False,
+    algorithm: Algorithm,
+) -> tuple[Tensor, Tensor]:
+    """Returns the outputs, and the last state: see the documentation of `TfPlr>GatedRecurrence`.
+
+    Args:
+        product: [batch, steps, blocks * units].
+        bias: [blocks * units], float32; or None.
+        highway: [batch, steps, units], if it is no block of the product; or None.
+        prefix: [batch, steps, features], copied in front of the outputs; or None.
+        initial_state: [batch, units], float32; or None.
+        mask: [batch, steps], False where a step is masked; or None.
+        cell: A key of `CELLS`.
+        blocks: Where in the product, counted in blocks, are the forget gate, the candidate, then,
+            as far as the cell has them, input gate, output gate, highway.
+        keep_states: Whether to keep the states that a gradient needs. If not, a gradient runs the
+            forward pass once more.
+        hold: Whether masked steps repeat the outputs of the last valid one, where these are not
+            states.
+        algorithm: As for `linear_recurrence`.
+    """
+    optional = map(as_list, (bias, highway, prefix, initial_state, mask))
+    inputs = GatedInputs(product, *optional)
+    states = int(CELLS[cell].keeps_states and keep_states)
+    attributes = {"cell": cell, "blocks": blocks, "hold": hold, "algorithm": algorithm}
+    result = call("GatedRecurrence", inputs._asdict(), num_states=states, **attributes)
+    return result.outputs, result.last_state
+
+
+class GatedInputs(NamedTuple):
+    """The inputs that `GatedRecurrence` and its gradient begin with, by their names."""
+
+    product: Tensor
+    bias: list[Tensor]
+    highway: list[Tensor]
+    prefix: list[Tensor]
+    initial_state: list[Tensor]
+    mask: list[Tensor]
+
+    @classmethod
+    def split(cls, op: Any, tensors: list[Tensor]) -> tuple["GatedInputs", list[Tensor]]:
+        """The inputs of an op, and those that follow."""
+        product, *rest = tensors
+        lists = []
+        for name in ("biases", "highways", "prefixes", "initial_states", "masks"):
+            count = op.get_attr(f"num_{name}")
+            lists.append(rest[:count])
+            rest = rest[count:]
+        return cls(product, *lists), rest
+
+
+def gated_attributes_of(op: Any) -> dict[str, Any]:
+    """The attributes of an op that both ops have, as keyword arguments."""
+    return {
+        "cell": tf.compat.as_str(op.get_attr("cell")),
+        "blocks": list(op.get_attr("blocks")),
+        "hold": bool(op.get_attr("hold")),
+        "algorithm": tf.compat.as_str(op.get_attr("algorithm")),
+    }
+
+
+@register_gradient("GatedRecurrence")
+def _gradient(op: Any, d_outputs: Tensor, *rest: Tensor) -> list[Tensor]:
+    *d_states, d_last_state = rest
+    inputs, _ = GatedInputs.split(op, list(op.inputs))
+    attributes = gated_attributes_of(op)
+    cell = CELLS[attributes["cell"]]
+    if not cell.keeps_states:
+        states = op.outputs[0]
+    elif d_states:
+        states = op.outputs[1]
+    else:  # They were not kept.
+        again = {**attributes, "hold": False}
+        states = call("GatedRecurrence", inputs._asdict(), num_states=1, **again).states[0]
+    narrow = [tf.cast(state, inputs.product.dtype) for state in inputs.initial_state]
+    of_gradient = {"states": states, "d_outputs": d_outputs, "d_last_state": d_last_state}
+    result = call(
+        "GatedRecurrenceGrad",
+        {**inputs._replace(initial_state=narrow)._asdict(), **of_gradient},
+        **attributes,
+    )
+    d_prefix = [d_outputs[..., : tf.shape(prefix)[-1]] for prefix in inputs.prefix]
+    d_initial_state = [result.d_initial_state for _ in inputs.initial_state]
+    none = [None for _ in inputs.mask]
+    return [result.d_product, *result.d_bias, *result.d_highway, *d_prefix, *d_initial_state, *none]
+
+
+@register_gradient("GatedRecurrenceGrad")
+def _second_gradient(op: Any, *u: Tensor) -> list[Tensor]:
+    """By the unfused function, for which any order follows from TensorFlow's own gradients.
+
+    The states are recomputed from the other inputs: their own gradient is None.
+    """
+    inputs, rest = GatedInputs.split(op, list(op.inputs))
+    attributes = gated_attributes_of(op)
+    start = [tf.cast(state, tf.float32) for state in inputs.initial_state]
+    operands = [inputs.product, *inputs.bias, *inputs.highway, *inputs.prefix, *start]
+    # In the gradient of a loop, a tape does not see where tensors of the loop come from.
+    operands = [tf.identity(operand) for operand in operands]
+    _, d_outputs, d_last_state = (tf.identity(tensor) for tensor in rest)
+    with tf.GradientTape() as outer:
+        outer.watch([*operands, d_outputs, d_last_state])
+        with tf.GradientTape() as inner:
+            inner.watch(operands)
+            again, _ = GatedInputs.split(op, [*operands, *inputs.mask])
+            if not again.initial_state:  # Its gradient is an output, given or not.
+                units = tf.shape(again.product)[-1] // len(attributes["blocks"])
+                zeros = tf.zeros([tf.shape(again.product)[0], units], tf.float32)
+                inner.watch(zeros)
+                again = again._replace(initial_state=[zeros])
+            optional = (tensors[0] if tensors else None for tensors in again[1:])
+            results = unfused_gated_recurrence(again.product, *optional, **attributes)
+        gradients = inner.gradient(
+            results,
+            [again.product, *again.bias, *again.highway, *again.initial_state],
+            [d_outputs, d_last_state],
+            unconnected_gradients="zero",
+        )
+    *d_operands, d_d_outputs, d_d_last_state = outer.gradient(
+        gradients,
+        [*operands, d_outputs, d_last_state],
+        output_gradients=list(u),
+        unconnected_gradients="zero",
+    )
+    if inputs.initial_state:
+        d_operands[-1] = tf.cast(d_operands[-1], inputs.product.dtype)
+    d_states = None
+    return [*d_operands, *[None for _ in inputs.mask], d_states, d_d_outputs, d_d_last_state]
+
+
+def unfused_gated_recurrence(
+    product: Tensor,
+    bias: Tensor,
+    highway: Tensor,
+    prefix: Tensor,
+    initial_state: Tensor,
+    mask: Tensor,
+    *,
+    cell: str,
+    blocks: list[int],
+    hold: bool = False,
+    algorithm: Algorithm,
+) -> tuple[Tensor, Tensor]:
+    """The same in TensorFlow's ops around `linear_recurrence`, in float32 or float64."""
+    arithmetic = CELLS[cell]
+    dtype = product.dtype
+    wide = tf.float64 if dtype == tf.float64 else tf.float32
+    steps = None if mask is None else tf.expand_dims(mask, -1)
+
+    def valid(tensor: Tensor, otherwise: int = 0) -> Tensor:
+        """The tensor where steps are valid: what is masked may be anything, NaN included."""
+        if steps is None:
+            return tensor
+        return tf.where(steps, tensor, tf.cast(otherwise, tensor.dtype))
+
+    product = tf.cast(valid(product), wide)
+    if bias is not None:
+        product += tf.pad(bias, [[0, tf.shape(product)[-1] - tf.shape(bias)[0]]])
+    parts = tf.split(product, len(blocks), axis=-1)
+    names = ["forget", "candidate", *(["input"] if arithmetic.own_input else []), "output"]
+    block = {name: parts[place] for name, place in zip([*names, "highway"], blocks, strict=False)}
+    if highway is not None:
+        block["highway"] = tf.cast(valid(highway), wide)
+    if initial_state is None:
+        initial_state = tf.zeros_like(tf.reduce_sum(block["forget"], 1))
+    first = tf.expand_dims(initial_state, 1)
+
+    def recur(decays: Tensor, impulses: Tensor) -> tuple[Tensor, Tensor]:
+        states = linear_recurrence(
+            valid(decays, 1), valid(impulses), initial_state, axis=1, algorithm=algorithm
+        )
+        return states, tf.concat([first, states], 1)[:, -1]
+
+    outputs, last = gated_arithmetic(
+        block,
+        arithmetic.output,
+        recur=recur,
+        previous=lambda states: tf.concat([first, states[:, :-1]], 1),
+        gate=lambda x: (tf.sigmoid(x), tf.sigmoid(-x)),
+        activation=arithmetic.activation,
+    )
+    if arithmetic.keeps_states:
+        outputs = valid(outputs)
+        if hold and steps is not None:
+            keep = tf.cast(tf.broadcast_to(~steps, tf.shape(outputs)), wide)
+            outputs = linear_recurrence(keep, outputs, axis=1, algorithm=algorithm)
+    outputs = tf.cast(outputs, dtype)
+    if prefix is not None:
+        padding = [[0, 0], [0, 0], [0, -tf.shape(prefix)[-1] % PREFIX_ALIGNMENT]]
+        outputs = tf.concat([tf.pad(prefix, padding), outputs], -1)
+    return outputs, last
+
+
+def gated_arithmetic(
+    block: dict[str, Tensor],
+    output: str,
+    *,
+    recur: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    previous: Callable[[Tensor], Tensor],
+    gate: Callable[[Tensor], tuple[Tensor, Tensor]],
+    activation: Callable[[Tensor], Tensor],
+    state_activation: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The equations of all gated cells, step by step or for all steps.
+
+    Args:
+        block: Pre-activations "forget" and "candidate", and, as far as the cell has them, "input",
+            "output", and the highway itself.
+        output: See `GatedCell`.
+        recur: Computes the states, and the last one, from decays and impulses.
+        previous: The states before each step, from those after it.
+        gate: A gate and its complement, from a pre-activation.
+        activation: That of the candidate.
+        state_activation: That of the states on their way to the output. None: the identity.
+    """
+    forget, input_ = gate(block["forget"])
+    if "input" in block:
+        input_, _ = gate(block["input"])
+    states, last = recur(forget, input_ * activation(block["candidate"]))
+    if output == "previous":
+        return previous(states), last
+    if output == "state":
+        return states, last
+    opened, closed = gate(block["output"])
+    outputs = opened * (states if state_activation is None else state_activation(states))
+    if output == "highway":
+        outputs += closed * block["highway"]
+    return outputs, last

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: MIT
+"""The op: `linear_recurrence` and its derivatives."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_plr._native import call, choice, register_gradient
+from tf_plr._ops.arguments import as_index, as_list, checked, from_first
+from tf_plr._ops.composed import composed_linear_recurrence
+from tf_plr._ops.time_axis import TimeAxis, gradient_of_gradient
+from tf_plr._types import ALGORITHMS, Algorithm, Tensor, uses_stock_ops
+
+
+def linear_recurrence(
+    decays: Tensor,
+    impulses: Tensor,
+    initial_state: Tensor = None,
+    *,
+    axis: int = 0,
+    reverse: bool = False,
+    algorithm: Algorithm = "auto",
+) -> Tensor:
+    """Computes a linear recurrence along one axis, in parallel.
+
+    ```
+    states[t] = decays[t] * states[t - 1] + impulses[t],    states[-1] = initial_state
+    ```
+
+    elementwise over all other axes. It can be differentiated any number of times; in 16-bit
+    types it is accumulated in float32. Of symbolic Keras tensors it makes a node of a functional
+    model.
+
+    Source: Martin and Cundy, *Parallelizing Linear Recurrent Neural Nets Over Sequence Length*,
+    ICLR 2018, section 2 (https://arxiv.org/abs/1709.04057).
+
+    Example:
+
+    >>> tf_plr.linear_recurrence([0.5, 0.5, 0.5], [1.0, 1.0, 1.0]).numpy()
+    array([1.  , 1.5 , 1.75], dtype=float32)
+
+    Args:
+        decays: float16, bfloat16, float32, float64, complex64 or complex128 tensor of any rank
+            from 1 and any size from 0.
+        impulses: Tensor of the shape and dtype of `decays`.
+        initial_state: Tensor of the dtype of `decays` and its shape without `axis`. None: zeros.
+        axis: The axis of time, from `-rank` to `rank - 1`. No axis costs a transposition.
+        reverse: Whether to run from the end of the axis to its start.
+        algorithm: `"serial"` walks through time, in parallel over columns; `"parallel"` also
+            splits time, combining products of decays, which may overflow where the states
+            themselves do not if many decays exceed 1 (`"serial"` combines those of neighbouring
+            steps only, at most 16 on a CPU); `"auto"` chooses between the two by shape;
+            `"composed"` uses only stock TensorFlow ops: slower, but the graph runs wherever
+            TensorFlow's own ops do, without tf_plr (under XLA with a known number of steps).
+
+    Returns:
+        The states after each step: a tensor of the shape and dtype of `decays`.
+
+    Raises:
+        TypeError: dtypes that differ or are not supported; ragged or sparse tensors.
+        ValueError: shapes that differ, an axis out of range, an unknown algorithm.
+        tf.errors.InvalidArgumentError: the same, where only the running graph knows the shapes.
+        ImportError: the native library is missing, or was built for another TensorFlow and the
+            portable one cannot take its place.
+    """
+    axis = as_index("axis", axis)
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"algorithm must be one of {ALGORITHMS}, but is {algorithm!r}")
+    if not isinstance(reverse, (bool, np.bool_)):
+        raise TypeError(f"reverse must be True or False, but is {reverse!r}")
+    reverse = bool(reverse)
+    given = (decays, impulses, initial_state)
+    symbols = [a for a in given if isinstance(a, keras.KerasTensor)]
+    if symbols:
+        # As in `checked`, Python and NumPy values take the dtype of what is beside them.
+        convertible = [
+            a
+            if a is None or isinstance(a, keras.KerasTensor) or tf.is_tensor(a)
+            else tf.convert_to_tensor(a, symbols[0].dtype)
+            for a in given
+        ]
+        operation = LinearRecurrence(axis=axis, reverse=reverse, algorithm=algorithm)
+        return operation(*convertible)
+    # Resolve a negative axis now: gradient functions may see unknown ranks.
+    axis = from_first(axis, decays, impulses)
+    if uses_stock_ops(algorithm):
+        every = checked(decays, impulses, initial_state, axis, needs_rank=True)
+        return composed_linear_recurrence(*every, reverse=reverse)
+    if choice().needs_ranks:
+        *arguments, axis = checked(decays, impulses, initial_state, axis, needs_rank=True)
+        return _run(*arguments, axis=axis, reverse=reverse, algorithm=algorithm)
+    try:
+        return _run(
+            decays, impulses, initial_state, axis=axis, reverse=reverse, algorithm=algorithm
+        )
+    except Exception:
+        # The native op has found the mistake; say it in the caller's words where that can be done.
+        checked(decays, impulses, initial_state, axis)
+        raise
+
+
+def _run(decays: Tensor, impulses: Tensor, initial_state: Tensor, **attributes: Any) -> Tensor:
+    inputs = {"decays": decays, "impulses": impulses, "initial_state": as_list(initial_state)}
+    return call("LinearRecurrence", inputs, **attributes)
+
+
+@keras.saving.register_keras_serializable(package="tf_plr")
+class LinearRecurrence(keras.Operation):
+    """`linear_recurrence` as a node of a functional Keras model."""
+
+    def __init__(
+        self, *, axis: int, reverse: bool, algorithm: Algorithm, name: str | None = None
+    ) -> None:
+        super().__init__(name=name)
+        self.axis = axis
+        self.reverse = reverse
+        self.algorithm = algorithm
+
+    def call(self, decays: Tensor, impulses: Tensor, initial_state: Tensor = None) -> Tensor:
+        return linear_recurrence(
+            decays,
+            impulses,
+            initial_state,
+            axis=self.axis,
+            reverse=self.reverse,
+            algorithm=self.algorithm,
+        )
+
+    def compute_output_spec(
+        self, decays: Tensor, impulses: Tensor, initial_state: Tensor = None
+    ) -> Any:
+        given = [a for a in (decays, impulses, initial_state) if a is not None]
+        traced = tf.function(self.call).get_concrete_function(
+            *(tf.TensorSpec(a.shape, a.dtype) for a in given)
+        )
+        return keras.KerasTensor(tuple(traced.output_shapes), traced.output_dtypes.name)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "axis": self.axis,
+            "reverse": self.reverse,
+            "algorithm": self.algorithm,
+            "name": self.name,
+        }
+
+
+@register_gradient("LinearRecurrence")
+def _gradient(op: Any, d_states: Tensor) -> list[Tensor]:
+    decays, _, *initial_state = op.inputs
+    inputs = {
+        "decays": decays,
+        "states": op.outputs[0],
+        "d_states": d_states,
+        "initial_state": initial_state,
+        "d_last_state": [],
+    }
+    result = call("LinearRecurrenceGrad", inputs, **attributes_of(op))
+    return [result.d_decays, result.d_impulses, *result.d_initial_state]
+
+
+@register_gradient("LinearRecurrenceGrad")
+def _second_gradient(
+    op: Any, u_decays: Tensor, u_impulses: Tensor, *u_initial_state: Tensor
+) -> list[Tensor]:
+    """The gradient op's own gradient, in the same two ops, so that any order follows."""
+    decays, states, _, *columns = op.inputs
+    count = op.get_attr("num_initial_states")
+    initial_state, d_last_state = columns[:count], columns[count:]
+    attributes = attributes_of(op)
+    time = TimeAxis(attributes["axis"], attributes["reverse"])
+    previous_states = time.previous(states, initial_state[0] if initial_state else None)
+    impulses = u_decays * previous_states + u_impulses
+    u_initial = u_initial_state[0] if initial_state else None
+    s = _run(decays, impulses, u_initial, **attributes)
+    d_decays, d_states, d_initial_state = gradient_of_gradient(
+        time, op.outputs[1], u_decays, time.previous(s, u_initial)
+    )
+    d_columns = [d_initial_state] if initial_state else []
+    return [d_decays, d_states, s, *d_columns, *(time.last(s) for _ in d_last_state)]
+
+
+def attributes_of(op: Any) -> dict[str, Any]:
+    """The attributes of a native op, as keyword arguments."""
+    return {
+        "axis": op.get_attr("axis"),
+        "reverse": bool(op.get_attr("reverse")),
+        "algorithm": tf.compat.as_str(op.get_attr("algorithm")),
+    }

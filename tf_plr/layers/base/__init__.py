@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: MIT
+"""What the layers of all models are made of."""
+
+from tf_plr.layers.base.arguments import CellArguments, LayerOptions
+from tf_plr.layers.base.cell import LinearRecurrentCell
+from tf_plr.layers.base.layer import LinearRecurrentLayer, OfCell
+from tf_plr.layers.base.steps import Steps
+
+__all__ = [
+    "CellArguments",
+    "LayerOptions",
+    "LinearRecurrentCell",
+    "LinearRecurrentLayer",
+    "OfCell",
+    "Steps",
+]

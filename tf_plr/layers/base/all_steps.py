@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT
+"""All steps of sequences, as a cell in a layer sees them."""
+
+from typing import Any
+
+import tensorflow as tf
+from keras import ops, random
+
+from tf_plr._ops.causal_windows import causal_windows
+from tf_plr._ops.gated_recurrence import CELLS, gated_recurrence
+from tf_plr._ops.linear_recurrence import linear_recurrence
+from tf_plr._types import Algorithm, Tensor, uses_stock_ops
+from tf_plr.config import is_fusion_enabled
+from tf_plr.layers.base import fusion
+from tf_plr.layers.base.steps import Steps, operands_of_recur
+
+
+class AllSteps(Steps):
+    """All steps at once. A masked step leaves every state as it was.
+
+    Args:
+        algorithm: As for `tf_plr.linear_recurrence`.
+        mask: Boolean [batch, time], False where a step is masked; or None.
+        holds: Whether masked steps output the last valid output, or else zeros.
+        starts_from_zeros: Whether the states before the first step are zeros.
+    """
+
+    _fused_op_holds = True
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        mask: Tensor = None,
+        *,
+        holds: bool = False,
+        starts_from_zeros: bool = False,
+    ):
+        self.fuses = not uses_stock_ops(algorithm)
+        self.masks_applied = mask is None  # Whether masked steps of the cell's output are final.
+        self._algorithm = algorithm
+        self._step_mask = mask
+        self._mask = None if mask is None else ops.expand_dims(mask, -1)
+        self._last_valid: Tensor = None
+        self._holds = holds
+        self._starts_from_zeros = starts_from_zeros
+
+    def recur(
+        self, decays: Tensor, impulses: Tensor, state: Tensor, *, is_output: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        if decays.ndim == 2:
+            decays = ops.expand_dims(decays, 1)
+        decays, impulses = operands_of_recur(decays, impulses, state.dtype)
+        if self._mask is not None:
+            decays = ops.where(self._mask, decays, 1)
+            impulses = ops.where(self._mask, impulses, 0)
+        states = self._linear_recurrence(decays, impulses, state)
+        self._output_states(is_output)
+        return states, states[:, -1]
+
+    def _linear_recurrence(self, decays: Tensor, impulses: Tensor, state: Tensor) -> Tensor:
+        return linear_recurrence(decays, impulses, state, axis=1, algorithm=self._algorithm)
+
+    def gated(
+        self, product: Tensor, state: Tensor, *, is_output: bool = False, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        outputs, last = self._gated_recurrence(
+            product,
+            initial_state=state,
+            mask=self._step_mask,
+            hold=self._holds and is_output,
+            algorithm=self._algorithm,
+            **options,
+        )
+        cell = CELLS[options["cell"]]
+        if cell.output == "state":
+            self._output_states(is_output)
+        elif cell.keeps_states and is_output and (self._fused_op_holds or not self._holds):
+            self.masks_applied = True
+        return outputs, last
+
+    def _gated_recurrence(
+        self, product: Tensor, *, hold: bool, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        return gated_recurrence(product, hold=hold, **options)
+
+    def _output_states(self, is_output: bool) -> None:
+        # Masked steps keep the state; before the first valid step, outputs must be zeros.
+        if is_output and self._holds and self._starts_from_zeros:
+            self.masks_applied = True
+
+    def hold(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """The last valid input at each step, [batch, time, n]; `state` before the first."""
+        return self._hold(inputs, state, self._index_of_last_valid())
+
+    def hold_last(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """The last valid input, [batch, n]; `state` if there is none."""
+        return self._hold(inputs, state, self._index_of_last_valid()[:, -1:])[:, 0]
+
+    def last_of_sequence(self, last: Tensor) -> Tensor:
+        """What comes last in the whole sequence, from what comes last in these steps."""
+        return last
+
+    def previous(self, states: Tensor, state: Tensor) -> Tensor:
+        joined = ops.concatenate([ops.expand_dims(state, 1), states], axis=1)
+        return self._cut(joined, 0, 1)
+
+    def convolve(self, inputs: Tensor, kernel: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+        size, input_dim, filters = kernel.shape
+        windows, last = self._windows(inputs, ops.cast(history, inputs.dtype), size)
+        products = ops.matmul(windows, ops.reshape(kernel, (size * input_dim, filters)))
+        return products, ops.cast(last, history.dtype)
+
+    def drop(self, inputs: Tensor, rate: float, seed: Any) -> Tensor:
+        return random.dropout(inputs, rate, noise_shape=(None, 1, None), seed=seed)
+
+    def _windows(self, inputs: Tensor, history: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        if self.fuses and is_fusion_enabled() and fusion.takes_dtype(inputs.dtype):
+            return causal_windows(inputs, history, self._step_mask, size)
+        return self._stock_windows(inputs, history, size)
+
+    def _stock_windows(self, inputs: Tensor, history: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """As `causal_windows`, in TensorFlow's own ops."""
+        rows = ops.reshape(history, (-1, size - 1, inputs.shape[-1]))
+        if self._mask is None:
+            padded = ops.concatenate([rows, inputs], axis=1)
+            last = ops.reshape(padded[:, 1 - size :], ops.shape(history))
+            before = [self._cut(padded, k, size - 1 - k) for k in range(size - 1)]
+            return ops.concatenate([*before, inputs], axis=-1), last
+        # A shift register that moves at valid steps only; its stages from young to old.
+        window = [inputs]
+        lasts: list[Tensor] = []
+        for k in reversed(range(size - 1)):
+            stage = self.hold(window[0], rows[:, k])
+            window.insert(0, self.previous(stage, rows[:, k]))
+            lasts.insert(0, stage[:, -1])
+        windows = ops.where(self._mask, ops.concatenate(window, axis=-1), 0)
+        return windows, ops.concatenate(lasts, axis=-1)
+
+    def _cut(self, tensor: Tensor, first: int, last: int) -> Tensor:
+        """The tensor without its first `first` and last `last` steps."""
+        if tensor.shape[1] is None and not self.fuses:  # ONNX has no split into unknown sizes.
+            return tensor[:, first : -last if last else None]
+        # On a CPU, split has a much faster gradient than a slice.
+        sizes = [size for size in (first, -1, last) if size]
+        return tf.split(tensor, sizes, axis=1)[1 if first else 0]
+
+    def _index_of_last_valid(self) -> Tensor:
+        """At each step that of the last valid one, or -1, [batch, time]: a recurrence as well."""
+        if self._last_valid is None:
+            steps = ops.shape(self._mask)[1]
+            most = 2**24  # Integers up to here are exact in float32.
+            exact = "float32" if isinstance(steps, int) and steps <= most else "float64"
+            if not self.fuses and not isinstance(steps, int):
+                # float64 would keep the graph out of TFLite.
+                exact = "float32"
+                few = tf.debugging.assert_less_equal(
+                    steps, most, "a masked sequence may have 2**24 steps at most, if composed"
+                )
+                with tf.control_dependencies([few]):
+                    steps = tf.identity(steps)
+            keep = ops.cast(ops.logical_not(self._mask), exact)
+            index = ops.reshape(ops.cast(tf.range(steps), exact), (1, -1, 1))
+            index, _ = AllSteps(self._algorithm).recur(
+                keep, (1 - keep) * index, -ops.ones_like(keep[:, 0])
+            )
+            self._last_valid = ops.cast(index[..., 0], "int32")
+        return self._last_valid
+
+    @staticmethod
+    def _hold(inputs: Tensor, state: Tensor, index: Tensor) -> Tensor:
+        held = tf.gather(inputs, ops.maximum(index, 0), batch_dims=1)
+        return ops.where(ops.expand_dims(index, -1) < 0, ops.expand_dims(state, 1), held)

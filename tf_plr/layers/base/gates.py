@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: MIT
+"""The recurrence with gates that the layers share, from products to outputs."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from tf_plr._native.signatures import padded_prefix
+from tf_plr._ops.gated_recurrence import gated_arithmetic
+from tf_plr._types import Tensor
+from tf_plr.layers.base import fusion, inputs
+from tf_plr.layers.base.steps import Steps
+
+
+class GatedRecurrence:
+    """The part of `LinearRecurrentCell` that computes gates, states and outputs."""
+
+    units: int
+    activation: Any
+    recurrent_activation: Any
+    layer_normalization: bool
+    gate_dtype: Any
+    state_dtype: Any
+
+    def add_normalization(self, blocks: int, name: str = "normalization") -> Any:
+        """A layer that normalises the product that makes `blocks`, or None."""
+        if not self.layer_normalization:
+            return None
+        layer = keras.layers.LayerNormalization(
+            epsilon=1e-3, center=False, name=name, dtype=self.gate_dtype
+        )
+        layer.build((None, blocks * self.units))
+        return layer
+
+    def preactivations(self, product: Tensor, normalization: Any, bias: Any) -> list[Tensor]:
+        """Splits a product into blocks of `gate_dtype`, after normalisation and bias."""
+        inputs.real("the products of gates", product)
+        product = ops.cast(_normalized(product, normalization), self.gate_dtype)
+        if bias is not None:
+            product = ops.add(product, bias)
+        return list(ops.split(product, product.shape[-1] // self.units, axis=-1))
+
+    def recur_gated(
+        self,
+        steps: Steps,
+        product: Tensor,
+        state: Tensor,
+        blocks: tuple[str, ...],
+        *,
+        bias: Tensor = None,
+        normalization: Any = None,
+        activation: Any = None,
+        state_activation: Any = None,
+        output: str = "state",
+        highway: Tensor = None,
+        prefix: Tensor = None,
+        is_output: bool = False,
+        training: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Computes the recurrence that all layers share, as one fused op where there is one.
+
+        ```
+        c_t = f_t * c_{t-1} + i_t * activation(z_t),    f_t, i_t, o_t = sigmoid(blocks)
+        ```
+
+        There is a fused op for sigmoid gates and these activations: elu or tanh without input and
+        output gates; tanh with an output gate; tanh with both; the identity with an output gate and
+        a highway. There is none for `algorithm="composed"`, for float64, and for 16-bit products
+        with an odd number of units.
+
+        Args:
+            steps: That of `recur`.
+            product: [..., blocks * units], of the compute dtype.
+            state: c before the first step.
+            blocks: What the blocks of `product` are, in their order: "forget", "candidate", and if
+                there are, "input" (else i_t = 1 - f_t), "output", and last "highway", x_t.
+            bias: Of all blocks but the highway's; or None.
+            normalization: Of the same blocks, made by `add_normalization`; or None.
+            activation: That of the candidate. Default: the cell's.
+            state_activation: g, the activation of c_t on its way out. Default: none.
+            output: "state": c_t; "previous": c_{t-1}; "gated": o_t * g(c_t); "highway":
+                o_t * g(c_t) + (1 - o_t) * x_t.
+            highway: x_t, if it is no block of the product.
+            prefix: [..., features], only for `output="previous"` and only if `native_cell` returns
+                a cell: put in front of the output, padded with zeros to a multiple of 8.
+            is_output: Whether the output is the cell's own output, unchanged, and `state` is the
+                state that `recur` was given. Masks are then applied at no cost.
+            training: Whether a gradient is likely to be asked for.
+
+        Returns:
+            The output, [..., units], of the compute dtype where it is fused, else of `gate_dtype`;
+            and c after the last step. Masked steps of the output hold arbitrary finite values: the
+            layer replaces them.
+        """
+        activation = self.activation if activation is None else activation
+        dtype = product.dtype if normalization is None else self.gate_dtype
+        native = self.native_cell(steps, dtype, activation, output, own_input="input" in blocks)
+        plain = state_activation in (None, keras.activations.linear)
+        fused = native is not None and plain
+        if "highway" in blocks and (normalization is not None or not fused):
+            of_gates = (len(blocks) - 1) * self.units
+            product, highway = tf.split(product, [of_gates, self.units], axis=-1)
+            blocks = blocks[:-1]
+        if fused:
+            order = ("forget", "candidate", "input", "output", "highway")
+            return steps.gated(
+                _normalized(product, normalization),
+                state,
+                bias=None if bias is None else ops.convert_to_tensor(bias),
+                highway=None if highway is None else ops.cast(highway, product.dtype),
+                prefix=prefix,
+                cell=native,
+                blocks=[blocks.index(name) for name in order if name in blocks],
+                keep_states=bool(training),
+                is_output=is_output,
+            )
+        parts = self.preactivations(product, normalization, bias)
+        block = dict(zip(blocks, parts, strict=True))
+        if highway is not None:
+            block["highway"] = ops.cast(highway, self.gate_dtype)
+        states_are_output = is_output and output == "state"
+        return gated_arithmetic(
+            block,
+            output,
+            recur=lambda f, i: steps.recur(f, i, state, is_output=states_are_output),
+            previous=lambda states: steps.previous(states, state),
+            gate=self.gate,
+            activation=activation,
+            state_activation=None if plain else state_activation,
+        )
+
+    def native_cell(
+        self, steps: Steps, dtype: Any, activation: Any, output: str, *, own_input: bool = False
+    ) -> str | None:
+        """The name of the fused op's cell that `recur_gated` would run, or None.
+
+        Args:
+            steps: That of `recur`.
+            dtype: That of the product; after a normalization, `gate_dtype`.
+            activation: That of the candidate.
+            output: As for `recur_gated`.
+            own_input: Whether there is an input gate.
+        """
+        as_here = (
+            type(self).gate is GatedRecurrence.gate
+            and type(self).preactivations is GatedRecurrence.preactivations
+            and self.recurrent_activation is keras.activations.sigmoid
+            and self.state_dtype == self.gate_dtype == "float32"
+        )
+        if not (steps.fuses and as_here and fusion.takes_product(dtype, self.units)):
+            return None
+        return fusion.native_cell(activation, own_input, output)
+
+    def gate(self, preactivation: Tensor) -> tuple[Tensor, Tensor]:
+        """A gate and 1 - gate, which for sigmoid is computed without cancellation."""
+        gate = self.recurrent_activation(preactivation)
+        if self.recurrent_activation is keras.activations.sigmoid:
+            return gate, ops.sigmoid(-preactivation)
+        return gate, 1 - gate
+
+
+def _normalized(product: Tensor, normalization: Any) -> Tensor:
+    if normalization is None:
+        return product
+    # Not by calling the layer: second derivatives of Keras' are wrong.
+    product = ops.cast(product, normalization.compute_dtype)
+    centered = product - ops.mean(product, axis=-1, keepdims=True)
+    variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
+    gain = ops.cast(normalization.gamma, product.dtype)
+    return centered * ops.rsqrt(variance + normalization.epsilon) * gain
+
+
+def pad_prefix_rows(kernel: Tensor) -> Tensor:
+    """The kernel of a prefix, with a row of zeros for each column that the fused op adds to it."""
+    rows = padded_prefix(kernel.shape[0]) - kernel.shape[0]
+    return ops.concatenate([kernel, ops.zeros((rows, kernel.shape[1]), kernel.dtype)], axis=0)

@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: MIT
+"""What all layers share: a cell, run over all steps at once."""
+
+import inspect
+from typing import Any, ClassVar, Generic, TypeVar, Unpack, get_args, get_origin
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from tf_plr._types import ALGORITHMS, Algorithm, Tensor, uses_stock_ops
+from tf_plr.distributed._exchange import Exchange
+from tf_plr.layers.base import arguments, inputs
+from tf_plr.layers.base.all_steps import AllSteps
+from tf_plr.layers.base.arguments import LayerOptions
+from tf_plr.layers.base.cell import LinearRecurrentCell
+from tf_plr.layers.base.shard_steps import ShardSteps
+
+T = TypeVar("T")
+
+
+class OfCell(Generic[T]):
+    """A read-only attribute of a layer: that of its cell."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, layer: Any, owner: type | None = None) -> T:
+        if layer is None:
+            return self  # type: ignore[return-value]
+        value: T = getattr(layer.cell, self._name)
+        return value
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        raise AttributeError(
+            f"{self._name} of {type(layer).__name__} is read-only: pass it to the constructor"
+        )
+
+
+class LinearRecurrentLayer(keras.layers.Layer):
+    """Runs a cell over all steps of a sequence at once.
+
+    A subclass sets `cell_class`, and takes the arguments of that cell, then these. States, masks,
+    `stateful`, `Bidirectional` and serialisation are as in `keras.layers.RNN`, and better in two
+    ways: a mask that came with the sequences is kept beside `initial_state`, and states stay
+    float32 under a 16-bit policy.
+
+    Args:
+        *args: The cell's positional arguments.
+        return_sequences: Whether to return the output of every step, or of the last one only.
+        return_state: Whether to return the last states too.
+        go_backwards: Whether to process, and return, the steps from last to first.
+        stateful: Whether a batch starts from the last states of the batch before.
+        zero_output_for_mask: Whether masked steps output zeros. False: the last valid output.
+        algorithm: See `tf_plr.linear_recurrence`.
+        sequence_parallel: Whether the replicas of a `tf.distribute` strategy have parts of each
+            sequence, in the order of time, and not sequences of their own: see
+            `tf_plr.distributed.shard_sequences`. Every replica returns the last output, and the
+            last states, of the whole sequence. Called outside of replicas, the layer takes whole
+            sequences.
+        **kwargs: The cell's other arguments, and what every Keras layer takes, such as `name`,
+            `dtype` and `activity_regularizer`.
+
+    Call arguments:
+        sequences: Tensor [batch, time, features].
+        initial_state: List of tensors [batch, size], as in `cell.state_size`. None: zeros.
+        mask: Boolean tensor [batch, time]: at False, states stay as they are. None: the mask that
+            came with `sequences`.
+        training: Whether to apply dropout.
+        sequences_mask: Keras passes the mask here if it came with `sequences`.
+
+    Output shape:
+        [batch, time, units] if `return_sequences`, or else [batch, units]; if `return_state`,
+        followed by the states.
+
+    Raises:
+        ValueError, TypeError: an argument that is out of range, or of the wrong type or shape.
+        tf.errors.InvalidArgumentError: the same, where only the running graph knows the shapes.
+    """
+
+    cell_class: ClassVar[type[LinearRecurrentCell]]
+    cell: Any
+    # Whether the states before the first step are zeros; not in a class with a get_initial_state.
+    starts_from_zeros: ClassVar[bool] = True
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "get_initial_state" in vars(cls):
+            cls.starts_from_zeros = False
+
+    units: OfCell[int] = OfCell()
+    activation: OfCell[Any] = OfCell()
+    recurrent_activation: OfCell[Any] = OfCell()
+    use_bias: OfCell[bool] = OfCell()
+    kernel_initializer: OfCell[Any] = OfCell()
+    bias_initializer: OfCell[Any] = OfCell()
+    forget_bias: OfCell[Any] = OfCell()
+    kernel_regularizer: OfCell[Any] = OfCell()
+    bias_regularizer: OfCell[Any] = OfCell()
+    kernel_constraint: OfCell[Any] = OfCell()
+    bias_constraint: OfCell[Any] = OfCell()
+    dropout: OfCell[float] = OfCell()
+    layer_normalization: OfCell[bool] = OfCell()
+    seed: OfCell[int | None] = OfCell()
+
+    def __init__(
+        self,
+        *args: Any,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        zero_output_for_mask: bool = False,
+        algorithm: Algorithm = "auto",
+        sequence_parallel: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        if algorithm not in ALGORITHMS:
+            raise ValueError(f"algorithm must be one of {ALGORITHMS}, but is {algorithm!r}")
+        if sequence_parallel and (stateful or uses_stock_ops(algorithm)):
+            raise ValueError(
+                'sequence_parallel must be False in a stateful layer, and with algorithm="composed"'
+            )
+        cell_class = getattr(type(self), "cell_class", None)
+        if not (isinstance(cell_class, type) and issubclass(cell_class, LinearRecurrentCell)):
+            raise TypeError(
+                f"{type(self).__name__} must set cell_class to a subclass of LinearRecurrentCell, "
+                f"but it is {cell_class!r}"
+            )
+        options: dict[str, Any] = {
+            name: kwargs.pop(name) for name in [*LayerOptions.__annotations__] if name in kwargs
+        }
+        known = _arguments_of(cell_class)
+        if known is not None:
+            own = inspect.signature(LinearRecurrentLayer.__init__).parameters
+            arguments.check_names(type(self), kwargs, known, [*known, *own])
+        shared: dict[str, Any] = {k: options[k] for k in ("dtype", "trainable") if k in options}
+        super().__init__(**{**options, "autocast": False})
+        of_cell: dict[str, Any] = {**kwargs, **shared, "name": "cell"}
+        self.cell = cell_class(*args, **of_cell)
+        self.cell.fuses = not uses_stock_ops(algorithm)
+        self.return_sequences = return_sequences
+        self.return_state = return_state
+        self.go_backwards = go_backwards
+        self.stateful = stateful
+        self.zero_output_for_mask = zero_output_for_mask
+        self.algorithm = algorithm
+        self.sequence_parallel = sequence_parallel
+        if sequence_parallel:
+            self.supports_jit = False  # Keras then leaves XLA off.
+        # A module, so that TensorFlow saves the states, but Keras does not take them for weights.
+        self._kept = tf.Module()
+        self._kept.states = None
+        self.input_spec = keras.layers.InputSpec(ndim=3)
+        self.supports_masking = True
+
+    @property
+    def state_size(self) -> list[int]:
+        sizes: list[int] = self.cell.state_size
+        return sizes
+
+    @property
+    def states(self) -> list[Any] | None:
+        """What a stateful layer keeps from batch to batch; None before it is built."""
+        states: list[Any] | None = self._kept.states
+        return states
+
+    def get_initial_state(self, batch_size: Any) -> list[Tensor]:
+        """The states before the first step, where neither the caller nor the layer has others."""
+        return list(self.cell.get_initial_state(batch_size=batch_size))
+
+    def reset_state(self) -> None:
+        """Sets the states that a stateful layer keeps to zeros."""
+        for state in self.states or ():
+            state.assign(ops.zeros_like(state.value))
+
+    reset_states = reset_state  # As keras.layers.RNN has it.
+
+    def compute_mask(self, sequences: Any, mask: Any) -> Any:
+        mask = tf.nest.flatten(mask)[0]
+        of_output = mask if self.return_sequences else None
+        return [of_output, *(None for _ in self.state_size)] if self.return_state else of_output
+
+    def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
+        features = inputs.features_of(sequences_shape)
+        if self.built and self.input_spec.axes != {-1: features}:
+            raise ValueError(
+                f"{self.name} was built for {self.input_spec.axes[-1]} features, and cannot be "
+                f"built again for {features}"
+            )
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: features})
+        if not self.cell.built:
+            self.cell.build((sequences_shape[0], features))
+            self.cell.built = True
+        if self.stateful and self.states is not None:
+            self.reset_state()
+        elif self.stateful:
+            if sequences_shape[0] is None:
+                raise ValueError(
+                    "the batch size must be static in a stateful layer, but sequences have shape "
+                    f"{tuple(sequences_shape)}: give the model keras.Input(batch_shape=...)"
+                )
+            self._kept.states = [
+                keras.Variable(state, trainable=False, dtype=state.dtype, autocast=False)
+                for state in self.get_initial_state(sequences_shape[0])
+            ]
+
+    def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
+        batch, time, _ = sequences_shape
+        units = self.cell.output_size
+        output = (batch, time, units) if self.return_sequences else (batch, units)
+        if not self.return_state:
+            return output
+        if not self.cell.built:
+            self.build(sequences_shape)
+        return output, *((batch, size) for size in self.cell.state_size)
+
+    def compute_output_spec(
+        self,
+        sequences: Tensor,
+        initial_state: Any = None,
+        mask: Tensor = None,
+        training: bool = False,
+        sequences_mask: Tensor = None,
+    ) -> Any:
+        shapes = self.compute_output_shape(sequences.shape)
+        if not self.return_state:
+            return keras.KerasTensor(shapes, self.compute_dtype)
+        output, *states = shapes
+        return (
+            keras.KerasTensor(output, self.compute_dtype),
+            *(keras.KerasTensor(shape, self.cell.state_dtype) for shape in states),
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # Before Keras converts them.
+        sequences = args[0] if args else kwargs.get("sequences")
+        inputs.kind_of_sequences(sequences, self.cell.state_dtype)
+        return super().__call__(*args, **kwargs)
+
+    def call(
+        self,
+        sequences: Tensor,
+        initial_state: Any = None,
+        mask: Tensor = None,
+        training: bool = False,
+        sequences_mask: Tensor = None,
+    ) -> Any:
+        sequences = inputs.sequences_of(
+            sequences,
+            self.input_spec.axes[-1],
+            self.cell.compute_dtype,
+            self.cell.state_dtype,
+        )
+        mask = sequences_mask if mask is None else mask
+        sequences = self._with_known_batch(sequences, initial_state, mask)
+        mask = inputs.mask_of(sequences, mask)
+        states = self._states_before(sequences, initial_state)
+        sequences = inputs.after(sequences, [mask, *states])
+        if self.go_backwards:
+            sequences = ops.flip(sequences, axis=1)
+            mask = None if mask is None else ops.flip(mask, axis=1)
+        if mask is not None:  # The kernel's gradient would multiply a masked NaN by 0.
+            sequences = ops.where(ops.expand_dims(mask, -1), sequences, 0)
+
+        starts_from_zeros = (
+            initial_state is None
+            and not self.stateful
+            and self.starts_from_zeros
+            and self.cell.starts_from_zeros
+        )
+        steps = self._steps(
+            mask, holds=not self.zero_output_for_mask, starts_from_zeros=starts_from_zeros
+        )
+        outputs, states = self.cell.recur(steps, sequences, states, training)
+        inputs.real(f"the outputs of {type(self.cell).__name__}.recur", outputs)
+        if steps.masks_applied:
+            output = outputs if self.return_sequences else outputs[:, -1]
+        elif self.zero_output_for_mask:
+            outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
+            output = outputs if self.return_sequences else outputs[:, -1]
+        else:  # The gradient of a hold adds up those of all steps that it fills.
+            outputs = ops.cast(outputs, self.cell.gate_dtype)
+            hold = steps.hold if self.return_sequences else steps.hold_last
+            output = hold(outputs, ops.zeros_like(outputs[:, 0]))
+        output = ops.cast(output, self.compute_dtype)
+        if not self.return_sequences:
+            output = steps.last_of_sequence(output)
+        if self.stateful:
+            for kept, state in zip(self._kept.states, states, strict=True):
+                kept.assign(state)
+        return (output, *map(steps.last_of_sequence, states)) if self.return_state else output
+
+    def _steps(self, *args: Any, **kwargs: Any) -> AllSteps:
+        # Outside of replicas, for example where a model is built, sequences are whole.
+        if self.sequence_parallel and not tf.distribute.in_cross_replica_context():
+            exchange = Exchange(reverse=self.go_backwards)
+            if exchange.replicas > 1:
+                return ShardSteps(exchange, self.algorithm, *args, **kwargs)
+        return AllSteps(self.algorithm, *args, **kwargs)
+
+    def _with_known_batch(self, sequences: Tensor, initial_state: Any, mask: Tensor) -> Tensor:
+        """The sequences, of the batch size that the states or the mask are known to have."""
+        if self.stateful and initial_state is None and self.states is not None:
+            count = self.states[0].shape[0]
+            name = f"{self.name}_is_stateful_and_keeps_the_states_of_{count}_sequences"
+            return inputs.with_batch_of(sequences, self.states, name)
+        name = "sequences_must_have_the_batch_size_of_initial_state_and_mask"
+        return inputs.with_batch_of(sequences, [*tf.nest.flatten(initial_state), mask], name)
+
+    def _states_before(self, sequences: Tensor, initial_state: Any) -> list[Tensor]:
+        name, states, hint = "initial_state", initial_state, ""
+        if states is None and self.stateful:
+            name, states = "the kept states of a stateful layer: states", self.states
+            if states is None:
+                raise ValueError(
+                    f"stateful was set after {self.name} was built: pass stateful=True to the "
+                    "constructor"
+                )
+            hint = (
+                f": {self.name} is stateful and keeps the states of {states[0].shape[0]} "
+                "sequences, so each batch must have as many"
+            )
+        if states is None:
+            states = self.get_initial_state(ops.shape(sequences)[0])
+        elif not isinstance(states, (list, tuple)):
+            states = [states]
+        states = inputs.states_of(
+            name, sequences, states, self.cell.state_size, self.cell.state_dtype, hint
+        )
+        return [ops.cast(state, self.cell.state_dtype) for state in states]
+
+    def get_config(self) -> dict[str, Any]:
+        of_cell = self.cell.get_config()
+        for name, parameter in inspect.signature(type(self.cell).__init__).parameters.items():
+            variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            if not variadic and name not in ("self", *of_cell):
+                raise NotImplementedError(
+                    f"{type(self.cell).__name__}.get_config must return {name!r}, an argument of "
+                    "its constructor"
+                )
+        return {
+            **{name: value for name, value in of_cell.items() if name not in ("name", "build")},
+            **super().get_config(),
+            "return_sequences": self.return_sequences,
+            "return_state": self.return_state,
+            "go_backwards": self.go_backwards,
+            "stateful": self.stateful,
+            "zero_output_for_mask": self.zero_output_for_mask,
+            "algorithm": self.algorithm,
+            "sequence_parallel": self.sequence_parallel,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "LinearRecurrentLayer":
+        return cls(**config)
+
+
+def _arguments_of(cell_class: type[LinearRecurrentCell]) -> set[str] | None:
+    """The names of all arguments of a cell; None if only its constructor knows them."""
+    names: set[str] = set()
+    for cls in cell_class.__mro__[: cell_class.__mro__.index(LinearRecurrentCell) + 1]:
+        if "__init__" not in vars(cls):
+            continue
+        for name, parameter in inspect.signature(vars(cls)["__init__"]).parameters.items():
+            if get_origin(parameter.annotation) is Unpack:
+                names |= set(get_args(parameter.annotation)[0].__annotations__)
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                return None
+            names.add(name)
+    return names - {"self", "args", "kwargs"}

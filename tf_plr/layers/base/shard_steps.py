@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""The steps of one replica, where each replica has a part of every sequence."""
+
+from typing import Any
+
+from keras import ops, random
+
+from tf_plr._types import Algorithm, Tensor
+from tf_plr.distributed._exchange import Exchange
+from tf_plr.distributed._recurrences import gated_recurrence_over, linear_recurrence_over
+from tf_plr.layers.base.all_steps import AllSteps
+
+
+class ShardSteps(AllSteps):
+    """All steps of this replica's part. The last states are those after this part."""
+
+    _fused_op_holds = False
+
+    def __init__(
+        self, exchange: Exchange, algorithm: Algorithm, mask: Tensor = None, **options: Any
+    ):
+        super().__init__(algorithm, mask, **options)
+        self._exchange = exchange
+
+    def last_of_sequence(self, last: Tensor) -> Tensor:
+        return self._exchange.from_last(last)
+
+    def previous(self, states: Tensor, state: Tensor) -> Tensor:
+        return super().previous(states, self._exchange.from_previous(states[:, -1], state))
+
+    def drop(self, inputs: Tensor, rate: float, seed: Any) -> Tensor:
+        features = ops.ones_like(inputs[:, :1])
+        return inputs * self._exchange.from_last(random.dropout(features, rate, seed=seed))
+
+    def hold(self, inputs: Tensor, state: Tensor) -> Tensor:
+        impulses = ops.where(self._mask, inputs, 0)
+        keep = ops.broadcast_to(ops.logical_not(self._mask), ops.shape(inputs))
+        return self._linear_recurrence(ops.cast(keep, inputs.dtype), impulses, state)
+
+    def hold_last(self, inputs: Tensor, state: Tensor) -> Tensor:
+        return self.hold(inputs, state)[:, -1]
+
+    def _windows(self, inputs: Tensor, history: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        if self._mask is not None:  # The methods above exchange the stages of the register.
+            return self._stock_windows(inputs, history, size)
+        if inputs.shape[1] is not None and inputs.shape[1] < size - 1:
+            raise ValueError(
+                f"each replica must have at least kernel_size - 1 = {size - 1} steps of a "
+                f"sequence, but has {inputs.shape[1]}"
+            )
+        last = ops.reshape(inputs[:, 1 - size :], ops.shape(history))
+        return super()._windows(inputs, self._exchange.from_previous(last, history), size)
+
+    def _linear_recurrence(self, decays: Tensor, impulses: Tensor, state: Tensor) -> Tensor:
+        return linear_recurrence_over(
+            self._exchange, decays, impulses, state, axis=1, algorithm=self._algorithm
+        )
+
+    def _gated_recurrence(
+        self, product: Tensor, *, hold: bool, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        return gated_recurrence_over(self._exchange, product, **options)

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""Time, as a cell sees it.
+
+A cell is written once, against `Steps`. `OneStep` makes of it an ordinary recurrent cell,
+`AllSteps` a layer that is parallel in time.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import tensorflow as tf
+from keras import ops, random
+
+from tf_plr._ops.gated_recurrence import gated_recurrence
+from tf_plr._types import Tensor
+
+
+class Steps(ABC):
+    """One step, or all steps at once.
+
+    In the shapes below, `...` is `[batch]` for one step and `[batch, time]` for all.
+    """
+
+    # Whether native ops other than the recurrence may run: `gated`, and the windows of `convolve`.
+    fuses: bool = False
+
+    @abstractmethod
+    def recur(
+        self, decays: Tensor, impulses: Tensor, state: Tensor, *, is_output: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Computes the recurrence in the dtype of `state`.
+
+        Args:
+            decays: [..., n]; or what broadcasts to it: one for each unit, [n], or the same at every
+                step, [batch, n], each with 1 in place of any of these.
+            impulses: [..., n].
+            state: [batch, n], before the first step.
+            is_output: Whether the states are the cell's output, unchanged, and `state` is the state
+                that `recur` was given. Masks are then applied at no cost.
+
+        Returns:
+            The states after each step, [..., n], and the last one, [batch, n].
+
+        Raises:
+            ValueError: decays that do not broadcast so.
+        """
+
+    def gated(
+        self, product: Tensor, state: Tensor, *, is_output: bool = False, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Runs the fused op, whose arguments `options` are."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def previous(self, states: Tensor, state: Tensor) -> Tensor:
+        """The states before each step, [..., n]: `state`, then all but the last of `states`."""
+
+    @abstractmethod
+    def convolve(self, inputs: Tensor, kernel: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes a causal convolution.
+
+        Args:
+            inputs: [..., input_dim].
+            kernel: [size, input_dim, filters], oldest input first; size >= 2.
+            history: [batch, (size - 1) * input_dim], the inputs before the first step.
+
+        Returns:
+            The products, [..., filters], and the last history.
+        """
+
+    @abstractmethod
+    def drop(self, inputs: Tensor, rate: float, seed: Any) -> Tensor:
+        """The inputs with features dropped: the same ones at every step of a sequence."""
+
+
+class OneStep(Steps):
+    """One step of a cell on its own."""
+
+    def __init__(self, fuses: bool = True):
+        self.fuses = fuses
+
+    def recur(
+        self, decays: Tensor, impulses: Tensor, state: Tensor, *, is_output: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        decays, impulses = operands_of_recur(decays, impulses, state.dtype)
+        state = decays * state + impulses
+        return state, state
+
+    def gated(
+        self, product: Tensor, state: Tensor, *, is_output: bool = False, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        for name in ("highway", "prefix"):
+            if options[name] is not None:
+                options[name] = ops.expand_dims(options[name], 1)
+        outputs, last = gated_recurrence(
+            ops.expand_dims(product, 1), initial_state=state, mask=None, algorithm="auto", **options
+        )
+        return ops.squeeze(outputs, 1), last
+
+    def previous(self, states: Tensor, state: Tensor) -> Tensor:
+        return state
+
+    def convolve(self, inputs: Tensor, kernel: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+        size, input_dim, filters = kernel.shape
+        window = ops.concatenate([ops.cast(history, inputs.dtype), inputs], axis=-1)
+        product = ops.matmul(window, ops.reshape(kernel, (size * input_dim, filters)))
+        return product, ops.cast(window[:, input_dim:], history.dtype)
+
+    def drop(self, inputs: Tensor, rate: float, seed: Any) -> Tensor:
+        return random.dropout(inputs, rate, seed=seed)
+
+
+def operands_of_recur(decays: Tensor, impulses: Tensor, dtype: Any) -> tuple[Tensor, Tensor]:
+    """Both in one dtype, and decays broadcast to impulses where they are known to differ."""
+    for name, operand in (("decays", decays), ("impulses", impulses)):
+        if tf.as_dtype(operand.dtype).is_complex and not tf.as_dtype(dtype).is_complex:
+            raise TypeError(
+                f"{name} are {tf.as_dtype(operand.dtype).name}, but the cell's state is "
+                f"{tf.as_dtype(dtype).name}: set state_dtype in the cell"
+            )
+    decays, impulses = ops.cast(decays, dtype), ops.cast(impulses, dtype)
+    try:
+        shape = tf.broadcast_static_shape(decays.shape, impulses.shape)
+    except ValueError:
+        shape = None
+    if shape is None or not shape.is_compatible_with(impulses.shape):
+        raise ValueError(
+            "decays must have the shape of impulses, or broadcast to it, but have shape "
+            f"{tuple(decays.shape)}, and impulses have shape {tuple(impulses.shape)}"
+        )
+    if not decays.shape.is_compatible_with(impulses.shape) or 1 in tuple(decays.shape):
+        decays = ops.broadcast_to(decays, ops.shape(impulses))
+    return decays, impulses

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: MIT
+"""Graphs that nobody should write: each must end in a result or in an error, soon.
+
+    python tools/hostile.py [--edits 1000] [--seed 0] [--only 17] [--xla]
+
+A good call of one of the native ops is edited once or twice: an attribute, the shape, the type or
+the number of its inputs. Shapes are known to the graph or not. Each edit's number is printed before
+it runs, so that the last one is to blame if the process dies. The first calls are not edited: their
+results must be right.
+"""
+
+import argparse
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+
+from tf_plr._native.library import load_ops
+
+load_ops()
+# TensorFlow's own graph optimizer dies of shapes whose first axes are too large.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+FLOAT, BOOL = tf.float32, tf.bool
+COLUMNS, STEPS = (2, 3), (2, 5, 3)
+GATED = {
+    "num_biases": 1, "num_highways": 0, "num_prefixes": 0, "num_initial_states": 1,
+    "num_masks": 1, "cell": "ifo", "blocks": [0, 1, 2, 3], "hold": True, "algorithm": "auto",
+}  # fmt: skip
+GATED_INPUTS = [((2, 5, 12), FLOAT), ((12,), FLOAT), (COLUMNS, FLOAT), ((2, 5), BOOL)]
+WINDOWS = {"num_masks": 1, "size": 3}
+PLAIN = {"num_initial_states": 1, "axis": 1, "reverse": False, "algorithm": "auto"}
+# Op: its attributes, but for T; the shapes and types of its inputs.
+CALLS = {
+    "TfPlr>LinearRecurrence": (PLAIN, [(STEPS, FLOAT)] * 2 + [(COLUMNS, FLOAT)]),
+    "TfPlr>LinearRecurrenceGrad": (
+        {**PLAIN, "num_d_last_states": 1},
+        [(STEPS, FLOAT)] * 3 + [(COLUMNS, FLOAT)] * 2,
+    ),
+    "TfPlr>LinearRecurrenceTransition": (
+        {"A": FLOAT, "axis": 1, "reverse": False, "gradient": True},
+        [(STEPS, FLOAT)] * 2,
+    ),
+    "TfPlr>GatedRecurrenceTransition": (
+        {
+            **{n: GATED[n] for n in GATED if n not in ("num_initial_states", "hold", "algorithm")},
+            "num_d_outputs": 1,
+        },
+        [*GATED_INPUTS[:2], GATED_INPUTS[3], (STEPS, FLOAT)],
+    ),
+    "TfPlr>GatedRecurrence": ({**GATED, "num_states": 1}, GATED_INPUTS),
+    "TfPlr>GatedRecurrenceGrad": (
+        GATED,
+        [*GATED_INPUTS, (STEPS, FLOAT), (STEPS, FLOAT), (COLUMNS, FLOAT)],
+    ),
+    "TfPlr>CausalWindows": (WINDOWS, [(STEPS, FLOAT), ((2, 6), FLOAT), ((2, 5), BOOL)]),
+    "TfPlr>CausalWindowsGrad": (WINDOWS, [((2, 5, 9), FLOAT), ((2, 6), FLOAT), ((2, 5), BOOL)]),
+}
+INTEGERS = (-(2**63), -(2**31), -4, -1, 0, 1, 2, 3, 7, 2**31 - 1, 2**31, 2**62, 2**63 - 1)
+STRINGS = ("", "gilr", "surrogate", "f", "fo", "ifo", "sru", "serial", "parallel", "composed", "x")
+SIZES = (0, 0, 0, 1, 2, 3, 5, 2**20, 2**31, 2**40, 2**62)
+TYPES = (
+    tf.float16,
+    tf.bfloat16,
+    tf.float32,
+    tf.float64,
+    tf.complex64,
+    tf.int32,
+    tf.bool,
+    tf.string,
+)
+MOST_ELEMENTS = 10**5
+
+# Of ones, in a cell's terms: all gates have a product and a bias.
+GATE, CANDIDATE = 1 / (1 + np.exp(-2.0)), np.tanh(2.0)
+SLOPE, KEPT = GATE * (1 - GATE), GATE ** np.arange(1, 6)
+# What reaches a state: by the last one, and by the outputs from there on.
+CARRIED = (KEPT / GATE + np.cumsum(KEPT))[::-1]
+# Op: the first result of its call, [steps, 1] or [steps, blocks]; of transitions [2, 1, 1].
+UNEDITED = {
+    "TfPlr>LinearRecurrence": np.c_[2:7],
+    "TfPlr>LinearRecurrenceGrad": np.c_[6:1:-1],
+    "TfPlr>LinearRecurrenceTransition": np.reshape([1, 5], (2, 1, 1)),
+    "TfPlr>GatedRecurrenceTransition": np.reshape([KEPT[-1], GATE * KEPT.sum()], (2, 1, 1)),
+    "TfPlr>GatedRecurrence": np.c_[GATE * (KEPT + CANDIDATE * np.cumsum(KEPT))],
+    "TfPlr>GatedRecurrenceGrad": np.c_[
+        CARRIED * SLOPE,
+        CARRIED * GATE * (1 - CANDIDATE**2),
+        CARRIED * SLOPE * CANDIDATE,
+        np.full(5, SLOPE * GATE * (1 + CANDIDATE)),
+    ].repeat(3, -1),
+    "TfPlr>CausalWindows": 1,
+    "TfPlr>CausalWindowsGrad": np.c_[[3, 3, 3, 3, 2]],  # As many windows, or the last history.
+}
+NOT_FOR_XLA = ["TfPlr>GatedRecurrenceTransition"]
+
+
+def edit(rng, attributes, inputs, types, most):
+    """Changes one thing; says what."""
+    kind = rng.choice(["attribute", "shape", "type", "drop", "repeat", "T"])
+    if kind == "attribute":
+        name = str(rng.choice(list(attributes)))
+        old = attributes[name]
+        if isinstance(old, bool):
+            attributes[name] = not old
+        elif isinstance(old, int):
+            # Of inputs, TensorFlow itself makes a list as long as it is told, whatever the op.
+            few = [i for i in INTEGERS if abs(i) < 100]
+            attributes[name] = int(rng.choice(few if name.startswith("num_") else INTEGERS))
+        elif isinstance(old, str):
+            attributes[name] = str(rng.choice(STRINGS))
+        elif isinstance(old, tf.DType):
+            attributes[name] = TYPES[rng.integers(len(TYPES))]
+        else:
+            attributes[name] = [int(rng.choice(INTEGERS)) for _ in range(rng.integers(7))]
+        return f"{name} = {attributes[name]}"
+    if kind == "T":
+        types["T"] = TYPES[rng.integers(len(TYPES))]
+        return f"T = {types['T'].name}"
+    i = int(rng.integers(len(inputs)))
+    shape, dtype = inputs[i]
+    if kind == "shape":
+        rank = int(rng.choice([len(shape), len(shape), rng.integers(7)]))
+        sizes = [int(rng.choice([*(s for s in SIZES if s <= most), *shape])) for _ in range(rank)]
+        elements = 1
+        for size in sizes:
+            elements *= size
+        if elements > MOST_ELEMENTS and sizes:
+            sizes[int(rng.integers(rank))] = 0
+        inputs[i] = (tuple(sizes), dtype)
+    elif kind == "type":
+        inputs[i] = (shape, TYPES[rng.integers(len(TYPES))])
+    elif kind == "drop" and len(inputs) > 1:
+        del inputs[i]
+    else:
+        inputs.insert(i, inputs[i])
+    return f"{kind} of input {i}: {inputs[min(i, len(inputs) - 1)]}"
+
+
+def graph_of(op, attributes, inputs, types, known):
+    graph = tf.compat.v1.GraphDef()
+
+    def node(name, op, inputs, **attributes):
+        added = graph.node.add(name=name, op=op, input=inputs)
+        for key, value in attributes.items():
+            field = added.attr[key]
+            if isinstance(value, tf.DType):
+                field.type = value.as_datatype_enum
+            elif isinstance(value, bool):
+                field.b = value
+            elif isinstance(value, int):
+                field.i = value
+            elif isinstance(value, str):
+                field.s = value.encode()
+            elif isinstance(value, list):
+                field.list.i.extend(value)
+            else:
+                field.CopyFrom(value)
+
+    def constant(name, value, dtype):
+        tensor = tf.compat.v1.AttrValue(tensor=tf.make_tensor_proto(value, dtype))
+        node(name, "Const", [], dtype=tf.as_dtype(dtype), value=tensor)
+
+    names = []
+    for i, (shape, dtype) in enumerate(inputs):
+        constant(f"shape{i}", np.array(shape, np.int64), tf.int64)
+        constant(f"value{i}", {"bool": True, "string": b""}.get(dtype.name, 1), dtype)
+        node(f"input{i}", "Fill", [f"shape{i}", f"value{i}"], T=dtype, index_type=tf.int64)
+        names.append(f"input{i}")
+        if not known:
+            unknown = tf.compat.v1.AttrValue()
+            unknown.shape.unknown_rank = True
+            names[-1] = f"hidden{i}"
+            node(names[-1], "PlaceholderWithDefault", [f"input{i}"], dtype=dtype, shape=unknown)
+    node("call", op, names, **types, **attributes)
+    return graph
+
+
+def run(graph, xla):
+    def call():
+        return tf.graph_util.import_graph_def(graph, return_elements=["call:0"])
+
+    (result,) = tf.function(call, autograph=False, jit_compile=xla)()
+    return result.numpy()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--edits", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int)
+    parser.add_argument("--xla", action="store_true")
+    arguments = parser.parse_args()
+    results = errors = 0
+    numbers = range(arguments.edits) if arguments.only is None else [arguments.only]
+    for number in numbers:
+        rng = np.random.default_rng([arguments.seed, number])
+        op = list(CALLS)[number % len(CALLS)]
+        attributes, inputs = dict(CALLS[op][0]), list(CALLS[op][1])
+        types, known = {"T": FLOAT}, bool(rng.random() < 0.3)
+        most = 2**40 if arguments.xla else 2**62  # XLA dies of the latter, whatever the op.
+        unedited = number < len(CALLS)
+        if unedited:
+            said = ["no edit"]
+        else:
+            said = [edit(rng, attributes, inputs, types, most) for _ in range(rng.integers(1, 3))]
+        print(f"{number}: {op}, {'; '.join(said)}", flush=True)
+        try:
+            result = run(graph_of(op, attributes, inputs, types, known), arguments.xla)
+            results += 1
+            if unedited:
+                expected = np.broadcast_to(UNEDITED[op], result.shape)
+                np.testing.assert_allclose(result, expected, rtol=1e-5)
+        except (tf.errors.OpError, ValueError, TypeError, OverflowError) as error:
+            if unedited and not (arguments.xla and op in NOT_FOR_XLA):
+                raise
+            print(f"    {type(error).__name__}: {str(error).strip().splitlines()[0][:200]}")
+            errors += 1
+    print(f"{results} results, {errors} errors")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
