@@ -22,6 +22,7 @@ import tf_plr
 from tf_plr import _native
 from tf_plr.__main__ import say_devices, say_driver
 from tf_plr._native import library as native
+from tf_plr._native import portable
 
 BUILT = native.information()
 
@@ -38,6 +39,7 @@ def library(tmp_path, monkeypatch):
 
 def forget():
     native.load_ops.cache_clear()
+    portable.register_handlers.cache_clear()
     native.warn_of_unused_gpus.cache_clear()
     _native.choice.cache_clear()
 
@@ -56,11 +58,14 @@ def test_missing(library):
     assert recur("composed").shape == [2]
 
 
-def test_built_for_another_tensorflow(library):
+def test_built_for_another_tensorflow(library, monkeypatch, tmp_path):
+    """And there is no engine that could take the ops' place."""
+    monkeypatch.setattr(native, "ENGINE", tmp_path / native.ENGINE.name)
     library.write_bytes(b"")
     describe(**{**BUILT, "tensorflow": "2.3.1"})
     with pytest.raises(
-        ImportError, match=rf"TensorFlow 2\.3\.1, but TensorFlow {tf.__version__}.*pip install"
+        ImportError,
+        match=rf"TensorFlow 2\.3\.1, but TensorFlow {tf.__version__}.*cannot take.*pip install",
     ):
         recur()
 
@@ -115,7 +120,10 @@ def test_left_out(library):
 @pytest.mark.parametrize(("cuda", "gpus"), [(None, 1), (None, 0), ("13.0", 1)])
 def test_a_gpu_without_code_for_it(monkeypatch, cuda, gpus):
     """A warning, once, that names the remedy."""
-    monkeypatch.setattr(native, "information", lambda: {**BUILT, "cuda": cuda})
+    whole = native.information
+    monkeypatch.setattr(
+        native, "information", lambda library=None: {**whole(library), "cuda": cuda}
+    )
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["a GPU"] * gpus)
     forget()
     with warnings.catch_warnings(record=True) as caught:

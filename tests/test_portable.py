@@ -17,10 +17,9 @@ import tensorflow as tf
 from support import run_program, run_python
 
 import tf_plr
-from tf_plr._native import library, portable
+from tf_plr._native import library, portable, stablehlo
 from tf_plr._native.signatures import Place
 
-BUILT = library.information()
 GPUS = tf.config.list_physical_devices("GPU")
 GPU_PATHS = (
     "rows_cluster-auto-float32", "rows_look_back_many_segments-auto-complex64",
@@ -111,11 +110,11 @@ def test_gradients_through_a_vectorized_map(elsewhere):
 
 def test_arrays_are_row_major(monkeypatch):
     """Of which XLA makes others, on GPUs, where the module does not say so."""
-    from tensorflow.compiler.mlir.stablehlo import stablehlo  # Not public.
+    from tensorflow.compiler.mlir.stablehlo import stablehlo as writer  # Not public.
 
     written = []
     monkeypatch.setattr(
-        stablehlo, "serialize_portable_artifact_str", lambda text, _: written.append(text) or b""
+        writer, "serialize_portable_artifact_str", lambda text, _: written.append(text) or b""
     )
     array, columns = ("f32", 3), ("f32", 2)
     sizes = tuple(Place(0, axis) for axis in range(3))
@@ -146,8 +145,11 @@ def test_diagnosis(elsewhere):
 @pytest.mark.parametrize("cuda", [None, "12.8.1"])
 def test_a_gpu_needs_gpu_code(monkeypatch, cuda):
     """Which GPU and library need not be."""
+    whole = library.information
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
-    monkeypatch.setattr(library, "information", lambda library: {**BUILT, "cuda": cuda})
+    monkeypatch.setattr(
+        library, "information", lambda library=None: {**whole(library), "cuda": cuda}
+    )
     problem = portable.Portable().problem()
     assert ("built without code for GPUs" in problem) if cuda is None else problem == ""
 

@@ -217,7 +217,7 @@ def test_the_native_kernel_runs_under_xla():
     layer = tf_plr.GILRLSTM(8)
     compiled = tf.function(lambda x: layer(x), jit_compile=True)
     hlo = compiled.experimental_get_compiler_ir(tf.ones([2, 9, 4]))(stage="optimized_hlo")
-    assert hlo.count('custom_call_target="TfPlr>GatedRecurrence"') == 2
+    assert hlo.count('op = "TfPlr>GatedRecurrence"') == 2
 
 
 def test_an_unknown_number_of_features(rng, layer):

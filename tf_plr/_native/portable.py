@@ -35,7 +35,7 @@ class Portable:
         if has_gpu and not library.information(library.ENGINE)["cuda"]:
             return "it was built without code for GPUs (CUDA_VISIBLE_DEVICES=-1 hides them)"
         try:
-            stablehlo.module("TfPlr>LinearRecurrence", "{}", (("f32", 1),) * 2, (("f32", (1,)),))
+            stablehlo.module("TfPlr>Op", "axis = 0 : i64", (("f32", 1),) * 2, (("f32", (1,)),))
             _call_module()
         except Exception as error:  # What is used there is not public: it may become anything.
             return f"{type(error).__name__}: {error}"
@@ -44,12 +44,13 @@ class Portable:
     def call(self, op: str, inputs: dict[str, Any], attributes: dict[str, Any]) -> Any:
         if op not in OUTPUTS:
             raise library.LibraryError(f"{op} is not one of the portable library's ops")
-        numbers = {COUNTS[name]: len(given) for name, given in inputs.items() if name in COUNTS}
+        optional = {name: given for name, given in inputs.items() if isinstance(given, list)}
+        numbers = {COUNTS[name]: len(given) for name, given in optional.items()}
         attributes = {**attributes, **numbers}
         tensors = [tf.convert_to_tensor(tensor) for tensor in _flatten(inputs)]
         operands = iter([Operand(number, tensor) for number, tensor in enumerate(tensors)])
         named = {
-            name: [next(operands) for _ in given] if name in COUNTS else next(operands)
+            name: [next(operands) for _ in given] if name in optional else next(operands)
             for name, given in inputs.items()
         }
         planned = OUTPUTS[op](named, attributes)

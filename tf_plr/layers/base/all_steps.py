@@ -36,13 +36,13 @@ class AllSteps(Steps):
         starts_from_zeros: bool = False,
     ):
         self.fuses = not uses_stock_ops(algorithm)
-        self.masks_applied = mask is None  # Whether masked steps of the cell's output are final.
         self._algorithm = algorithm
         self._step_mask = mask
         self._mask = None if mask is None else ops.expand_dims(mask, -1)
         self._last_valid: Tensor = None
         self._holds = holds
         self._starts_from_zeros = starts_from_zeros
+        self._final_output: Tensor = None
 
     def recur(
         self, decays: Tensor, impulses: Tensor, state: Tensor, *, is_output: bool = False
@@ -54,7 +54,8 @@ class AllSteps(Steps):
             decays = ops.where(self._mask, decays, 1)
             impulses = ops.where(self._mask, impulses, 0)
         states = self._linear_recurrence(decays, impulses, state)
-        self._output_states(is_output)
+        if is_output:
+            self._output_states(states)
         return states, states[:, -1]
 
     def _linear_recurrence(self, decays: Tensor, impulses: Tensor, state: Tensor) -> Tensor:
@@ -72,10 +73,10 @@ class AllSteps(Steps):
             **options,
         )
         cell = CELLS[options["cell"]]
-        if cell.output == "state":
-            self._output_states(is_output)
-        elif cell.keeps_states and is_output and (self._fused_op_holds or not self._holds):
-            self.masks_applied = True
+        if is_output and cell.output == "state":
+            self._output_states(outputs)
+        elif is_output and cell.keeps_states and (self._fused_op_holds or not self._holds):
+            self._final_output = outputs
         return outputs, last
 
     def _gated_recurrence(
@@ -83,10 +84,17 @@ class AllSteps(Steps):
     ) -> tuple[Tensor, Tensor]:
         return gated_recurrence(product, hold=hold, **options)
 
-    def _output_states(self, is_output: bool) -> None:
+    def _output_states(self, states: Tensor) -> None:
         # Masked steps keep the state; before the first valid step, outputs must be zeros.
-        if is_output and self._holds and self._starts_from_zeros:
-            self.masks_applied = True
+        if self._holds and self._starts_from_zeros:
+            self._final_output = states
+
+    def is_final(self, output: Tensor) -> bool:
+        """Whether masked steps of the cell's output are as they must be.
+
+        A subclass may have changed what its base class declared to be the output.
+        """
+        return self._mask is None or output is self._final_output
 
     def hold(self, inputs: Tensor, state: Tensor) -> Tensor:
         """The last valid input at each step, [batch, time, n]; `state` before the first."""

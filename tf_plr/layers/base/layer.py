@@ -274,7 +274,7 @@ class LinearRecurrentLayer(keras.layers.Layer):
         )
         outputs, states = self.cell.recur(steps, sequences, states, training)
         inputs.real(f"the outputs of {type(self.cell).__name__}.recur", outputs)
-        if steps.masks_applied:
+        if steps.is_final(outputs):
             output = outputs if self.return_sequences else outputs[:, -1]
         elif self.zero_output_for_mask:
             outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
