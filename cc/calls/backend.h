@@ -23,7 +23,6 @@ namespace tf_plr {
   }
 #define TF_PLR_PASSES(engine, queue)    \
   TF_PLR_PASS(engine, queue, Copy)      \
-  TF_PLR_PASS(engine, queue, Hold)      \
   TF_PLR_PASS(engine, queue, SumHeld)   \
   TF_PLR_PASS(engine, queue, ToWindows) \
   TF_PLR_PASS(engine, queue, FromWindows)
@@ -49,6 +48,7 @@ struct Cpu {
     return Check(cpu::Sum(sums, workers));
   }
   TF_PLR_PASSES(cpu, workers)
+  TF_PLR_PASS(cpu, workers, Hold)
 
  private:
   static Status Check(const char* error) {
@@ -82,6 +82,12 @@ struct Gpu {
     gpu::Workspace workspace;
     TF_PLR_RETURN_IF_ERROR(Allocate(sums.workspace_bytes(), &workspace));
     return Check(gpu::Sum(sums, workspace.data, stream));
+  }
+  template <typename T>
+  Status Hold(const HeldRows<T>& rows) const {
+    gpu::Workspace workspace;
+    TF_PLR_RETURN_IF_ERROR(Allocate(gpu::HoldWorkspaceBytes(rows), &workspace));
+    return Check(gpu::Hold(rows, workspace.data, stream));
   }
   TF_PLR_PASSES(gpu, stream)
 

@@ -156,7 +156,7 @@ class GatedBinding {
 
   HeldRows<T> Held(const T* from, T* to) const {
     const Problem& problem = sizes_.problem;
-    return {from, to, mask_, problem.outer, problem.steps, problem.inner, /*reverse=*/false};
+    return {from, to, mask_, problem.outer, problem.steps, problem.inner};
   }
 
  private:

@@ -137,6 +137,10 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
                                                                attributes_.algorithm);
       });
     }));
+    if (kKind == Kind::kForward && attributes_.holds) {
+      const HeldRows<float> rows{nullptr, nullptr, nullptr, sizes.batch, sizes.steps, sizes.units};
+      return bytes + Aligned(gpu::HoldWorkspaceBytes(rows));
+    }
     if (kKind != Kind::kGradient || in.bias == nullptr) return bytes;
     const ColumnSums<float> sums{nullptr, sizes.rows(), in.bias->size(), sizes.product_width,
                                  nullptr};

@@ -3,6 +3,7 @@
 #ifndef TF_PLR_ENGINE_HELD_ROWS_H_
 #define TF_PLR_ENGINE_HELD_ROWS_H_
 
+#include <cstddef>
 #include <cstdint>
 
 #include "cc/engine/cpu/workers.h"
@@ -18,10 +19,9 @@ struct HeldRows {
   T* to;
   const bool* mask;
   int64_t outer, steps, width;
-  bool reverse;  // Process step T first.
 
   TF_PLR_HOST_DEVICE int64_t Row(int64_t outer_index, int64_t step) const {
-    return outer_index * steps + (reverse ? steps - 1 - step : step);
+    return outer_index * steps + step;
   }
   TF_PLR_HOST_DEVICE bool IsValid(int64_t outer_index, int64_t step) const {
     return mask[Row(outer_index, step)];
@@ -40,9 +40,15 @@ const char* SumHeld(const HeldRows<T>& rows, const Workers& workers);
 }  // namespace cpu
 
 namespace gpu {
+// Device memory that Hold needs.
+template <typename T>
+size_t HoldWorkspaceBytes(const HeldRows<T>& rows) {
+  constexpr int64_t kBlockSteps = 1024;
+  return rows.outer * ((rows.steps + kBlockSteps - 1) / kBlockSteps) * sizeof(int64_t);
+}
 // Half, BFloat16 or float; on a cudaStream_t. Each returns null, or what went wrong.
 template <typename T>
-const char* Hold(const HeldRows<T>& rows, void* stream);
+const char* Hold(const HeldRows<T>& rows, void* workspace, void* stream);
 template <typename T>
 const char* SumHeld(const HeldRows<T>& rows, void* stream);
 }  // namespace gpu

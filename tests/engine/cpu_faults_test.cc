@@ -110,12 +110,11 @@ void TestAll() {
   });
   Test("held rows", results, [&](const Workers& workers) {
     std::copy(x.begin(), x.end(), results.begin());
-    cpu::Hold(HeldRows<float>{nullptr, results.data(), mask, 2, 20000, 40, false}, workers);
+    cpu::Hold(HeldRows<float>{nullptr, results.data(), mask, 2, 20000, 40}, workers);
     return static_cast<const char*>(nullptr);
   });
   Test("sums of held rows", results, [&](const Workers& workers) {
-    return cpu::SumHeld(HeldRows<float>{x.data(), results.data(), mask, 2, 20000, 40, false},
-                        workers);
+    return cpu::SumHeld(HeldRows<float>{x.data(), results.data(), mask, 2, 20000, 40}, workers);
   });
   std::vector<float> history(2 * 2 * 40), last(history.size()), windows(3 * problem.size());
   std::vector<float> inputs = x;

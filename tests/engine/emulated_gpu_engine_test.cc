@@ -54,7 +54,8 @@ struct EmulatedGpuEngine {
   }
   template <typename Element>
   static void Hold(const HeldRows<Element>& rows) {
-    Check(gpu::Hold(rows, nullptr));
+    std::vector<int64_t> workspace(gpu::HoldWorkspaceBytes(rows) / sizeof(int64_t));
+    Check(gpu::Hold(rows, workspace.data(), nullptr));
   }
   template <typename Element>
   static void SumHeld(const HeldRows<Element>& rows) {

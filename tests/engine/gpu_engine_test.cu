@@ -81,7 +81,8 @@ struct GpuEngine {
   }
   template <typename Element>
   static void Hold(const HeldRows<Element>& rows) {
-    CheckRun(gpu::Hold(rows, nullptr));
+    Array<int64_t> workspace(gpu::HoldWorkspaceBytes(rows) / sizeof(int64_t));
+    CheckRun(gpu::Hold(rows, workspace.data, nullptr));
   }
   template <typename Element>
   static void SumHeld(const HeldRows<Element>& rows) {

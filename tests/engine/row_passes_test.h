@@ -81,12 +81,9 @@ void TestHeldRows(const Problem& p, double stored, int64_t mean_run) {
   const std::vector<char> mask = DrawMask(p, mean_run, random);
   std::vector<double> held = Widened(values), sums = held;
   for (int64_t outer = 0; outer < p.outer; ++outer) {
-    const auto row_of = [&](int64_t step) {
-      return outer * p.steps + (p.reverse ? p.steps - 1 - step : step);
-    };
     int64_t last = -1;
     for (int64_t step = 0; step < p.steps; ++step) {
-      const int64_t row = row_of(step);
+      const int64_t row = outer * p.steps + step;
       if (mask[row]) last = row;
       for (int64_t i = 0; !mask[row] && last >= 0 && i < p.inner; ++i) {
         held[row * p.inner + i] = held[last * p.inner + i];
@@ -104,7 +101,7 @@ void TestHeldRows(const Problem& p, double stored, int64_t mean_run) {
   const auto* const valid = reinterpret_cast<const bool*>(masks.data);
   Element* const element = Elements<Engine, Element, T>(in_place);
   const auto rows = [&](const Element* from, Element* to) {
-    return HeldRows<Element>{from, to, valid, p.outer, p.steps, p.inner, p.reverse};
+    return HeldRows<Element>{from, to, valid, p.outer, p.steps, p.inner};
   };
   Engine::template SumHeld<Element>(rows(element, element));
   Engine::template SumHeld<Element>(

@@ -13,13 +13,14 @@
 namespace tf_plr {
 namespace gpu {
 
-constexpr int kHeldWarps = 32, kHeldThreads = kHeldWarps * kWarp;
+constexpr int kHeldWarps = 32, kHeldThreads = kHeldWarps * kWarp;  // As HoldWorkspaceBytes has it.
 
 template <typename T>
 struct HeldParams {
   HeldRows<T> rows;
   int64_t blocks;  // For the steps of one sequence.
   int64_t groups;  // Of columns, each for other blocks; the fastest in the order of blocks.
+  int64_t* last = nullptr;  // Of Hold: [outer, blocks], what FindLastValid writes.
 };
 
 // The steps of one warp.
@@ -34,7 +35,7 @@ class WarpSteps {
         block_first_((chunk_ - outer_ * p.blocks) * kHeldThreads) {}
 
   __device__ int64_t Group() const { return group_; }
-
+  __device__ int64_t Chunk() const { return chunk_; }  // The place of its block among all.
   __device__ int64_t First() const { return block_first_ + threadIdx.x / kWarp * kWarp; }
   __device__ T* Row(T* array, int64_t step) const {
     return array + rows_.Row(outer_, step) * rows_.width;
@@ -56,22 +57,6 @@ class WarpSteps {
     return __ballot_sync(~0u, !Exists(step) || rows_.IsValid(outer_, step));
   }
 
-  // The last valid step before `end`, or -1.
-  __device__ int64_t LastValidBefore(int64_t end) const {
-    constexpr int kAtOnce = 8;  // Loads in flight.
-    while (end > 0) {
-      unsigned valid[kAtOnce];
-#pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) valid[i] = Valid(end - (i + 1) * kWarp);
-#pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) {
-        if (valid[i] != 0) return end - (i + 1) * kWarp + LastBit(valid[i]);
-      }
-      end -= kAtOnce * kWarp;
-    }
-    return -1;
-  }
-
   __device__ static int Lane() { return threadIdx.x % kWarp; }
   __device__ static int LastBit(unsigned bits) { return kWarp - 1 - __clz(bits); }
 
@@ -80,22 +65,74 @@ class WarpSteps {
   const int64_t chunk_, group_, outer_, block_first_;
 };
 
+// The last valid step of a sequence before each block of kHeldThreads steps, or -1. Reads the mask
+// once: a search from every masked step would be quadratic. One block has one sequence.
+template <typename Word>
+__global__ void __launch_bounds__(kHeldThreads)
+    FindLastValid(const __grid_constant__ HeldParams<Word> p) {
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const int64_t steps = p.rows.steps, blocks = p.blocks;
+  const bool* const mask = p.rows.mask + blockIdx.x * steps;
+  int64_t* const last = p.last + blockIdx.x * blocks;
+  for (int64_t block = warp; block < blocks; block += kHeldWarps) {
+    constexpr int kAtOnce = 8;  // Loads in flight.
+    int64_t found = -1;
+    for (int64_t end = min((block + 1) * kHeldThreads, steps);
+         found < 0 && end > block * kHeldThreads; end -= kAtOnce * kWarp) {
+      unsigned valid[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int64_t step = end - (i + 1) * kWarp + lane;
+        valid[i] = __ballot_sync(~0u, step >= block * kHeldThreads && mask[step]);
+      }
+#pragma unroll
+      for (int i = kAtOnce - 1; i >= 0; --i) {
+        if (valid[i] != 0) found = end - (i + 1) * kWarp + kWarp - 1 - __clz(valid[i]);
+      }
+    }
+    if (lane == 0) last[block] = found;
+  }
+  __syncthreads();  // Publishes the last valid step in each block.
+  if (warp != 0) return;
+  int64_t before = -1;  // The last valid step before this turn's blocks.
+  for (int64_t first = 0; first < blocks; first += kWarp) {
+    int64_t own = first + lane < blocks ? last[first + lane] : -1;
+    for (int distance = 1; distance < kWarp; distance *= 2) {
+      const int64_t other = Shuffle(own, max(lane - distance, 0));
+      if (lane >= distance) own = max(own, other);
+    }
+    const int64_t earlier = Shuffle(own, max(lane - 1, 0));
+    if (first + lane < blocks) last[first + lane] = lane == 0 ? before : max(before, earlier);
+    before = max(before, Shuffle(own, kWarp - 1));
+  }
+}
+
 // Rows are copied as words.
 template <typename Word>
 __global__ void __launch_bounds__(kHeldThreads)
     HoldRows(const __grid_constant__ HeldParams<Word> p) {
+  extern __shared__ __align__(16) char shared[];
+  auto* const valid_of_warps = reinterpret_cast<unsigned*>(shared);
   const WarpSteps<Word> steps(p);
+  const int warp = threadIdx.x / kWarp;
   const int64_t first = steps.First();
   const unsigned valid = steps.Valid(first);
   unsigned masked = ~steps.NotMasked(first);
+  if (steps.Lane() == 0) valid_of_warps[warp] = valid;
+  __syncthreads();  // Publishes which steps of the block are valid.
   if (masked == 0) return;
-  const int64_t before = (masked & 1) != 0 ? steps.LastValidBefore(first) : -1;
+  int64_t before = p.last[steps.Chunk()];
+  for (int i = 0; i < warp; ++i) {
+    if (valid_of_warps[i] != 0) {
+      before = first - (warp - i) * kWarp + WarpSteps<Word>::LastBit(valid_of_warps[i]);
+    }
+  }
   for (; masked != 0; masked &= masked - 1) {
     const int i = __ffs(masked) - 1;
     const unsigned earlier = valid & ((1u << i) - 1);
-    const int64_t last = earlier != 0 ? first + WarpSteps<Word>::LastBit(earlier) : before;
-    if (last < 0) continue;
-    const Word* const from = steps.Row(p.rows.to, last);
+    const int64_t from_step = earlier != 0 ? first + WarpSteps<Word>::LastBit(earlier) : before;
+    if (from_step < 0) continue;
+    const Word* const from = steps.Row(p.rows.to, from_step);
     Word* const to = steps.Row(p.rows.to, first + i);
     for (int64_t k = steps.Lane(); k < p.rows.width; k += kWarp) to[k] = from[k];
   }
@@ -201,28 +238,34 @@ HeldParams<To> HeldParamsOf(const HeldRows<From>& rows, int64_t groups) {
   using Stored = typename StorageOf<From>::type;
   const int64_t width = rows.width * static_cast<int64_t>(sizeof(Stored)) / sizeof(To);
   return {{reinterpret_cast<const To*>(rows.from), reinterpret_cast<To*>(rows.to), rows.mask,
-           rows.outer, rows.steps, width, rows.reverse},
+           rows.outer, rows.steps, width},
           CeilDiv(rows.steps, kHeldThreads),
           groups};
 }
 
 template <typename Word, typename T>
-cudaError_t LaunchHold(const HeldRows<T>& rows, cudaStream_t stream) {
-  const HeldParams<Word> params = HeldParamsOf<Word>(rows, 1);
-  return LaunchKernel(HoldRows<Word>, {rows.outer * params.blocks, kHeldThreads, 0, stream},
-                      params);
+cudaError_t LaunchHold(const HeldRows<T>& rows, int64_t* last, cudaStream_t stream) {
+  HeldParams<Word> params = HeldParamsOf<Word>(rows, 1);
+  params.last = last;
+  const cudaError_t error =
+      LaunchKernel(FindLastValid<Word>, {rows.outer, kHeldThreads, 0, stream}, params);
+  if (error != cudaSuccess) return error;
+  constexpr int kSharedBytes = kHeldWarps * sizeof(unsigned);
+  return LaunchKernel(HoldRows<Word>,
+                      {rows.outer * params.blocks, kHeldThreads, kSharedBytes, stream}, params);
 }
 
 template <typename T>
-const char* Hold(const HeldRows<T>& rows, void* stream) {
+const char* Hold(const HeldRows<T>& rows, void* workspace, void* stream) {
   const auto cuda_stream = static_cast<cudaStream_t>(stream);
+  auto* const last = static_cast<int64_t*>(workspace);
   if (rows.outer * rows.steps * rows.width == 0) return nullptr;
   const size_t row_bytes = rows.width * sizeof(typename StorageOf<T>::type);
   const uintptr_t bits = row_bytes | reinterpret_cast<uintptr_t>(rows.to);
-  const cudaError_t error = bits % sizeof(uint4) == 0 ? LaunchHold<uint4>(rows, cuda_stream)
+  const cudaError_t error = bits % sizeof(uint4) == 0 ? LaunchHold<uint4>(rows, last, cuda_stream)
                             : bits % sizeof(uint32_t) == 0
-                                ? LaunchHold<uint32_t>(rows, cuda_stream)
-                                : LaunchHold<uint16_t>(rows, cuda_stream);
+                                ? LaunchHold<uint32_t>(rows, last, cuda_stream)
+                                : LaunchHold<uint16_t>(rows, last, cuda_stream);
   return error == cudaSuccess ? nullptr : Explain(error);
 }
 
@@ -240,8 +283,8 @@ const char* SumHeld(const HeldRows<T>& rows, void* stream) {
   return error == cudaSuccess ? nullptr : Explain(error);
 }
 
-#define TF_PLR_INSTANTIATE(type, element, ...)                \
-  template const char* Hold(const HeldRows<element>&, void*); \
+#define TF_PLR_INSTANTIATE(type, element, ...)                       \
+  template const char* Hold(const HeldRows<element>&, void*, void*); \
   template const char* SumHeld(const HeldRows<element>&, void*);
 TF_PLR_FOR_EACH_GATED_TYPE(TF_PLR_INSTANTIATE)
 #undef TF_PLR_INSTANTIATE
