@@ -13,7 +13,6 @@ import ctypes
 import json
 from pathlib import Path
 
-import torch
 from environment import environment
 from gpu_kernel import (
     ALGORITHMS,
@@ -25,13 +24,18 @@ from gpu_kernel import (
     microseconds,
 )
 
+try:
+    import torch
+except ImportError:
+    torch = None  # --help works without it.
+
 # In the order of cc/engine/cells/gated.h: activation, own input gate, output.
 CELLS = {
-    "GILR": (torch.nn.functional.elu, False, "state"),
-    "surrogate": (torch.tanh, False, "previous"),
-    "QRNN f": (torch.tanh, False, "state"),
-    "QRNN fo": (torch.tanh, False, "gated"),
-    "LS-LSTM": (torch.tanh, True, "gated"),
+    "GILR": (lambda x: torch.nn.functional.elu(x), False, "state"),
+    "surrogate": (lambda x: torch.tanh(x), False, "previous"),
+    "QRNN f": (lambda x: torch.tanh(x), False, "state"),
+    "QRNN fo": (lambda x: torch.tanh(x), False, "gated"),
+    "LS-LSTM": (lambda x: torch.tanh(x), True, "gated"),
     "SRU": (lambda x: x, False, "highway"),
 }
 # batch x time x units

@@ -21,13 +21,18 @@ from pathlib import Path
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import gpu_peers
-import torch
 from environment import environment
 
+try:
+    import torch
+except ImportError:
+    torch = None  # --help works without it.
+
 ROOT = Path(__file__).resolve().parent.parent
-DTYPES = (
-    torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128
-)  # fmt: skip
+DTYPES = [
+    getattr(torch, name, None)
+    for name in ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+]
 ALGORITHMS = ("auto", "parallel", "serial")
 
 # batch x time x features

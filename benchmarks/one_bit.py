@@ -8,6 +8,7 @@ when five batches in a row are all correct. Data is made on the device.
 """
 
 import math
+import sys
 import time
 
 import keras
@@ -41,6 +42,14 @@ def build(layer, units):
     y, *after = first(x, initial_state=before[:2])
     y, *after_second = second(y, initial_state=before[2:])
     return keras.Model([x, before], [keras.layers.Dense(1)(y), [*after, *after_second]])
+
+
+class Progress(keras.utils.Progbar):
+    """A progress bar on a terminal; in a log, a line every half minute."""
+
+    def __init__(self, target, **options):
+        super().__init__(target, interval=0.05 if sys.stdout.isatty() else 30, **options)
+        self._dynamic_display = sys.stdout.isatty()
 
 
 class Trainer:
@@ -138,7 +147,7 @@ class Trainer:
         losses, in_a_row, before = [], 0, 0.0
         if checkpoint is not None and checkpoint.exists():
             losses, in_a_row, before = self._restore(checkpoint)
-        bar = keras.utils.Progbar(iterations, stateful_metrics=["loss"])
+        bar = Progress(iterations, stateful_metrics=["loss"])
         start = saved = time.perf_counter()
         # A step is read when the next is on its way, so that the device never waits for Python.
         coming = self._launch(seed, len(losses))

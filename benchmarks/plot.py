@@ -4,16 +4,20 @@
 python benchmarks/plot.py RESULTS.json PICTURE.png
 """
 
+import argparse
 import json
-import sys
 import textwrap
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+try:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+except ImportError:
+    matplotlib = None  # --help works without it.
 
 
 def label(shape):
@@ -239,4 +243,8 @@ def draw(result, picture):
 
 
 if __name__ == "__main__":
-    draw(json.loads(Path(sys.argv[1]).read_text()), sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path, help="a JSON file of a benchmark")
+    parser.add_argument("picture", type=Path, help="the PNG file to write")
+    arguments = parser.parse_args()
+    draw(json.loads(arguments.results.read_text()), arguments.picture)

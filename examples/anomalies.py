@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import peaks
-from peaks import plt
+from output import subplots
 
 from tf_plr import GILRLSTM
 
@@ -76,7 +76,7 @@ def main():
     result = {"precision": float(precision), "recall": float(recall)}
     (peaks.OUTPUT / "anomalies.json").write_text(json.dumps(result, indent=1) + "\n")
 
-    figure, (above, below) = plt.subplots(2, 1, figsize=(10, 4), sharex=True)
+    figure, (above, below) = subplots(2, 1, figsize=(10, 4), sharex=True)
     above.plot(samples, linewidth=0.6)
     above.fill_between(range(len(samples)), *above.get_ylim(), where=anomalous, alpha=0.3)
     above.set_ylabel("ECG; labelled")

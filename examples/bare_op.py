@@ -14,9 +14,7 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
-from scipy.signal import lfilter
 
 from tf_plr import linear_recurrence
 
@@ -88,6 +86,9 @@ def main():
     parser.add_argument("--steps", type=int, default=10_000_000)
     parser.add_argument("--quick", action="store_true", help="a hundredth of the steps")
     arguments = parser.parse_args()
+    import pandas as pd
+    from scipy.signal import lfilter
+
     steps = arguments.steps // 100 if arguments.quick else arguments.steps
     rng = np.random.default_rng(0)
     device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"

@@ -25,15 +25,12 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-import matplotlib as mpl
 import numpy as np
 import tensorflow as tf
+from output import Progress, subplots
+from pixel_mnist import load_digits
 
 import tf_plr
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
-from pixel_mnist import load_digits
 
 OUTPUT = Path(__file__).parent / "output"
 ON_GPU = bool(tf.config.list_physical_devices("GPU"))
@@ -171,7 +168,7 @@ def train(forecaster, windows, batch, seconds):
     start = time.perf_counter()
     forecaster.train(*pick())
     print(f"compiled in {time.perf_counter() - start:.1f} s")
-    curve, bar = [], keras.utils.Progbar(100, stateful_metrics=["loss"])
+    curve, bar = [], Progress(100, stateful_metrics=["loss"])
     start = time.perf_counter()
     while (elapsed := time.perf_counter() - start) < seconds:
         curve.append((elapsed, float(forecaster.train(*pick()))))
@@ -181,7 +178,7 @@ def train(forecaster, windows, batch, seconds):
 
 
 def plot(curves, path):
-    figure, axes = plt.subplots(figsize=(6, 4))
+    figure, axes = subplots(figsize=(6, 4))
     for name, curve in curves.items():
         seconds, losses = np.array(curve).T
         axes.plot(seconds, losses, label=name, linewidth=1)

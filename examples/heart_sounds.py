@@ -22,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from scipy.io import wavfile
+from output import verbosity
 
 import tf_plr
 
@@ -53,6 +53,8 @@ def load(folder):
 
 def read(path):
     """Samples in units of their deviation."""
+    from scipy.io import wavfile
+
     try:
         hertz, samples = wavfile.read(path)
     except ValueError as error:
@@ -111,6 +113,8 @@ def build(units=16, memory=2 * HERTZ):
 
 
 def make_synthetic(folder, count=24):
+    from scipy.io import wavfile
+
     rng = np.random.default_rng(0)
     lines = []
     for i in range(count):
@@ -157,7 +161,7 @@ def main():
         Batches(*parts[0], arguments.batch, seed=0),
         epochs=arguments.epochs,
         validation_data=test,
-        verbose=2 if arguments.quick else 1,
+        verbose=2 if arguments.quick else verbosity(),
     )
     likely = np.concatenate([model.predict_on_batch(test[i][0])[:, 0] for i in range(len(test))])
     truth = np.concatenate([test[i][1] for i in range(len(test))])

@@ -6,13 +6,9 @@ import time
 from pathlib import Path
 
 import keras
-import matplotlib as mpl
 import numpy as np
 import tensorflow as tf
-from scipy.signal import find_peaks
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
+from output import Progress, subplots
 
 OUTPUT = Path(__file__).parent / "output"
 
@@ -45,7 +41,7 @@ def train(model, samples, labels, iterations, rate):
         keras.losses.BinaryCrossentropy(from_logits=True),
     )
     times = []
-    bar = keras.utils.Progbar(iterations, stateful_metrics=["loss"])
+    bar = Progress(iterations, stateful_metrics=["loss"])
     for i in range(iterations):
         start = time.perf_counter()
         loss = float(model.train_on_batch(samples[None, :, None], labels[None, :, None]))
@@ -59,6 +55,8 @@ def find(model, samples, apart, height=0.5):
 
     Peaks are at least so high, and so far apart.
     """
+    from scipy.signal import find_peaks
+
     likely = tf.sigmoid(model.predict(samples[None, :, None], verbose=0)[0, :, 0]).numpy()
     return likely, find_peaks(likely, height=height, distance=apart)[0]
 
@@ -80,7 +78,7 @@ def precision_and_recall(found, events, tolerance):
 def plot(name, signal, hertz, likely, found, events):
     """Draws the first of `signal`, and of what was found there, to the output folder."""
     seconds = np.arange(len(signal)) / hertz
-    figure, (above, below) = plt.subplots(2, 1, figsize=(10, 4), sharex=True)
+    figure, (above, below) = subplots(2, 1, figsize=(10, 4), sharex=True)
     above.plot(seconds, signal, linewidth=0.8)
     for places, marker, label in ((events, "o", "labelled"), (found, "x", "found")):
         places = places[places < len(signal)]

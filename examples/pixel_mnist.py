@@ -20,15 +20,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
 
 import keras
-import matplotlib as mpl
 import numpy as np
 import tensorflow as tf
+from output import subplots, verbosity
 
 import tf_plr
 from tf_plr import GILRLSTM
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 OUTPUT = Path(__file__).parent / "output"
 TRAINING_DIGITS = 4000
@@ -77,7 +74,7 @@ def seconds_per_batch(model, x, y, batches=4):
 
 
 def plot_learning_curve(history, path):
-    figure, axes = plt.subplots(figsize=(6, 4))
+    figure, axes = subplots(figsize=(6, 4))
     epochs = range(1, len(history["loss"]) + 1)
     axes.plot(epochs, history["accuracy"], "o-", label="training")
     axes.plot(epochs, history["val_accuracy"], "o-", label="held out")
@@ -90,7 +87,7 @@ def plot_learning_curve(history, path):
 
 
 def plot_predictions(x, y, predictions, path):
-    figure, grid = plt.subplots(2, 8, figsize=(10, 3))
+    figure, grid = subplots(2, 8, figsize=(10, 3))
     for axes, pixels, label, prediction in zip(grid.flat, x, y, predictions, strict=False):
         axes.imshow(pixels.reshape(28, 28), cmap="gray_r")
         axes.set_title(f"{prediction} ({label})", color="black" if prediction == label else "red")
@@ -146,6 +143,7 @@ def main():
         epochs=arguments.epochs,
         validation_data=(x_test, y_test),
         validation_batch_size=100,
+        verbose=verbosity(),
     ).history
     logits = model.predict(x_test, batch_size=100, verbose=0)
     accuracy = np.mean(logits.argmax(1) == y_test)

@@ -22,14 +22,11 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-import matplotlib as mpl
 import numpy as np
 import tensorflow as tf
+from output import Progress, subplots
 
 import tf_plr
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 OUTPUT = Path(__file__).parent / "output"
 ON_GPU = bool(tf.config.list_physical_devices("GPU"))
@@ -99,7 +96,7 @@ def train(model, chunks, validation, seconds, evaluations=20):
     evaluate(model, validation)
     print(f"compiled in {time.perf_counter() - start:.1f} s")
     curve, validated, elapsed, best = [], [], 0.0, model.model.get_weights()
-    bar = keras.utils.Progbar(100, stateful_metrics=["bits"])
+    bar = Progress(100, stateful_metrics=["bits"])
     while elapsed < seconds:
         start, chunk = time.perf_counter(), len(curve) % len(chunks)
         if chunk == 0:
@@ -157,7 +154,7 @@ def units_of_lstm(units):
 
 
 def plot(curves, path):
-    figure, axes = plt.subplots(figsize=(6, 4))
+    figure, axes = subplots(figsize=(6, 4))
     for i, (name, (trained, validated)) in enumerate(curves.items()):
         seconds, bits = np.array(trained).T
         width = max(1, len(bits) // 100)

@@ -87,9 +87,6 @@ def run_tests():
 
 
 def main():
-    from cosmic_ray.work_db import WorkDB, use_db
-    from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sample", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
@@ -97,6 +94,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.test:
         sys.exit(run_tests())
+    from cosmic_ray.work_db import WorkDB, use_db
+    from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
 
     folders = [COPIES / str(i) for i in range(os.cpu_count())]
     for folder in folders:

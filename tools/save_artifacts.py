@@ -5,6 +5,7 @@ To tests/artifacts/VERSION/: for each layer a .keras file, weights and a SavedMo
 the inputs and what the models answered. What is there already is never written again.
 """
 
+import argparse
 import os
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def inputs():
 
 
 def main():
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     folder = ARTIFACTS / tf_plr.__version__
     folder.mkdir(parents=True)
     keras.utils.set_random_seed(0)

@@ -90,7 +90,8 @@ def linear_recurrence(
         return composed_linear_recurrence(*every, reverse=reverse)
     if choice().needs_ranks:
         *arguments, axis = checked(decays, impulses, initial_state, axis, needs_rank=True)
-        return _run(*arguments, axis=axis, reverse=reverse, algorithm=algorithm)
+        states = _run(*arguments, axis=axis, reverse=reverse, algorithm=algorithm)
+        return tf.ensure_shape(states, arguments[0].shape.merge_with(arguments[1].shape))
     try:
         return _run(
             decays, impulses, initial_state, axis=axis, reverse=reverse, algorithm=algorithm
