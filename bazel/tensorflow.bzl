@@ -35,7 +35,7 @@ toolchain(
 def _local_tensorflow(ctx):
     python = ctx.os.environ.get("PYTHON_BIN_PATH") or ctx.which("python3")
     done = ctx.execute([python, ctx.path(Label("//bazel:locate.py"))])
-    ctx.path(Label("//:setup.py"))  # What it reads.
+    ctx.path(Label("//:setup.py"))  # locate.py imports it: rerun if it changes.
     if done.return_code != 0:
         fail("set PYTHON_BIN_PATH to a Python that has TensorFlow: {} says\n{}{}".format(
             python,
@@ -45,7 +45,7 @@ def _local_tensorflow(ctx):
     found = json.decode(done.stdout)
     ctx.symlink(found["include"], "include")
 
-    # What lies in the headers is a dependency here; the rest are flags.
+    # Include folders become dependencies; the rest of the command stays flags.
     includes, flags, cxx = [], [], found["cxx"]
     for i, flag in enumerate(cxx):
         if i > 0 and cxx[i - 1] == "-isystem":
@@ -62,7 +62,7 @@ def _local_tensorflow(ctx):
 
 local_tensorflow = repository_rule(
     _local_tensorflow,
-    doc = "Asks the Python of PYTHON_BIN_PATH, or python3.",
+    doc = "Finds the TensorFlow of the Python in PYTHON_BIN_PATH, or of python3.",
     environ = ["PYTHON_BIN_PATH", "PATH", "CXXFLAGS"],
     local = True,
 )

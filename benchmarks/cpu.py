@@ -3,11 +3,11 @@
 
     python benchmarks/cpu.py [--threads 2] [--only NAME ...] [--output benchmarks/results/cpu.json]
 
-Three passes: "forward"; "gradient", the reverse pass alone, compared with 5/3 of tf.add's time, as
-it moves five arrays and tf.add three; and "train", forward and gradient. Every contender is checked
-against a float64 loop before it is timed; one that is wrong gets no time. Contenders take turns, so
-that a slow moment of the machine hits all of them; times are the minimum in milliseconds. numba,
-JAX, TensorFlow Probability, SciPy and PyTorch are timed where they are installed.
+There are three passes: "forward"; "gradient", the reverse pass alone; and "train", both. The
+gradient is compared with 5/3 of tf.add's time, because it moves five arrays and tf.add three. Every
+contender is checked against a float64 loop before it is timed; a wrong one gets no time. Contenders
+take turns, so that a slow moment of the machine affects all of them. Times are minima, in
+milliseconds. numba, JAX, TensorFlow Probability, SciPy and PyTorch are timed if they are installed.
 scipy.signal.lfilter has one decay for all steps, so it reads one array less.
 """
 
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# The benchmark is of kernels, not of the page faults of fresh memory.
+# Reuse freed memory: page faults of fresh memory would dominate the times of the kernels.
 os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
 
 import keras
@@ -35,13 +35,13 @@ SHAPES = [
     (1, 4096, 4096), (64, 1024, 256), (1, 65_536, 256), (1, 65_536, 16), (16, 65_536, 1),
     (1, 1_048_576, 1),
 ]  # fmt: skip
-# Contenders that take many seconds for more steps than these.
+# Skip these contenders beyond so many steps, where they take many seconds.
 SLOW = {
     "forward": {"tf.scan": 100_000, "tf.scan XLA": 100_000},
     "gradient": {},
     "train": {"tf.scan": 4096, "tf.scan XLA": 1024},
 }
-DECAY = 0.9  # Of lfilter.
+DECAY = 0.9  # The one decay of lfilter.
 
 
 def tf_scan(decays, impulses):
@@ -59,7 +59,7 @@ def keras_scan(decays, impulses):
 
 
 def trained(states_of):
-    """(states, d_decays, d_impulses) with the impulses as the gradient of the states."""
+    """Returns (states, d_decays, d_impulses); the impulses double as the gradient of the states."""
 
     def train(decays, impulses):
         with tf.GradientTape() as tape:
@@ -71,7 +71,7 @@ def trained(states_of):
 
 
 def by_portable_library(decays, impulses):
-    """As where the native library is of another TensorFlow."""
+    """Runs the portable library, the fallback if the ops were built for another TensorFlow."""
     problem = register_handlers()
     if problem:
         raise RuntimeError(problem)
@@ -110,7 +110,7 @@ def contenders(kind):
         library = load_ops()
 
         def gradient(algorithm):
-            # The states stand for themselves and for their gradient.
+            # x is passed twice: as the states and as their gradient.
             return lambda a, x: library.tf_plr_linear_recurrence_grad(
                 a, x, x, [], [], axis=1, reverse=False, algorithm=algorithm
             )[:2]
@@ -224,7 +224,7 @@ def is_right(name, kind, actual, decays, impulses, expected):
         expected = exact(np.full_like(decays, DECAY), impulses)
     if kind == "forward":
         actual, expected = [actual], expected[:1]
-    if kind == "gradient":  # Of the impulses as states.
+    if kind == "gradient":  # It was given the impulses as states.
         d_decays = np.zeros_like(expected[2])
         d_decays[:, 1:] = impulses[:, :-1] * expected[2][:, 1:]
         expected = [d_decays, expected[2]]
@@ -249,7 +249,7 @@ def times(functions, seconds):
 
 
 def copy_gb_per_s(seconds):
-    """Of 64 MiB by one thread, reading and writing counted."""
+    """The rate at which one thread copies 64 MiB, counting reads and writes."""
     source = np.ones(16 << 20, np.float32)
     target = np.empty_like(source)
     ms = times({"copy": lambda: np.copyto(target, source)}, seconds)["copy"]
@@ -257,7 +257,7 @@ def copy_gb_per_s(seconds):
 
 
 def small_call_us(calls=2000):
-    """An eager call on 16 x 16, beside tf.add's."""
+    """Microseconds of an eager call on 16 x 16 elements, and of tf.add's."""
     a = tf.fill([1, 16, 16], 0.5)
     functions = {
         "tf.add": tf.add,

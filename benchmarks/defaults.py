@@ -3,9 +3,9 @@
 
     python benchmarks/defaults.py [--recipes ...] [--seeds 5] [--output RESULTS.json] [--quick]
 
-A run trains the model of a task (see small_tasks.py) with Adam, and reports the mean loss of the
-first epoch, that of the last, and the loss on held-out data. Recipes are the initial biases of a
-layer; "default" passes none. A process for each core, single-threaded.
+A run trains the model of a task (see small_tasks.py) with Adam. It reports the mean loss of the
+first epoch, the mean loss of the last epoch, and the loss on held-out data. A recipe is a choice of
+a layer's initial biases; "default" passes none. Each core runs one single-threaded process.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import tf_plr
 from tf_plr.initializers import TimeScales
 
 RATES = (0.001, 0.003, 0.01)
-LEAST_LOSS = 1e-3  # Less is as good: the ratios of losses near zero say nothing.
+LEAST_LOSS = 1e-3  # Clip losses here: ratios of losses near zero are meaningless.
 LAYERS = {
     "LSTM": keras.layers.LSTM,
     "GILRLSTM": tf_plr.GILRLSTM,
@@ -40,7 +40,7 @@ LAYERS = {
 
 
 class SpreadSurrogateCell(tf_plr.LinearSurrogateLSTMCell):
-    """The surrogate's own gate, too, starts with time scales from one step on."""
+    """An LS-LSTM cell whose surrogate gate, too, starts with time scales from one step upwards."""
 
     def bias_starts(self):
         return {**super().bias_starts(), "surrogate_gate": ("forget_bias", TimeScales())}
@@ -51,7 +51,7 @@ class SpreadSurrogate(tf_plr.LinearSurrogateLSTM):
 
 
 def recipes_of(layer):
-    """Name: the arguments that set the initial biases; "class" is a class to take instead."""
+    """{name: arguments that set the initial biases}; the entry "class" replaces the layer."""
     recipes = {"default": {}}
     if layer == "LSTM":
         return recipes
@@ -72,11 +72,11 @@ def recipes_of(layer):
 
 
 def layer_of(name, recipe):
-    """Makes a layer of `units`."""
-    if name == "LSTM":  # cuDNN's kernels are not for CPUs; without them, XLA may compile the loop.
+    """Returns a function that makes a layer of `units`."""
+    if name == "LSTM":  # Without cuDNN, which a CPU has no use for, XLA can compile the loop.
         return lambda units, **options: keras.layers.LSTM(units, use_cudnn=False, **options)
 
-    def make(units, **options):  # With initializers of its own: each draws the same at each call.
+    def make(units, **options):  # New initializers: a shared one would repeat its draws.
         arguments = recipes_of(name)[recipe]
         layer = arguments.pop("class", LAYERS[name])
         return layer(units, **arguments, **options)
@@ -85,7 +85,7 @@ def layer_of(name, recipe):
 
 
 def train(task_name, layer_name, recipe, rate, seeds, quick):
-    """Runs of all seeds: one model, whose weights are drawn anew for each."""
+    """Trains one model once per seed, with newly drawn weights. Returns a list of results."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     task, runs = TASKS[task_name], []
@@ -136,7 +136,7 @@ def reset_states(model):
 
 
 def jobs_of(arguments, done):
-    """Arguments of `train`, of what is not done yet, the longest first."""
+    """Lists the arguments of `train` for the runs that are not done yet, longest runs first."""
     jobs = []
     for layer in arguments.layers:
         known = recipes_of(layer)
@@ -154,7 +154,7 @@ def jobs_of(arguments, done):
 
 
 def best_losses(runs):
-    """(task, layer, recipe): the mean held-out loss at the rate where it is least."""
+    """{(task, layer, recipe): mean held-out loss at the best learning rate}."""
     held_out = {}
     for run in runs:
         key = run["task"], run["layer"], run["recipe"]
@@ -163,7 +163,7 @@ def best_losses(runs):
 
 
 def summary(runs):
-    """A table: for each task and recipe, the held-out loss at the better rate."""
+    """A Markdown table of the held-out loss of each task and recipe at the best learning rate."""
     best = best_losses(runs)
     tasks = [task for task in TASKS if any(key[0] == task for key in best)]
     columns = list(dict.fromkeys(key[1:] for key in best))
@@ -178,7 +178,7 @@ def summary(runs):
 
 
 def geometric_mean(best, tasks, column):
-    """Of the losses over the LSTM's; less than LEAST_LOSS counts as that."""
+    """The geometric mean of the losses divided by the LSTM's, both at least LEAST_LOSS."""
     ratios = [
         max(best[task, *column], LEAST_LOSS) / max(best[task, "LSTM", "default"], LEAST_LOSS)
         for task in tasks

@@ -3,26 +3,26 @@
 
     python benchmarks/distributed.py [--output RESULTS.json] [--quick]
 
-All GPUs of this machine are the replicas. One GPU alone is cut into two logical ones, which
-take turns, without a GPU the CPU: that shows how much more work two replicas are than one, not how
-fast two GPUs are.
+Each GPU of this machine is a replica. A single GPU is split into two logical GPUs, which take
+turns; without a GPU, the CPU is split. That measures how much work two replicas add, not how fast
+two GPUs are.
 
-The model is two LinearSurrogateLSTM layers of 256 units on 32 inputs, and a Dense of 1; a *step* is
-forward, gradient and Adam. With
+The model has two LS-LSTM layers of 256 units on 32 inputs, and a Dense of 1. A *step* is forward
+pass, gradient and Adam. The kinds of measurements are
 
-  fit        batch 16 a replica, 8,192 steps: sequences a second in the second epoch of `fit`;
-  loop       the same in a custom loop, with the gradients compiled by XLA in each replica, too;
-  sequence   one sequence, cut into as many parts as there are replicas; one GPU with XLA, and
-             without, which replicas cannot use;
-  memory     the same of 1,048,576 steps, with gates that forget nothing: what they have forgotten
-             need not be read by the passes that only read;
-  reduction  the passes that only read, by which a replica finds what its part does to the state;
+  fit        batch 16 per replica, 8,192 steps: sequences per second in the second epoch of `fit`;
+  loop       the same in a custom loop, also with each replica's gradients compiled by XLA;
+  sequence   one sequence, split into one part per replica; the single GPU runs with XLA and
+             without, as replicas cannot use XLA;
+  memory     the same with 1,048,576 steps and gates that forget nothing. (Where gates forget, the
+             read-only passes can stop early.)
+  reduction  the read-only passes, by which a replica computes how its part transforms the state;
   op         tf_plr.distributed.linear_recurrence, [1, T, 256], forward, and with its gradient;
-  exchange   the all-reduce by which replicas learn the state before their part, and that of all
-             gradients of the model.
+  exchange   the all-reduce by which replicas find the state before their part, and the
+             all-reduce of all gradients of the model.
 
 Before op, sequence and memory are timed, the results of several GPUs are compared with those of
-one. Of sequences, replica_model.py makes a model of the time of a step; plot.py draws it.
+one. replica_model.py models the time of a step from the rows of sequence; plot.py draws it.
 """
 
 import argparse
@@ -47,8 +47,8 @@ from tf_plr._native.library import load_ops
 from tf_plr.distributed._exchange import Exchange
 
 INPUTS = 32
-REMEMBERS = 16.0  # A bias of forget gates; they let most of a state by for millions of steps.
-# How far back a transition is read depends on how long gates remember.
+REMEMBERS = 16.0  # A forget bias that keeps most of a state for millions of steps.
+# The gates' memory decides how many steps of a part the read-only passes read.
 BIASES = {
     tf_plr.LinearSurrogateLSTM: {"forget_bias": 5.0, "input_bias": None},
     tf_plr.GILR: {"forget_bias": 0.0},
@@ -64,15 +64,15 @@ LAYERS = {
 
 
 def wait(results):
-    """For tensors, or what each replica has of them."""
+    """Waits until tensors, or the parts of per-replica values, are computed."""
     for result in tf.nest.flatten(results):
         for part in getattr(result, "values", [result]):
-            with tf.device(part.device):  # Or else all of it would be copied to the first.
+            with tf.device(part.device):  # By default, the part is copied to the first device.
                 tf.reshape(part, [-1])[-1:].numpy()
 
 
 def milliseconds(seconds, function, *arguments):
-    """The median of some calls, each with its results."""
+    """Returns the median time of a call, including the wait for its results."""
     times, until = [], math.inf
     while len(times) < 5 or time.perf_counter() < until:
         start = time.perf_counter()
@@ -84,7 +84,7 @@ def milliseconds(seconds, function, *arguments):
 
 
 def in_float32(function, *arguments):
-    """Its results, with products of matrices in all the bits of a float32."""
+    """Calls function with full float32 matrix products, without TensorFloat-32."""
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
         return [tensor.numpy() for tensor in function(*arguments)]
@@ -93,7 +93,7 @@ def in_float32(function, *arguments):
 
 
 def model_of(layer, units, sequence_parallel=False, remembers=False):
-    """remembers: gates that forget nothing, of LinearSurrogateLSTM."""
+    """Builds a model and its optimizer. With remembers=True, an LS-LSTM's gates forget nothing."""
     options = {"sequence_parallel": sequence_parallel, **BIASES[layer]}
     model = keras.Sequential(
         [
@@ -105,7 +105,7 @@ def model_of(layer, units, sequence_parallel=False, remembers=False):
     )
     for recurrent in model.layers[:2] if remembers else []:
         bias = recurrent.cell.bias.numpy()
-        bias[:units] = bias[2 * units : 3 * units] = REMEMBERS  # The surrogate's and its own.
+        bias[:units] = bias[2 * units : 3 * units] = REMEMBERS  # The surrogate's gate and forget.
         recurrent.cell.bias.assign(bias)
     optimizer = keras.optimizers.Adam(1e-4)
     optimizer.build(model.trainable_variables)
@@ -113,9 +113,11 @@ def model_of(layer, units, sequence_parallel=False, remembers=False):
 
 
 def functions_of(model, optimizer, strategy, jit_compile=False):
-    """Of inputs and targets, those of each replica if there is a strategy: a training step, which
-    returns the loss; and the loss with its gradients alone. jit_compile: all of it; or "gradients",
-    which replicas can compile, each for itself.
+    """Returns two functions of (inputs, targets), which are per-replica values with a strategy.
+
+    The first is a training step and returns the loss. The second returns the loss and its
+    gradients. jit_compile=True compiles everything with XLA; "gradients" compiles only the
+    gradients of each replica, the one part that replicas can compile.
     """
     share = strategy.num_replicas_in_sync if strategy else 1
     compiles_gradients = jit_compile == "gradients"
@@ -146,23 +148,23 @@ def functions_of(model, optimizer, strategy, jit_compile=False):
 
 
 def one_device():
-    """Where there are no replicas."""
+    """The device to run on without a strategy."""
     return tf.device("/GPU:0" if tf.config.list_physical_devices("GPU") else "/CPU:0")
 
 
 def on_each(strategy, make):
-    """What make(replica) gives, on the replica's device."""
+    """Distributes the values of make(replica), each made on its replica's device."""
 
     def make_there(context):
         replica = context.replica_id_in_sync_group
-        with tf.device(strategy.extended.worker_devices[replica]):  # Or else on the first.
+        with tf.device(strategy.extended.worker_devices[replica]):  # Not the first.
             return make(replica)
 
     return strategy.experimental_distribute_values_from_function(make_there)
 
 
 def part_of(sequence, replica, replicas):
-    """[1, steps, INPUTS]: a part of a sequence that nobody has as a whole."""
+    """A replica's part of a sequence, [1, steps, INPUTS]; no device holds the whole sequence."""
     steps = sequence // replicas
     return tf.random.stateless_normal([1, steps, INPUTS], [7, replica])
 
@@ -187,7 +189,7 @@ class Benchmark:
     def exchange(self):
         count = 50
 
-        def draw(shapes):  # As arguments: of constants, TensorFlow would compute all beforehand.
+        def draw(shapes):  # Passed as arguments: TensorFlow would fold constants before timing.
             return on_each(self.strategy, lambda i: [
                 tf.random.stateless_uniform(shape, [7, i]) for shape in shapes
             ])  # fmt: skip
@@ -196,7 +198,7 @@ class Benchmark:
         def run(decays, carries):
             def replica(decay, carry):
                 exchange = Exchange(reverse=False)
-                for i in range(count):  # To and fro, or replicas would not wait for each other.
+                for i in range(count):  # Alternate, or replicas would not wait.
                     transition = tf.stack([decay, carry])
                     carry = exchange.carry_before(transition, carry, backward=i % 2 == 1) / 2
                 return tf.reduce_sum(carry)
@@ -237,7 +239,7 @@ class Benchmark:
                 tf.concat(p, 1) for p in zip(*map(operands, range(self.replicas)), strict=True)
             ]
 
-        # They return each part's last step alone: a tf.function moves its results to one GPU.
+        # Return only each part's last step, as a tf.function copies its results to one GPU.
         last = slice(shape[1] - 1, None, shape[1])
 
         def forward(function, decays, impulses):
@@ -301,7 +303,7 @@ class Benchmark:
         self.record(kind, steps=steps, **times, **ratios, **error)
 
     def _batch(self, steps, several):
-        """One sequence and its target, of each replica or whole."""
+        """One sequence and its target: per replica if `several`, else whole."""
         y = tf.ones([1, 1])
         if several:
             x = on_each(self.strategy, lambda i: part_of(steps, i, self.replicas))
@@ -310,7 +312,7 @@ class Benchmark:
         return tf.concat(parts, 1), y
 
     def fit(self, name, batch, steps, batches=100):
-        """Sequences a second: with all replicas, and with one, as Keras runs it by default."""
+        """Sequences per second of Keras' default `fit`, with all replicas and with one."""
         rates = {}
         for several in (False, True):
             count = batch * (self.replicas if several else 1)
@@ -332,7 +334,7 @@ class Benchmark:
         )  # fmt: skip
 
     def loop(self, batch, steps):
-        """A step of a custom loop, of sequences of their own."""
+        """The time of a step of a custom loop, in which each replica has its own sequences."""
         ways = {
             "one, XLA": (None, True),
             "several": (self.strategy, False),
@@ -341,7 +343,7 @@ class Benchmark:
         times = {}
         for name, (strategy, jit_compile) in ways.items():
             if strategy and jit_compile and not tf.config.list_physical_devices("GPU"):
-                continue  # On CPUs, XLA does not find the variables of the second replica.
+                continue  # On CPUs, XLA cannot find the second replica's variables.
             with strategy.scope() if strategy else one_device():
                 model, optimizer = model_of(tf_plr.LinearSurrogateLSTM, self.units)
             train, _ = functions_of(model, optimizer, strategy, jit_compile)
@@ -358,8 +360,9 @@ class Benchmark:
         self.record("loop, LinearSurrogateLSTM", batch=batch, steps=steps, **times, **ratios)
 
     def reduction(self, steps):
-        """What the passes that only read add to a step of the model, on one device: with gates as
-        they are at first, which forget, and with some that do not.
+        """The time that the read-only passes add to a step of the model, on one device.
+
+        Once with the initial gates, which forget, and once with gates that forget nothing.
         """
         library = load_ops()
         d_outputs = tf.random.normal([1, steps, self.units])
@@ -383,7 +386,7 @@ class Benchmark:
             ]  # fmt: skip
             return tf.reduce_sum(transitions)
 
-        # They read 2 and 3 blocks forward; a gate, the output gate and d_outputs backward.
+        # Blocks read: 2 and 3 forward; backward a gate, the output gate (if any) and d_outputs.
         gigabytes = (2 + 2 + 3 + 3) * steps * self.units * 4 / 1e9
         for name, remembers in (("forgotten", False), ("nothing forgotten", True)):
             ms = self.time(run, tf.constant(remembers))

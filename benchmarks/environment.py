@@ -25,7 +25,7 @@ def _cpu():
 
 
 def environment(commit=""):
-    """`commit` is for a copy without git. Versions are those of the modules that are loaded."""
+    """Pass `commit` if the sources are not in git. Only loaded modules' versions are listed."""
     found = {
         "date": datetime.date.today().isoformat(),
         "commit": commit or _output("git", "rev-parse", "--short", "HEAD"),

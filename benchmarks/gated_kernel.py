@@ -3,9 +3,10 @@
 
     make gated-benchmark      # needs nvcc, a GPU, and PyTorch
 
-As gpu_kernel.py: each result is checked against a float64 computation (and PyTorch's gradient of
-it) before it is timed; times are those of the kernels in a replayed CUDA graph. What counts is the
-least traffic: each block of the product, state and output once. The limit is an add's rate.
+As in gpu_kernel.py, each result is checked against a float64 computation (and PyTorch's gradient
+of it) before it is timed, and kernels are timed in a replayed CUDA graph. Rates count the least
+possible traffic: each block of the product, each state and each output once. The limit is the rate
+of an add.
 """
 
 import argparse

@@ -4,10 +4,10 @@
     make gpu-benchmark        # needs nvcc, a GPU, and PyTorch
 
 Each result is checked against a float64 recurrence before it is timed; a wrong one gets no time.
-Times are those of the kernels in a replayed CUDA graph: the median of several replays of many
-launches, over several sets of arrays where one would fit into the cache. The limit is the better of
-a device-to-device copy and of an add of two arrays into a third, measured in the same process;
-percentages count every input and output once. Then come peers, where they are installed
+Kernels are timed in a replayed CUDA graph: the median of several replays of many launches. If one
+set of arrays would fit into the cache, launches alternate between several sets. The limit is the
+faster of a device-to-device copy and an add of two arrays into a third, measured in the same
+process; percentages count every input and output once. Then follow peers, if they are installed
 (gpu_peers.py), and "auto" against the better of "serial" and "parallel" on a grid of shapes.
 """
 
@@ -97,7 +97,7 @@ class Engine:
 
 
 def microseconds(functions, repeats=5):
-    """Of one call, by turns over equivalent functions on different arrays."""
+    """Microseconds of one call; calls alternate between functions on different arrays."""
     stream = torch.cuda.Stream()
     torch.cuda.synchronize()
 
@@ -122,13 +122,13 @@ def microseconds(functions, repeats=5):
         torch.cuda.synchronize()
         few = max(4, len(functions))
         us = median_of_replays(few)
-        # Starting a graph takes as long as some small kernels: so many that it does not count.
+        # Enough calls per graph to make the time to start the graph negligible.
         calls = min(200, int(2000 / us))
         return us if calls <= few else median_of_replays(calls)
 
 
 def memory_limit():
-    """GB/s."""
+    """GB/s of a copy and of an add; the limit is the faster of the two."""
     a, b, c = (torch.rand(1 << 28, device="cuda") for _ in range(3))
     copy = 2 * a.nbytes / microseconds([lambda: c.copy_(a)]) / 1e3
     add = 3 * a.nbytes / microseconds([lambda: torch.add(a, b, out=c)]) / 1e3
@@ -136,7 +136,7 @@ def memory_limit():
 
 
 def exact(decays, impulses):
-    """float64, by doubling strides; as a reference it is slow but short."""
+    """The states in float64, by a scan with doubling strides: slow, but short."""
     a, x = decays.double(), impulses.double()
     k = 1
     while k < a.shape[1]:
@@ -147,7 +147,7 @@ def exact(decays, impulses):
 
 
 def check(engine, shape, gradient, dtype, algorithm):
-    """On the first columns and steps of the shape only where it is too large for float64."""
+    """Checks the kernel in float64; if the shape is too large, on its first rows and steps only."""
     rows = min(shape[0], max(1, 20_000_000 // (shape[1] * shape[2])))
     shape = (rows, min(shape[1], 20_000_000 // shape[2]), shape[2])
     a = torch.rand(shape, device="cuda").to(dtype)
@@ -174,13 +174,13 @@ def check(engine, shape, gradient, dtype, algorithm):
 
 
 def sets_of_arrays(shape, dtype):
-    """How many, and bytes of one array."""
+    """(number of sets of arrays to alternate between, bytes of one array)."""
     size = shape[0] * shape[1] * shape[2] * dtype.itemsize
     return max(1, min(8, 600_000_000 // (3 * size))), size
 
 
 def add_microseconds(shape, dtype):
-    """Of an add of two such arrays into a third, which reads and writes as much as a forward."""
+    """The time of an add of two arrays into a third, with the traffic of a forward pass."""
     sets, _ = sets_of_arrays(shape, dtype)
     arrays = [[torch.rand(shape, device="cuda").to(dtype) for _ in range(3)] for _ in range(sets)]
     return microseconds([lambda a=a, b=b, c=c: torch.add(a, b, out=c) for a, b, c in arrays])

@@ -3,7 +3,7 @@
 
     python benchmarks/gpu_op.py [--output FILE]
 
-Times are of many calls and one wait, the minimum of several rounds, in microseconds.
+A round times many calls and one wait. Times are the minimum of several rounds, in microseconds.
 """
 
 import argparse

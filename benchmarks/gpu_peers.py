@@ -29,7 +29,7 @@ def accelerated_scan_transposed(a, x):
 
 
 def fla_chunk_hgrn(a, x):
-    """Which takes the logarithms of the decays."""
+    """FLA's chunk_hgrn; the logarithms of the decays that it takes are not timed."""
     from fla.ops.hgrn import chunk_hgrn
 
     log_a = a.log()
@@ -52,7 +52,7 @@ PEERS = {
 
 
 def jax_microseconds(inputs, expected, tolerance):
-    """jax.lax.associative_scan, jitted: of one call, by the clock; None if wrong or not there."""
+    """Wall-clock time of a jitted jax.lax.associative_scan; None if wrong or not installed."""
     try:
         import jax
     except ImportError:

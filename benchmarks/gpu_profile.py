@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a GPU did in some calls, as TensorFlow's profiler saw it."""
+"""Lists the kernels that calls run on each GPU, by TensorFlow's profiler."""
 
 import tempfile
 from collections import defaultdict
@@ -11,7 +11,7 @@ CALLS, LARGEST = 3, 10
 
 
 def kernels_of(call):
-    """Text: what a call took of each GPU, copies too, and the largest kernels."""
+    """Text with each GPU's time per call, including copies, and its longest kernels."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2  # Slow to import.
 
     with tempfile.TemporaryDirectory() as folder:
@@ -34,7 +34,7 @@ def _of_gpu(plane):
             spans.append((start, start + event.duration_ps))
             name = plane.event_metadata[event.metadata_id].name.replace("tf_plr::", "")
             of_kernel[name.replace("gpu::", "")].append(event.duration_ps)
-    busy = end = 0  # When at least one of them ran.
+    busy = end = 0  # Time during which at least one kernel or copy ran.
     for start, stop in sorted(spans):
         busy += max(0, stop - max(start, end))
         end = max(end, stop)

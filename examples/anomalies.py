@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""An anomaly in an ECG, found by a net that saw only what is normal: 7,500 samples.
+"""Finds an anomaly in an ECG of 7,500 samples with a net that saw only normal heartbeats.
 
     pip install scipy matplotlib
     pip install --no-deps sktime==1.2.0           # the recording
     python examples/anomalies.py [--iterations 400] [--quick]
 
-The recording inside the sktime package has one stretch, 352 samples long, that is labelled as
-anomalous. Two GILRLSTM layers learn to forecast each next sample of the first half, as one
-sequence, without labels. Where the forecast of what follows is worse, over a beat, than it ever was
-in the tenth of the recording right after that half, the beat is called anomalous; precision and
-recall count samples of the rest.
+The recording in the sktime package has one labelled anomaly of 352 samples. Two GILRLSTM layers
+learn, without labels, to forecast the next sample; they train on the first half of the recording as
+one sequence. The forecast error is averaged over a beat. The next tenth of the recording is known
+to be normal, and the largest error there is the threshold: later samples with larger errors are
+called anomalous. Precision and recall count the samples after that tenth.
 """
 
 import argparse

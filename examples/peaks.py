@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Events in a long signal, which is one sequence: what ecg.py, spikes.py and anomalies.py share."""
+"""Finds events in a long signal, one sequence; shared by ecg.py, spikes.py and anomalies.py."""
 
 import importlib.util
 import time
@@ -21,12 +21,12 @@ def folder_of(package):
 
 
 def scaled(samples, learned):
-    """In units of the deviation, from the mean, of the part that is learned from."""
+    """Standardizes samples by the mean and deviation of the first `learned`, the training part."""
     return ((samples - samples[:learned].mean()) / samples[:learned].std()).astype("float32")
 
 
 def near(events, length, distance):
-    """1 at samples at most so far from an event, 0 at others."""
+    """Labels: 1 at samples within `distance` of an event, 0 elsewhere."""
     labels = np.zeros(length, "float32")
     for event in events:
         labels[max(0, event - distance) : event + distance + 1] = 1
@@ -34,7 +34,7 @@ def near(events, length, distance):
 
 
 def train(model, samples, labels, iterations, rate):
-    """On one sequence, whole: an epoch is a step. Returns the seconds of one."""
+    """Trains on one whole sequence, so an epoch is one step. Returns the seconds of an epoch."""
     rates = keras.optimizers.schedules.CosineDecay(rate, iterations)
     model.compile(
         keras.optimizers.Adam(rates, global_clipnorm=1.0),
@@ -51,9 +51,9 @@ def train(model, samples, labels, iterations, rate):
 
 
 def find(model, samples, apart, height=0.5):
-    """(how likely an event is near each sample, the peaks of that).
+    """(probability that an event is near each sample, positions of its peaks).
 
-    Peaks are at least so high, and so far apart.
+    Peaks are at least `height` high, and at least `apart` samples apart.
     """
     from scipy.signal import find_peaks
 
@@ -62,9 +62,9 @@ def find(model, samples, apart, height=0.5):
 
 
 def precision_and_recall(found, events, tolerance):
-    """The share of the found that have an event so near, and of the events that have a found one.
+    """(share of found peaks with an event within `tolerance`, share of events with a found peak).
 
-    Each belongs to one other at most: to the first that is free, in the order of time.
+    Each peak matches at most one event: in the order of time, an event takes the first free peak.
     """
     hits, i = 0, 0
     for event in events:
@@ -76,7 +76,7 @@ def precision_and_recall(found, events, tolerance):
 
 
 def plot(name, signal, hertz, likely, found, events):
-    """Draws the first of `signal`, and of what was found there, to the output folder."""
+    """Draws `signal` and the events found in it, to the output folder."""
     seconds = np.arange(len(signal)) / hertz
     figure, (above, below) = subplots(2, 1, figsize=(10, 4), sharex=True)
     above.plot(seconds, signal, linewidth=0.8)

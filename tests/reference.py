@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The law: every model as a loop over steps in float64 NumPy, straight from the equations."""
+"""The reference: every model as a loop over steps in float64 NumPy, from its equations."""
 
 import numpy as np
 
@@ -12,11 +12,11 @@ UNIT_ROUNDOFF = {
     "float64": 2**-53,
     "complex128": 2**-53,
 }
-# Distance of the smallest numbers: what rounding errs by where the relative error is undefined.
+# Spacing of the smallest numbers: the absolute rounding error of results that underflow.
 UNDERFLOW = {**dict.fromkeys(UNIT_ROUNDOFF, 1e-300), "float16": 2**-24, "float32": 2**-149}
 UNDERFLOW["complex64"] = UNDERFLOW["float32"]
 UNDERFLOW["bfloat16"] = 2**-133
-# The type in which each is accumulated.
+# {dtype: dtype in which it is accumulated}.
 ACCUMULATOR = {
     **{name: name for name in UNIT_ROUNDOFF},
     "float16": "float32",

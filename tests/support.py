@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What several tests share."""
+"""Helpers of several tests."""
 
 import importlib.util
 import os
@@ -18,11 +18,11 @@ import tensorflow as tf
 import tf_plr
 from tf_plr.__main__ import exports_xla
 
-# Tolerances are those of the named types; GPUs would multiply float32 matrices in fewer bits.
+# Tolerances assume full float32: by default, GPUs multiply float32 matrices in TensorFloat-32.
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
-# Every way to call a function of tensors: eagerly, as a graph, as a graph that knows no shapes,
-# compiled by XLA, where this TensorFlow lets others in.
+# Every way to call a function of tensors: eagerly, as a graph, as a graph without known shapes, and
+# compiled by XLA if this TensorFlow exports the XLA symbols that other libraries need.
 XLA = exports_xla()
 MODES = ("eager", "function", "unknown_shapes", *(["xla"] if XLA else []))
 
@@ -49,7 +49,7 @@ PROGRAMS = Path(__file__).with_name("programs")
 
 
 def run_program(name, *arguments, **environment):
-    """Runs a file of programs/ in a fresh interpreter; an error there is an error here."""
+    """Runs a file of programs/ in a new process, and fails if it fails. Returns its output."""
     return _run(PROGRAMS / name, *arguments, **environment)
 
 
@@ -64,7 +64,7 @@ def _run(*arguments, **environment):
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
-        cwd=tempfile.gettempdir(),  # Not where tf_plr's sources lie.
+        cwd=tempfile.gettempdir(),  # So that tf_plr is not imported from the sources.
         timeout=900,
     )
     assert result.returncode == 0, result.stderr[-3000:]
@@ -72,7 +72,7 @@ def _run(*arguments, **environment):
 
 
 def needs(*packages):
-    """Skips a test without these packages. In CI, which installs them, that is a failure."""
+    """Skips the test if a package is missing. Fails in CI, which must install them all."""
     for package in packages:
         if importlib.util.find_spec(package) is None:
             missing = pytest.fail if os.environ.get("TF_PLR_CI") else pytest.skip
@@ -87,7 +87,7 @@ needs_headers = pytest.mark.skipif(
 
 
 def build_and_run(sources, program, *flags, **environment):
-    """Compiles a C++ program of the root folder's sources, and runs it."""
+    """Compiles C++ sources, given relative to the root folder, and runs the program."""
     compiler = [os.environ.get("CXX", "g++"), "-std=c++17", *flags, "-I.", f"-I{HEADERS}"]
     subprocess.run([*compiler, "-pthread", "-o", program, *sources], cwd=ROOT, check=True)
     subprocess.run([program], check=True, timeout=600, env={**os.environ, **environment})

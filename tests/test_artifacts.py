@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What earlier versions saved still loads, and answers the same: see save_artifacts.py.
+"""Models saved by earlier versions load and give the same outputs; see tools/save_artifacts.py.
 
-Until there is a release, what 0.1.0 saved is what a state of this version in the making did.
+Until the first release, the artifacts of 0.1.0 come from a development version of 0.1.0.
 """
 
 import keras

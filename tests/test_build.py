@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What setup.py decides before it compiles, and an installation without native libraries."""
+"""The decisions of setup.py before it compiles, and an installation without native code."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def setup(monkeypatch):
-    """setup.py as a module of its own, which remembers nothing."""
+    """setup.py, imported anew, so that no cache or environment variable affects a test."""
     for name in ("TF_PLR_CUDA", "TF_PLR_CUDA_ARCHITECTURES", "CUDA_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.syspath_prepend(str(ROOT))
@@ -33,7 +33,7 @@ def setup(monkeypatch):
 
 @pytest.fixture
 def nvcc(tmp_path, monkeypatch):
-    """A compiler of CUDA 12.3 that knows no Blackwell, in PATH."""
+    """Puts a fake nvcc of CUDA 12.3, which does not know Blackwell, in PATH."""
     program = tmp_path / "nvcc"
     program.write_text(
         "#!/bin/sh\n"
@@ -89,7 +89,7 @@ def test_architectures_of_gpus_here(setup, monkeypatch):
 
 @pytest.mark.parametrize("version", ["2.0.0", tf.__version__, None])
 def test_beside_another_tensorflow(setup, monkeypatch, version):
-    """Which an isolated build does not import."""
+    """An isolated build does not import the installed TensorFlow, but must match its version."""
     package = SimpleNamespace(metadata={"Name": "tensorflow_cpu"}, version=version)
     found = [package] if version else []
     monkeypatch.setattr(setup.importlib.metadata, "distributions", lambda path: found)
@@ -101,7 +101,7 @@ def test_beside_another_tensorflow(setup, monkeypatch, version):
 
 
 def test_a_library_that_takes_cuda_from_elsewhere(setup, tmp_path):
-    """It would load beside TensorFlow's GPU wheel only."""
+    """Undefined CUDA symbols are reported: the library would need TensorFlow's GPU wheel."""
     for name, expected in (("cudaLaunchKernel", ["cudaLaunchKernel"]), ("other", [])):
         source, library = tmp_path / f"{name}.c", tmp_path / f"{name}.so"
         source.write_text(f"void {name}(void); void run(void) {{ {name}(); }}")
@@ -116,7 +116,7 @@ def test_nor_does_the_one_that_was_built(setup):
 
 @pytest.mark.skipif(not (ROOT / "tf_plr").is_dir(), reason="the package is not beside the tests")
 def test_python_alone(tmp_path):
-    """TF_PLR_NATIVE=0: no compiler, any platform."""
+    """TF_PLR_NATIVE=0 installs without a compiler, on any platform."""
     source = tmp_path / "source"
     ignored = shutil.ignore_patterns("*.so", "*.json", "__pycache__")
     shutil.copytree(ROOT / "tf_plr", source / "tf_plr", ignore=ignored)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What README, docs and docstrings show is run, and prints what they say."""
+"""Runs the code of README, docs and docstrings, and compares its output with theirs."""
 
 import contextlib
 import doctest
@@ -26,7 +26,7 @@ def blocks(text, language):
 
 @pytest.mark.parametrize("name", [n for n in TEXTS if blocks(TEXTS[n], "python")])
 def test_code_blocks(name, tmp_path, monkeypatch):
-    """The blocks of a page, one after the other, in one program."""
+    """Runs all blocks of a page, in order, as one program."""
     monkeypatch.chdir(tmp_path)
     keras.utils.set_random_seed(1)
     program = {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What happens when the native library is not there, or not the right one."""
+"""Errors and warnings if the native library is missing or is not the right one."""
 
 import ctypes
 import hashlib
@@ -29,7 +29,7 @@ BUILT = native.information()
 
 @pytest.fixture
 def library(tmp_path, monkeypatch):
-    """A path to ops that are not there, only their description; the engine is the right one."""
+    """A path without the ops, but with their description; the engine stays the real one."""
     monkeypatch.setattr(native, "OPS", tmp_path / native.OPS.name)
     forget()
     describe(**BUILT)
@@ -59,7 +59,7 @@ def test_missing(library):
 
 
 def test_built_for_another_tensorflow(library, monkeypatch, tmp_path):
-    """And there is no engine that could take the ops' place."""
+    """Without the engine, the portable library cannot replace the ops."""
     monkeypatch.setattr(native, "ENGINE", tmp_path / native.ENGINE.name)
     library.write_bytes(b"")
     describe(**{**BUILT, "tensorflow": "2.3.1"})
@@ -88,7 +88,7 @@ def test_built_for_another_processor(library):
 
 @pytest.mark.parametrize("kept", [0, 1000, -1])
 def test_not_whole(library, kept):
-    """The loader would die of SIGBUS, or the process of a wrong instruction."""
+    """Loading a truncated library could kill the process (SIGBUS, or an invalid instruction)."""
     whole = Path(native.__file__).with_name(native.OPS.name).read_bytes()
     library.write_bytes(whole[:kept])
     with pytest.raises(ImportError, match=r"is damaged, .* SHA-256 .*pip install"):
@@ -119,7 +119,7 @@ def test_left_out(library):
 
 @pytest.mark.parametrize(("cuda", "gpus"), [(None, 1), (None, 0), ("13.0", 1)])
 def test_a_gpu_without_code_for_it(monkeypatch, cuda, gpus):
-    """A warning, once, that names the remedy."""
+    """Warns once, and names the remedy."""
     whole = native.information
     monkeypatch.setattr(
         native, "information", lambda library=None: {**whole(library), "cuda": cuda}
@@ -164,7 +164,7 @@ def test_no_description(library):
 
 
 def test_a_second_copy(tmp_path):
-    """Of the library, in one process."""
+    """One process loads a second copy of the library."""
     for path in (native.OPS, native.ENGINE):
         for suffix in (".so", ".json"):
             shutil.copy(path.with_suffix(suffix), tmp_path)
@@ -182,7 +182,7 @@ def diagnose(cwd, **environment):
 
 
 def test_diagnosis():
-    # Without GPUs, as the library may have no code for them.
+    # Hide GPUs: the library may have no code for them.
     done = diagnose(tempfile.gettempdir(), CUDA_VISIBLE_DEVICES="-1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("All is well.\n")
@@ -264,7 +264,7 @@ def test_a_saved_model_needs_the_import_only(tmp_path):
 def test_only_public_interfaces_are_imported():
     for source in Path(tf_plr.__file__).parent.rglob("*.py"):
         text = source.read_text()
-        # TensorFlow has no public interface for what these do.
+        # These modules need TensorFlow internals that have no public interface.
         private = "tensorflow.python" in text or "tensorflow.compiler" in text
         known = ("registration.py", "vectorization.py", "portable.py", "stablehlo.py")
         assert private == (source.name in known), source
@@ -272,6 +272,6 @@ def test_only_public_interfaces_are_imported():
 
 
 def test_the_libraries_are_small():
-    """Of what they take, a wheel's zip leaves three quarters; build_pip_pkg.sh allows it 25 MB."""
+    """A wheel compresses them to three quarters; build_pip_pkg.sh allows a wheel 25 MB."""
     most = 26e6 if BUILT["cuda"] else 6e6
     assert native.OPS.stat().st_size + native.ENGINE.stat().st_size < most

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The ops through XLA's interface, where they were built for another TensorFlow.
+"""The portable library, which runs the ops through XLA if they were built for another TensorFlow.
 
-Here it is, in a copy, said to be of another one; the other tests are run once more on that.
+A copy of tf_plr claims to be built for another TensorFlow; other test files run again on that copy.
 """
 
 import json
@@ -31,7 +31,7 @@ FOLDERS = {path.stem: path.parent for path in TESTS.rglob("test_*.py")}
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory):
-    """The environment in which a process imports that copy."""
+    """Environment variables with which a process imports that copy."""
     if GPUS and not library.information(library.ENGINE)["cuda"]:
         pytest.skip("the portable library was built without GPU code")
     folder = tmp_path_factory.mktemp("elsewhere")
@@ -64,7 +64,7 @@ def elsewhere(tmp_path_factory):
             pytest.param(["gpu.py::test_every_path"], "nothing", marks=pytest.mark.slow)
             for _ in GPUS[:1]
         ),
-        # All but what needs the rank, or is about the native op.
+        # All tests except those that need an unknown rank or test the native op itself.
         pytest.param(["recurrence.py"], "counts_from_the_first", marks=pytest.mark.slow),
         pytest.param(["gradients.py"], "unknown_rank or twice", marks=pytest.mark.slow),
         *(
@@ -77,7 +77,7 @@ def test_what_the_native_library_passes(elsewhere, tests, but):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", f"not ({but})"]
     done = subprocess.run(
         [*command, *(f"{FOLDERS['test_' + test.partition('.')[0]]}/test_{test}" for test in tests)],
-        cwd=tempfile.gettempdir(),  # Not where tf_plr's sources lie.
+        cwd=tempfile.gettempdir(),  # So that tf_plr is not imported from the sources.
         capture_output=True,
         text=True,
         timeout=1800,
@@ -94,14 +94,14 @@ def test_it_says_so_and_what_it_has_not(elsewhere, tmp_path):
         **elsewhere,
     )
     load = "model = tf.saved_model.load(sys.argv[1]); assert model.serve([1.0, 1.0])[1] == 2"
-    for environment in (elsewhere, {}):  # There, and where the native library is the right one.
+    for environment in (elsewhere, {}):  # In the copy, and with the native ops.
         run_python(
             f"import sys, tensorflow as tf, tf_plr; {load}", tmp_path / "model", **environment
         )
 
 
 def test_gradients_through_a_vectorized_map(elsewhere):
-    """TensorFlow drops custom gradients there, without a word: these are none."""
+    """A vectorized map silently drops tf.custom_gradient, so the portable ops must not use it."""
     run_program(
         "portable_vectorized_map.py",
         **elsewhere,
@@ -109,7 +109,7 @@ def test_gradients_through_a_vectorized_map(elsewhere):
 
 
 def test_arrays_are_row_major(monkeypatch):
-    """Of which XLA makes others, on GPUs, where the module does not say so."""
+    """On GPUs, XLA chooses other layouts unless the module states row-major ones."""
     from tensorflow.compiler.mlir.stablehlo import stablehlo as writer  # Not public.
 
     written = []
@@ -144,7 +144,7 @@ def test_diagnosis(elsewhere):
 
 @pytest.mark.parametrize("cuda", [None, "12.8.1"])
 def test_a_gpu_needs_gpu_code(monkeypatch, cuda):
-    """Which GPU and library need not be."""
+    """The GPU and the library's description are faked."""
     whole = library.information
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
     monkeypatch.setattr(

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Random problems of the native ops against float64.
+"""Checks the native ops on random problems against float64.
 
     python tools/fuzz.py --problems 20000 [--seed 0]
     python tools/fuzz.py --only 1234 [--seed 0]      # One of them again, alone.
 
-A problem is drawn from the seed and its number: an op, a shape, an axis, a direction, a dtype, an
-algorithm, and arguments with decays of 0, 1, -1, above 1, denormal, and NaN at one place. What is
-wrong is printed with its number, and the exit code says whether anything was.
+The seed and a problem's number determine the problem: an op, a shape, an axis, a direction, a
+dtype, an algorithm, and arguments. Decays may be 0, 1, -1, above 1 or denormal, and one impulse may
+be NaN. Each failure is printed with its number; the exit code is 1 if there was one.
 """
 
 import argparse
@@ -42,7 +42,7 @@ SMALLEST_NORMAL = {
 
 
 def size_of(rng, most):
-    """Small sizes as often as large ones."""
+    """Draws a size up to `most`, log-uniformly: small sizes are as likely as large ones."""
     return int(np.exp(rng.uniform(0, np.log(most + 1))))
 
 
@@ -52,7 +52,7 @@ def decays_of(rng, kind, shape, steps):
         return np.full(shape, float(kind))
     if kind == "near 1":
         return signs * (1 - rng.uniform(0, 4 / max(4, steps), shape))
-    if kind == "above 1":  # As much as leaves float16 room.
+    if kind == "above 1":  # Small enough for float16 not to overflow.
         return signs * rng.uniform(1, 1 + 4 / max(8, steps), shape)
     if kind == "denormal":
         return signs * rng.uniform(0, 1e-40, shape)
@@ -62,7 +62,7 @@ def decays_of(rng, kind, shape, steps):
 
 
 def recurrence(rng):
-    """(what was drawn, a function that checks it)."""
+    """(description of a random problem, function that checks it)."""
     rank = int(rng.integers(1, 5))
     shape = [size_of(rng, 30) for _ in range(rank)]
     axis = int(rng.integers(rank))
@@ -72,7 +72,7 @@ def recurrence(rng):
     shape, steps = tuple(shape), shape[axis]
     dtype, algorithm = rng.choice(DTYPES), rng.choice(ALGORITHMS)
     kind, mode, reverse = rng.choice(DECAYS), rng.choice(MODES), bool(rng.random() < 0.5)
-    if algorithm == "composed":  # Dozens of ops, which XLA compiles for seconds.
+    if algorithm == "composed":  # XLA takes seconds to compile its dozens of ops.
         mode = "eager"
     wide = np.complex128 if dtype.startswith("complex") else np.float64
 
@@ -104,10 +104,10 @@ def recurrence(rng):
         accumulated = reference.UNIT_ROUNDOFF[reference.ACCUMULATOR[dtype]]
         bound = reference.error_bound(decays, impulses, state, accumulated, axis, reverse)
         bound += 2 * reference.UNIT_ROUNDOFF[dtype] * np.abs(expected)
-        # Denormal numbers may be flushed to zero, in what is accumulated and in what is stored.
+        # Denormal numbers may be flushed to zero, both in the accumulator and in the result.
         bound += 2 * (steps + 1) * SMALLEST_NORMAL.get(dtype, 1e-300)
         np.testing.assert_array_less(np.abs(actual - expected), bound)
-        if nan:  # Where it is and after, in its column only.
+        if nan:  # It must reach its own step and later ones, in its own column only.
             with_nan = impulses.copy()
             with_nan[place] = np.nan
             tensors[1] = tf.constant(with_nan, dtype)
@@ -151,7 +151,7 @@ def gated(rng):
         roundings += 8 * shape[1] * reference.UNIT_ROUNDOFF["float32"]
         for a, e in zip(actual, expected, strict=True):
             scale = max(1e-3, np.abs(e).max(initial=0))
-            if e.ndim == 1:  # A sum of as many gradients by the product.
+            if e.ndim == 1:  # The bias' gradient sums one gradient per row of the product.
                 scale = np.sqrt(shape[0] * shape[1]) * max(1e-3, np.abs(expected[2]).max())
             np.testing.assert_allclose(tf.cast(a, tf.float64), e, rtol=0, atol=roundings * scale)
 
@@ -179,7 +179,7 @@ def problem_of(seed, number):
 
 
 def run(seed, numbers, say=lambda *_: None):
-    """(how many of each op, what failed)."""
+    """(number of problems of each op, failures)."""
     counts, failed = collections.Counter(), []
     start = time.perf_counter()
     for done, number in enumerate(numbers):
@@ -194,7 +194,7 @@ def run(seed, numbers, say=lambda *_: None):
 
 
 def main():
-    tf.get_logger().setLevel("ERROR")  # That each problem is traced is meant so.
+    tf.get_logger().setLevel("ERROR")  # Do not warn that each problem is retraced: it must be.
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problems", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Graphs that nobody should write: each must end in a result or in an error, soon.
+"""Runs malformed graphs: each must soon end in a result or in an error.
 
     python tools/hostile.py [--edits 1000] [--seed 0] [--only 17] [--xla]
 
-A good call of one of the native ops is edited once or twice: an attribute, the shape, the type or
-the number of its inputs. Shapes are known to the graph or not. Each edit's number is printed before
-it runs, so that the last one is to blame if the process dies. The first calls are not edited: their
-results must be right.
+Each graph is a valid call of a native op with one or two edits: of an attribute, or of the shape,
+type or number of its inputs. The graph may or may not know the shapes. A call's number is printed
+before it runs, so that the last one printed is at fault if the process dies. The first calls are
+not edited: their results must be right.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import tensorflow as tf
 from tf_plr._native.library import load_ops
 
 load_ops()
-# TensorFlow's own graph optimizer dies of shapes whose first axes are too large.
+# TensorFlow's own graph optimizer crashes on shapes with too large leading axes.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 FLOAT, BOOL = tf.float32, tf.bool
@@ -33,7 +33,7 @@ GATED = {
 GATED_INPUTS = [((2, 5, 12), FLOAT), ((12,), FLOAT), (COLUMNS, FLOAT), ((2, 5), BOOL)]
 WINDOWS = {"num_masks": 1, "size": 3}
 PLAIN = {"num_initial_states": 1, "axis": 1, "reverse": False, "algorithm": "auto"}
-# Op: its attributes, but for T; the shapes and types of its inputs.
+# {op: (attributes except T, [(shape, type) of each input])}.
 CALLS = {
     "TfPlr>LinearRecurrence": (PLAIN, [(STEPS, FLOAT)] * 2 + [(COLUMNS, FLOAT)]),
     "TfPlr>LinearRecurrenceGrad": (
@@ -74,12 +74,12 @@ TYPES = (
 )
 MOST_ELEMENTS = 10**5
 
-# Of ones, in a cell's terms: all gates have a product and a bias.
+# All inputs are ones, so a gate's pre-activation is product + bias = 2.
 GATE, CANDIDATE = 1 / (1 + np.exp(-2.0)), np.tanh(2.0)
 SLOPE, KEPT = GATE * (1 - GATE), GATE ** np.arange(1, 6)
-# What reaches a state: by the last one, and by the outputs from there on.
+# The gradient of each state: through the last state, and through its own and later outputs.
 CARRIED = (KEPT / GATE + np.cumsum(KEPT))[::-1]
-# Op: the first result of its call, [steps, 1] or [steps, blocks]; of transitions [2, 1, 1].
+# {op: first result of its valid call}: [steps, 1], [steps, blocks], or [2, 1, 1] of transitions.
 UNEDITED = {
     "TfPlr>LinearRecurrence": np.c_[2:7],
     "TfPlr>LinearRecurrenceGrad": np.c_[6:1:-1],
@@ -93,7 +93,7 @@ UNEDITED = {
         np.full(5, SLOPE * GATE * (1 + CANDIDATE)),
     ].repeat(3, -1),
     "TfPlr>CausalWindows": 1,
-    "TfPlr>CausalWindowsGrad": np.c_[[3, 3, 3, 3, 2]],  # As many windows, or the last history.
+    "TfPlr>CausalWindowsGrad": np.c_[[3, 3, 3, 3, 2]],  # Windows and histories with the step.
 }
 NOT_FOR_XLA = ["TfPlr>GatedRecurrenceTransition"]
 
@@ -107,7 +107,7 @@ def edit(rng, attributes, inputs, types, most):
         if isinstance(old, bool):
             attributes[name] = not old
         elif isinstance(old, int):
-            # Of inputs, TensorFlow itself makes a list as long as it is told, whatever the op.
+            # TensorFlow itself allocates a list of as many inputs as the attribute says.
             few = [i for i in INTEGERS if abs(i) < 100]
             attributes[name] = int(rng.choice(few if name.startswith("num_") else INTEGERS))
         elif isinstance(old, str):
@@ -201,7 +201,7 @@ def main():
         op = list(CALLS)[number % len(CALLS)]
         attributes, inputs = dict(CALLS[op][0]), list(CALLS[op][1])
         types, known = {"T": FLOAT}, bool(rng.random() < 0.3)
-        most = 2**40 if arguments.xla else 2**62  # XLA dies of the latter, whatever the op.
+        most = 2**40 if arguments.xla else 2**62  # XLA crashes on 2**62 with any op.
         unedited = number < len(CALLS)
         if unedited:
             said = ["no edit"]

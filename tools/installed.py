@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Installs a wheel as users do, and tries it: `python tools/installed.py`.
+"""Installs a wheel as users do, and tests it.
 
     python tools/installed.py [--tensorflow tensorflow tensorflow-cpu] [--smoke-test]
                               [--pytest "-k layers"]
 
-Takes the wheel and the sdist in dist/ (see build_pip_pkg.sh). For each TensorFlow package: a fresh
-environment, outside the source tree; `python -m tf_plr`; a training step of each layer; then the
-sdist's own tests, on the wheel.
+Takes the wheel and the sdist in dist/ (see build_pip_pkg.sh). For each TensorFlow package it makes
+a fresh environment outside the source tree. There it runs `python -m tf_plr`, a training step of
+each layer and, without --smoke-test, the sdist's tests on the wheel.
 """
 
 import argparse

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Many calls from many threads: every result as it was alone, and the memory flat.
+"""Calls the ops from many threads: results must not change, and memory must not grow.
 
     python tools/load.py --calls 100000 --threads 8
 
-Each call is one of some problems, of all native ops, with its gradients, eagerly or in a
-tf.function that knows no shapes. A result must equal, bit by bit, what the same call gave before
-the threads began. Prints the process's memory as it goes; the exit code says whether all was well.
-Memory is that of what is in use: allocators are told to give back the rest. It counts from a tenth
-of the calls on, and from 300 at least, by when every thread has its share.
+Each call computes one of several problems and its gradients, eagerly or in a tf.function without
+known shapes; together the problems use all native ops. A result must equal, bit for bit, that of
+the same call before the threads started. Prints the process's memory as it goes; the exit code is 1
+if a result differs, a call fails or memory grows. Only memory in use counts: allocators are told to
+return the rest. Growth is measured from a tenth of the calls on, and from call 300 at the earliest,
+when every thread has allocated its share.
 """
 
 import argparse
@@ -28,12 +29,12 @@ import tensorflow as tf
 import tf_plr
 
 SHAPES = ((1, 1, 1), (3, 50, 7), (2, 1, 300), (1, 3000, 4), (4, 400, 33), (2, 700, 128))
-WARM, FLAT = 300, 32.0  # Calls, after which no more MiB than these may be added.
+WARM, FLAT = 300, 32.0  # Calls to warm up; MiB by which memory may grow afterwards.
 give_back = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)  # glibc's.
 
 
 def mebibytes():
-    """Of memory that is resident now."""
+    """The resident memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 

@@ -3,8 +3,9 @@
 
     python tools/mutate.py [--sample 100] [--seed 0]
 
-cosmic-ray makes the mutants of tf_plr/layers and tf_plr/recurrence.py; a random sample of them is
-tested, each in a copy of the sources, by the tests of the changed module. Prints the survivors.
+cosmic-ray makes mutants of tf_plr/layers and tf_plr/_ops/linear_recurrence.py. The tests of the
+changed module run on a random sample of the mutants, each in a copy of the sources. Prints the
+mutants that pass.
 """
 
 import argparse
@@ -22,7 +23,7 @@ NO_PYTHON = "this mutant is no Python"
 COPIES = ROOT / "build" / "mutants"
 OP = "tf_plr/_ops/linear_recurrence.py"
 MODULES = ["tf_plr/layers", OP]
-# Cheap and strong ones first: pytest stops at the first failure.
+# Fast tests that catch most mutants come first: pytest stops at the first failure.
 TESTS = {
     OP: [
         "layers/test_bad_input",
@@ -64,7 +65,7 @@ def copy_sources(folder):
 
 
 def run_tests():
-    """In a copy: the tests of the module that differs from the original."""
+    """Runs the tests of the mutated module. The current folder is a copy of the sources."""
     original = Path("original")
     changed = [
         str(path.relative_to(original))
@@ -111,7 +112,7 @@ def main():
         return [use_db(str(folder / "session.sqlite"), WorkDB.Mode.open) for folder in folders]
 
     with sessions()[0] as session:
-        # An `int | None` of an annotation is no arithmetic.
+        # Skip mutants of `|`: in an annotation such as `int | None` it is no arithmetic.
         items = [
             item.job_id
             for item in session.work_items

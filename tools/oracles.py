@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The op and the layers against what others made and test: not collected by `make test`.
+"""Checks the op and the layers against other libraries; not collected by `make test`.
 
     make oracles
 
-Of JAX, TensorFlow Probability and Keras the associative scans, values and derivatives; of Keras
-also its own test of any layer; of SciPy and pandas the filters; of sru its op, where torch and
-ninja are. What is not installed is skipped.
+The oracles are the associative scans of JAX, TensorFlow Probability and Keras, with derivatives;
+Keras' own test of a layer; the filters of SciPy and pandas; and the op of sru, which needs torch
+and ninja. Tests of libraries that are not installed are skipped.
 """
 
 import keras
@@ -26,7 +26,7 @@ def compose(earlier, later):
 
 
 def draw(shape, dtype, count):
-    """Decays within the unit circle; and other arrays."""
+    """Draws `count` arrays, with values within the unit circle so that they may be decays."""
     rng = np.random.default_rng(0)
 
     def values():
@@ -93,7 +93,7 @@ def test_tensorflow_associative_scans(library, shape, dtype, algorithm):
         with tf.GradientTape() as tape:
             tape.watch([decays, impulses])
             states = function(decays, impulses)
-        of_one_step = tf.UnconnectedGradients.ZERO  # Theirs has no decay in it then.
+        of_one_step = tf.UnconnectedGradients.ZERO  # With one step, theirs does not use decays.
         by = tape.gradient(states, [decays, impulses], d_states, of_one_step)
         return [states, *by]
 
@@ -126,7 +126,7 @@ def test_pandas_ewm(alpha, algorithm):
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize(("activation", "number"), [("linear", 0), ("tanh", 1), ("relu", 2)])
 def test_sru(activation, number, fused):
-    """The op of the authors' package on a CPU, without its later connection of states to gates."""
+    """Against the authors' op on a CPU. Weights from states to gates, a later addition, are 0."""
     torch = pytest.importorskip("torch")
     ops = pytest.importorskip("sru.ops")  # Compiles.
     batch, steps, units = 3, 40, 8
@@ -142,11 +142,11 @@ def test_sru(activation, number, fused):
     finally:
         tf_plr.config.enable_fusion()
 
-    def to_torch(array):  # Without NumPy, whose release may be another than torch's.
+    def to_torch(array):  # Via a list, as torch may not support this NumPy.
         return torch.tensor(array.tolist(), dtype=torch.float32)
 
     product = x @ kernel[:, : 3 * units]
-    product[..., :units] += bias[:units]  # Theirs is of gates only.
+    product[..., :units] += bias[:units]  # Their op adds only the gates' biases.
     candidate_forget_reset = np.stack(np.split(product, 3, -1), -1).swapaxes(0, 1)
     outputs, last = ops.elementwise_recurrence_inference(
         to_torch(candidate_forget_reset.reshape(steps, batch, -1)),

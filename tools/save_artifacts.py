@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Saves models of this version, which later versions must load: `python tools/save_artifacts.py`.
 
-To tests/artifacts/VERSION/: for each layer a .keras file, weights and a SavedModel, and beside them
-the inputs and what the models answered. What is there already is never written again.
+For each layer it writes a .keras file, weights and a SavedModel to tests/artifacts/VERSION/, and
+beside them the inputs and the models' outputs. It never overwrites artifacts.
 """
 
 import argparse

@@ -3,9 +3,9 @@
 
     python tools/versions.py [2.19.1 2.20.0 2.21.0 2.22.0rc0] [--pytest "-k xla"]
 
-Each gets a virtual environment of this Python, the newest Keras and NumPy that it takes, and a copy
-of the sources, in build/versions; the GPU is left out unless TF_PLR_CUDA is set. Prints a row of a
-table for each; what each command said is in its log there.
+For each release, build/versions gets a virtual environment of this Python with the newest Keras and
+NumPy that the release accepts, and a copy of the sources. GPU code is left out unless TF_PLR_CUDA
+is set. Prints one row of a table per release. The output of each command is in a log there.
 """
 
 import argparse
@@ -35,7 +35,7 @@ class Release:
         self.source = self.folder / "source"
 
     def run(self, name, *command, source=None):
-        """The end of what a command said, and whether it went well."""
+        """(end of a command's output, whether it succeeded)."""
         source = source or self.source
         log = self.folder / f"{name}.log"
         environment = {"TF_PLR_CUDA": "0", "TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
@@ -67,12 +67,11 @@ class Release:
             subprocess.run([sys.executable, "-m", "venv", self.folder / "venv"], check=True)
         install = [self.python, "-m", "pip", "install", "-q"]
         said, well = self.run("install", *install, f"tensorflow=={self.version}", *PACKAGES)
-        # Whose requirements are older packages.
+        # Without dependencies, as those of DATA are older packages.
         return self.run("data", *install, "--no-deps", *DATA) if well else (said, well)
 
     def row(self, pytest):
-        """TensorFlow, Keras, NumPy, build, diagnosis, of the build here too, tests; and whether all
-        went well."""
+        """A row of the table, and whether all commands succeeded."""
         said, well = self.prepare()
         if not well:
             return [self.version, "", "", f"not installed: {last_line(said)}", "", "", ""], False
@@ -95,7 +94,7 @@ class Release:
         return row, diagnosed and passed
 
     def of_the_build_here(self):
-        """What this tree's libraries, of whichever TensorFlow, do in this one."""
+        """Tries this tree's libraries, built for some other TensorFlow, in this release."""
         said, well = self.run("portable", self.python, "-m", "tf_plr", source=ROOT)
         both = said.count("fused cells works, windows works\n") >= 2  # With XLA and without.
         if not well and "\ninstead " in said and both and "FAILS" not in said:

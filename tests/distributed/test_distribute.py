@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""tf.distribute: replicas, and workers, that have a batch each are as one."""
+"""Data parallelism: replicas and workers with a batch each compute the same as one device."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def test_fit_with_two_replicas(tmp_path):
 
 
 def start_worker(program, path, gpu=0, **environment):
-    if GPUS:  # One replica a worker, however many GPUs the host has.
+    if GPUS:  # Each worker sees one GPU and so has one replica.
         environment["CUDA_VISIBLE_DEVICES"] = str(gpu % len(GPUS))
     command = [sys.executable, PROGRAMS / program, path]
     return subprocess.Popen(command, env={**os.environ, **environment})
@@ -44,9 +44,9 @@ def two_workers(program, folder):
 
 
 def test_two_workers_learn_as_one(tmp_path):
-    """MultiWorkerMirroredStrategy, two processes; Keras' own fit is not made for it.
+    """Two processes under MultiWorkerMirroredStrategy, which Keras' own fit does not support.
 
-    With sequences of their own, and with a part of each.
+    First each worker has its own sequences, then each has a part of every sequence.
     """
     program = "learn_on_workers.py"
     alone, *workers = [

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Replicas that have a part of each sequence are as one device.
+"""Sequence parallelism: replicas with a part of each sequence compute the same as one device.
 
-On GPUs where there are enough of them, or else on parts of one; without any, on logical CPUs.
+Tests run on GPUs if there are enough, else on parts of one GPU; without a GPU, on logical CPUs.
 """
 
 import warnings
@@ -61,7 +61,7 @@ def test_all_of_a_layer_over_several_replicas(layer, fused):
     [("mixed_bfloat16", 8), pytest.param("mixed_float16", 9, marks=pytest.mark.slow)],
 )
 def test_long_memory_in_16_bits_over_several_replicas(dtype, forget_bias, fused):
-    """Of thousands of steps, with decays that, rounded to 16 bits, would mostly be 1."""
+    """The memory spans thousands of steps: in 16 bits, most decays would round to 1."""
     run_program(
         "long_memory_on_replicas.py",
         2,
@@ -72,7 +72,7 @@ def test_long_memory_in_16_bits_over_several_replicas(dtype, forget_bias, fused)
 
 
 def test_fit_with_a_sequence_over_replicas(tmp_path):
-    """In ten lines from one device to two: the weights are the same afterwards."""
+    """Ten changed lines move training from one device to two, with the same weights at the end."""
     run_program(
         "fit_sequences_on_replicas.py",
         2,
@@ -99,7 +99,7 @@ def test_targets_and_weights_of_steps_are_cut_as_sequences_are():
 
 @pytest.mark.parametrize("sequence_parallel", [False, True])
 def test_keras_leaves_a_model_with_such_a_layer_uncompiled(sequence_parallel):
-    """And says so; XLA refuses what replicas exchange."""
+    """Keras warns and does not compile, because XLA refuses the exchange between replicas."""
     layers = [keras.Input((None, 3)), tf_plr.GILR(2, sequence_parallel=sequence_parallel)]
     model = keras.Sequential(layers)
     with warnings.catch_warnings(record=True) as caught:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Load, and what goes wrong around a training: threads, forks, interrupts, kills, no memory."""
+"""Load and faults: many threads, forks, interrupts, kills, and memory that runs out."""
 
 import subprocess
 import sys
@@ -65,12 +65,12 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
 
 
 def test_a_fork_can_use_the_op():
-    """On the thread that is left there; TensorFlow promises no more for its own, CUDA nothing."""
+    """The child has one thread. TensorFlow promises no more for its own ops, and CUDA nothing."""
     run_program("fork.py", CUDA_VISIBLE_DEVICES="-1")
 
 
 def test_no_memory_in_an_op():
-    """Is said as such; the process goes on."""
+    """Raises an error that names the cause; afterwards the process can go on."""
     run_program("no_memory.py", CUDA_VISIBLE_DEVICES="-1")
 
 

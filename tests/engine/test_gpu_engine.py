@@ -11,7 +11,7 @@ def test_choice_of_kernels(tmp_path):
 
 
 @needs_headers
-# Every 23rd test of a few types: kinds do not come in 23s, so all are among them.
+# Every 23rd test, of a few types: 23 divides no period of the list, so every kind is tested.
 @pytest.mark.parametrize(
     ("part", "types"),
     [
@@ -20,7 +20,7 @@ def test_choice_of_kernels(tmp_path):
     ],
 )
 def test_kernels_on_a_cpu(tmp_path, part, types):
-    """Under schedules that change: see cuda_on_cpu/."""
+    """Runs the kernels on an emulated GPU with varying schedules of threads; see cuda_on_cpu/."""
     program = tmp_path / "emulated_gpu_engine_test"
     flags = ["-Og", "-w", "-Itests/engine/cuda_on_cpu", *types]
     build_and_run(["tests/engine/emulated_gpu_engine_test.cc"], program, *flags, TEST_PART=part)

@@ -14,7 +14,7 @@ AVX2 = " avx2 " in Path("/proc/cpuinfo").read_text()
 
 @pytest.mark.parametrize("most", ["baseline", "avx2"])
 def test_random_problems(most):
-    """As tools/fuzz.py draws them, against float64."""
+    """Runs tools/fuzz.py, which checks against float64."""
     command = [sys.executable, str(ROOT / "tools" / "fuzz.py"), "--problems", "120", "--seed", "2"]
     environment = {**os.environ, "TF_PLR_INSTRUCTIONS": most, "CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
@@ -23,7 +23,7 @@ def test_random_problems(most):
 
 @pytest.mark.skipif(not AVX2, reason="this processor has no AVX2")
 def test_the_switch_switches():
-    """AVX2 comes with products and sums that are rounded once; x86-64-v2 has none."""
+    """Processors with AVX2 have fused multiply-adds, which round once; x86-64-v2 has none."""
     found = {
         most: run_program("rounding.py", TF_PLR_INSTRUCTIONS=most, CUDA_VISIBLE_DEVICES="-1")
         for most in ("baseline", "avx2", "all")

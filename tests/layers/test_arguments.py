@@ -23,7 +23,7 @@ from tf_plr.layers.base.arguments import CellArguments, KerasOptions, LayerOptio
 CELLS = [layer.cell_class for layer in LAYERS]
 UNITS, FEATURES = 6, 4
 
-# What a value other than the default changes, and nothing else that comes before it in this order.
+# A non-default value must change its effect in ARGUMENTS, and no effect earlier in this order.
 EFFECTS = ("shapes", "weights", "losses", "constraints", "outputs", "training")
 ARGUMENTS = {
     "units": (UNITS + 1, "shapes"),
@@ -72,7 +72,7 @@ def defaults_of(cls):
 
 
 def effects(cls, **arguments):
-    """All that a layer, or a cell in keras.layers.RNN, shows; weights are drawn from one seed."""
+    """{effect: its values} of a layer, or of a cell in keras.layers.RNN, with seeded weights."""
     keras.utils.set_random_seed(1)
     made = cls(**arguments)
     random = np.random.default_rng(1)
@@ -139,7 +139,7 @@ def test_regularizers_and_constraints_reach_their_own_weight(cls):
             assert (weight.constraint is not None) == (weight.name == name)
 
 
-# The block of the bias that starts at forget_bias, and at input_bias, written out.
+# The index of the bias block that forget_bias and input_bias set, not taken from the layers.
 FORGET_BLOCK = {tf_plr.GILR: 0, tf_plr.GILRLSTM: 2, tf_plr.SRU: 1, tf_plr.QRNN: 1}
 INPUT_BLOCK = {tf_plr.GILRLSTM: 3, tf_plr.QRNN: 3}
 
@@ -197,7 +197,7 @@ def test_normalized_input_gates_of_any_memory(forget_bias):
 
 
 def test_default_biases(layer):
-    """Memories of one to 1,000 steps; input gates beside them so that c keeps its size."""
+    """Forget gates start with memories of 1 to 1,000 steps; input gates keep the size of c."""
     options = {"pooling": "ifo"} if layer is tf_plr.QRNN else {}
     if layer is tf_plr.GILRLSTM:
         options = {"recurrent_initializer": "zeros"}
@@ -206,7 +206,7 @@ def test_default_biases(layer):
     blocks = made.cell.bias.numpy().reshape(-1, 2000).astype(float)
     forget = blocks[FORGET_BLOCK[layer]]
     log_tau = np.log(-1 / np.log(reference.sigmoid(forget)))
-    # Of 2,000 draws the quartiles err by 0.01: four times that.
+    # The quartiles of 2,000 draws have a standard error of 0.01; allow four times that.
     found = np.quantile(log_tau, [0, 0.25, 0.5, 0.75, 1]) / np.log(1000)
     np.testing.assert_allclose(found, [0, 0.25, 0.5, 0.75, 1], atol=0.04)
     rest = [FORGET_BLOCK[layer]]

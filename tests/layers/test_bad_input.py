@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Each mistake: its error, and that the message names the argument and both sides."""
+"""Each mistake raises an error that names the argument, what was expected, and what came."""
 
 import keras
 import numpy as np
@@ -236,7 +236,7 @@ def test_another_keras_backend(monkeypatch):
             layer(4)
 
 
-EMPTY = {  # Of no element, but with axes whose product no integer holds: name, shape, axis.
+EMPTY = {  # {name: (shape, axis)}: no elements, but products of axes overflow.
     "two to the 80": ([0, 2**40, 2**40], 0),
     "two to the 63": ([0, 2**33, 2**30], 0),
     "two to the 63 again": ([0, 2**32, 2**31], 0),
@@ -317,7 +317,7 @@ def test_other_arguments_of_layers():
         tf_plr.QRNN(4, input_dim=0)
     with pytest.raises(ValueError, match="input_dim is 7, but inputs have 3 features"):
         tf_plr.QRNN(4, input_dim=7)(tf.ones([2, 5, 3]))
-    with pytest.raises(TypeError):  # As in the other layers, only `activation` has a place.
+    with pytest.raises(TypeError):  # After units, only `activation` is positional.
         tf_plr.QRNN(4, "tanh", 2)
     for of in (tf_plr.initializers.Chrono, tf_plr.initializers.TimeScales):
         for steps in (0.5, float("nan"), -5, float("inf")):
@@ -330,7 +330,7 @@ def test_other_arguments_of_layers():
                 of(steps)
 
 
-# Arguments of keras.layers.LSTM that are none here, and what the error says.
+# {argument that the layers do not have: what the error says}.
 NOT_HERE = {
     "unit_forget_bias": "pass forget_bias, a number or an initializer",
     "use_cudnn": "leave it out",
@@ -357,7 +357,7 @@ def test_arguments_of_other_layers(layer, name):
             cell(4, **{name: 1})
 
 
-SEQUENCES = {  # No sequences of real numbers; what the error says.
+SEQUENCES = {  # {name: (inputs that are no real sequences, error, message)}.
     "complex": (tf.ones([2, 5, 3], tf.complex64), TypeError, "sequences must be real, .*complex64"),
     "strings": (tf.fill([2, 5, 3], "a"), TypeError, "must be numbers, .*TextVectorization"),
     "ragged": (tf.RaggedTensor.from_row_lengths(tf.ones([5, 3]), [2, 3]), TypeError, "are ragged"),
@@ -427,7 +427,7 @@ def test_stateful_with_another_batch_size(layer):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("wrong", ["initial_state", "mask"])
 def test_a_batch_size_that_only_one_side_knows(layer, wrong, dtype):
-    """TensorFlow would take what it knows of one side for both, and leave the check out."""
+    """TensorFlow must not infer one side's batch size from the other's and drop the check."""
     made = layer(4, dtype=dtype)
     made.build((None, None, 3))
     states = [tf.ones([2, size]) for size in made.cell.state_size]

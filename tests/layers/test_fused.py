@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where layers run the fused op, and that they are as exact as unfused."""
+"""Which layers run the fused op, and that they are then as accurate as unfused."""
 
 import collections
 import itertools
@@ -14,7 +14,7 @@ from support import LAYERS, run_program, run_python
 import tf_plr
 from tf_plr.layers.base.all_steps import AllSteps
 
-# Layers that are fused, and the cells of the native ops that they run.
+# {name: (layer, cells of the native op)}: layers that are fused.
 FUSED = {
     "GILR": (lambda **k: tf_plr.GILR(6, **k), {"gilr"}),
     "GILR, tanh": (lambda **k: tf_plr.GILR(6, "tanh", **k), {"f"}),
@@ -52,7 +52,7 @@ def layer_of(cell, **options):
     return type("Layer", (tf_plr.GILR,), {"cell_class": cell})(6, **options)
 
 
-# Those that are not, with the reason.
+# {reason: layer}: layers that are not fused.
 UNFUSED = {
     "a gate of its own": lambda **k: layer_of(OwnGate, **k),
     "pre-activations of its own": lambda **k: layer_of(OwnPreactivations, **k),
@@ -91,7 +91,7 @@ def test_layers_are_fused(rng, name):
 @pytest.mark.parametrize("algorithm", ["auto", "composed"])
 @pytest.mark.parametrize("name", FUSED)
 def test_so_are_their_cells(rng, name, algorithm):
-    """Unless the layer is to be of TensorFlow's own ops."""
+    """Cells are fused, too, except with algorithm="composed", which uses TensorFlow's ops only."""
     make, cells = FUSED[name]
     layer = make(algorithm=algorithm)
     layer.build((3, 11, 5))
@@ -108,7 +108,7 @@ def test_others_are_not(rng, name):
 
 
 def types_of(run, *signature):
-    """How often each type of op is in the graph of a function."""
+    """Counts the ops in the graph of a function, by type."""
     operations = tf.function(run).get_concrete_function(*signature).graph.get_operations()
     return collections.Counter(op.type for op in operations)
 
@@ -117,13 +117,13 @@ def types_of(run, *signature):
     ("options", "features", "products"),
     [
         ({}, 24, 2),
-        ({}, 25, 3),  # More than 4 times the units would be copied for longer.
+        ({}, 25, 3),  # Beyond 4 * units, copying costs more than a product.
         ({"shift_surrogate": False}, 5, 3),
         ({"recurrent_dropout": 0.5}, 5, 3),
     ],
 )
 def test_products_of_an_ls_lstm(options, features, products):
-    """One of the surrogate; one of the gates, by inputs and surrogate together."""
+    """One product for the surrogate, and one of [inputs, surrogate] for the gates."""
     layer = tf_plr.GILRLSTM(6, **options)
     found = types_of(lambda x: layer(x, training=True), tf.TensorSpec([3, 11, features]))
     assert found["MatMul"] == products
@@ -131,7 +131,7 @@ def test_products_of_an_ls_lstm(options, features, products):
 
 @pytest.mark.parametrize("return_sequences", [False, True])
 def test_masked_outputs_are_held_by_the_fused_op(layer, return_sequences):
-    """And by nothing else: no recurrence finds the last valid step, and nothing is gathered."""
+    """Nothing else holds them: no recurrence looks for the last valid step, and no op gathers."""
     made = layer(6, return_sequences=return_sequences)
     found = types_of(
         lambda x, mask: made(x, mask=mask),
@@ -146,7 +146,7 @@ def test_masked_outputs_are_held_by_the_fused_op(layer, return_sequences):
     ("steps", "dtype"), [(2**24, "float32"), (2**24 + 1, "float64"), (None, "float64")]
 )
 def test_masked_steps_are_counted_in_a_type_that_has_their_numbers(steps, dtype):
-    """Where nothing fused holds. The graph is not run."""
+    """Tests the unfused path. The graph is only built, as it is too large to run."""
 
     def hold(inputs, mask):
         return AllSteps("auto", mask).hold(inputs, tf.zeros([1, 1]))
@@ -178,7 +178,7 @@ def test_the_environment_variable():
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("name", [name for name in FUSED if "dropout" not in name])
 def test_as_exact_as_unfused(rng, name, masked):
-    """Against float64, the error is at most twice that of the unfused path, and some roundings."""
+    """The error against float64 is at most twice the unfused path's, plus a few roundings."""
     x = rng.normal(size=(3, 90, 5))
     mask = tf.constant(rng.random((3, 90)) < 0.8) if masked else None
     wide = FUSED[name][0](return_sequences=True, return_state=True, dtype="float64")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Second derivatives of the layers, and sequences of one step, in every way to compute them."""
+"""Higher derivatives of the layers and sequences of few steps, in every mode."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def loss(layer, x, **keywords):
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_second_derivatives_with_layer_normalization(layer, masked, mode):
-    """Against central differences of first ones, in float64."""
+    """Compares them with central differences of first derivatives, in float64."""
     x = tf.random.normal([2, 5, 3], dtype=tf.float64)
     mask = tf.constant([[True] * 5, [True, True, False, True, False]]) if masked else None
     with tf.device("CPU"):
@@ -69,7 +69,7 @@ def test_second_derivatives_with_layer_normalization(layer, masked, mode):
 
 
 def scalar_of_order(order, run, x):
-    """A number that depends on all derivatives up to the order before."""
+    """A scalar that depends on all derivatives up to `order`."""
     if order == 0:
         return loss(run, x)
     with tf.GradientTape() as tape:
@@ -80,11 +80,11 @@ def scalar_of_order(order, run, x):
 
 @pytest.mark.parametrize(("name", "steps"), [*((name, 1) for name in OPTIONS), ("default", 2)])
 def test_derivatives_of_few_steps(layer, name, steps, mode):
-    """XLA has ended the process where a join had an empty part."""
+    """XLA used to abort the process if a concatenation had an empty part."""
     options = OPTIONS[name]
     if layer is tf_plr.SRU and "activation" in options:
         options = {"activation": "tanh"}
-    # Under XLA, TensorFlow has no third derivative of concat: no gradient of XlaDynamicUpdateSlice.
+    # Under XLA, concat has no third derivative: XlaDynamicUpdateSlice has no gradient.
     order = 2 if mode == "xla" else 3
     x = tf.random.normal([2, steps, 3], dtype=options.get("dtype", "float32"))
     run = made(layer, x, **options)

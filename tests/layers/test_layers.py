@@ -51,7 +51,7 @@ def randomize(layer, rng):
 
 
 def expected(layer, x, states):
-    """(outputs, *last states) by the equations; states as a list of arrays."""
+    """Computes (outputs, *last states) from the equations; `states` is a list of arrays."""
     cell = layer.cell
     kernel = cell.kernel.numpy()
     bias = cell.bias.numpy() if cell.use_bias else np.zeros(len(cell.blocks) * cell.units)
@@ -80,7 +80,7 @@ def random_states(layer, batch, rng):
     return [rng.normal(size=(batch, size)) for size in layer.cell.state_size]
 
 
-# Of O(1) values after a few dozen operations on each path.
+# For values of O(1) after a few dozen operations.
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 
 
@@ -102,7 +102,8 @@ def test_equations(model, rng, dtype, use_bias, layer_normalization):
         np.testing.assert_allclose(a, e, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
 
 
-# What differs between algorithms is inside the op, and all models of a layer call it alike.
+# Algorithms differ only inside the op, which all models of a layer call the same way: the other
+# algorithms need one model per layer.
 @pytest.mark.parametrize(
     ("name", "algorithm"),
     [
@@ -135,7 +136,7 @@ MASKS = {
 }
 
 
-# The fused op is for float32, and holds masked outputs itself.
+# All masks in float32: there the fused op runs, which holds masked outputs itself.
 FUSED = [name for name, (_, arguments) in MODELS.items() if "recurrent_activation" not in arguments]
 MASKED = [
     *product(MODELS, (None, "none_valid", "holes"), ["float64"]),
@@ -270,7 +271,7 @@ LONG = 20_000
 
 
 def remembering(layer, policy, **options):
-    """With gates that forget over exp(9) = 8,103 steps, and impulses that are constant."""
+    """A layer with a memory of exp(9) = 8,103 steps and constant impulses."""
     zeros = {"kernel_initializer": "zeros", "forget_bias": 9.0, "bias_initializer": "ones"}
     if layer is tf_plr.GILRLSTM:
         zeros |= {"recurrent_initializer": "zeros", "input_bias": "coupled"}
@@ -279,7 +280,7 @@ def remembering(layer, policy, **options):
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "bfloat16", "float32"])
 def test_a_memory_of_20000_steps(layer, policy):
-    """At every step, in every path, forward and backward; also step by step, and in chunks."""
+    """Checks every step on every path, forward and backward, step by step, and in chunks."""
     x = np.ones((1, LONG, 2), "float32")
     exact = remembering(layer, "float64", return_sequences=True)
     expected = exact(x).numpy()
@@ -318,7 +319,7 @@ def test_a_memory_of_20000_steps(layer, policy):
 
 
 def test_gates_and_their_complements():
-    """1 - sigmoid(a) keeps its digits where sigmoid(a) is 1."""
+    """1 - sigmoid(a) is accurate even where sigmoid(a) rounds to 1."""
     cell = tf_plr.GILRCell(3)
     a = np.array([0.0, 5.0, 17.0, 60.0], "float32")
     gate, complement = cell.gate(tf.constant(a))
@@ -381,7 +382,7 @@ def test_a_policy_set_later_and_no_autocast(model, rng, masked):
 
 
 def test_masked_nans_stay_where_they_are(model, rng):
-    """Neither a masked input nor an output before it spreads."""
+    """NaNs in masked inputs do not reach any output."""
     layer = make(model, return_sequences=True)
     x = rng.normal(size=(3, 9, INPUT_DIM))
     expected = layer(x, mask=tf.constant(MASKS["holes"])).numpy()
@@ -446,9 +447,9 @@ def test_recurrent_dropout_drops_a_share_of_features_at_all_steps():
 @pytest.mark.parametrize("start", ["zeros", "initial_state"])
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_gradients_of_long_paddings_in_16_bits(layer, policy, start):
-    """The last valid output is held over 3,000 masked steps: their gradients add up in float32.
+    """The last valid output is held over 3,000 masked steps; their gradients are summed in float32.
 
-    States that start from zeros hold themselves; of others the layer holds the outputs.
+    With zero initial states the op holds the states itself; otherwise the layer holds the outputs.
     """
     x, mask = np.ones((1, 3000, 3), "float32"), np.arange(3000)[None] < 3
     by_bias = []
@@ -464,7 +465,7 @@ def test_gradients_of_long_paddings_in_16_bits(layer, policy, start):
             loss = tf.reduce_sum(tf.cast(outputs, tf.float32))
         by_bias.append(np.reshape(tape.gradient(loss, made.cell.bias), (-1, 2)))
     actual, exact = by_bias
-    largest = np.abs(exact).max(1, keepdims=True)  # Of each block: they differ a thousandfold.
+    largest = np.abs(exact).max(1, keepdims=True)  # Per block: blocks differ by a factor of 1,000.
     assert np.all(largest > 0.1)
     roundoff = reference.UNIT_ROUNDOFF[made.compute_dtype]
     assert np.all(np.abs(actual - exact) <= 8 * roundoff * largest)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Layers that users write: a cell against `Steps`, and a layer that names it."""
+"""Layers that users write: a cell that uses `Steps`, and a layer that names the cell."""
 
 import sys
 
@@ -31,7 +31,7 @@ def layer_of(cell, **options):
 
 
 class Average(LinearRecurrentCell):
-    """An exponential moving average of a product, with decays of a shape to try."""
+    """An exponential moving average of a product; tests replace `decays` to vary its shape."""
 
     decays = staticmethod(lambda kernel, inputs: ops.sigmoid(kernel[0]))
 
@@ -94,7 +94,7 @@ def test_decays_that_do_not_fit(x, shape):
 
 
 class Rotation(LinearRecurrentCell):
-    """Complex states that turn: a linear recurrent unit without its learned parts."""
+    """Complex states that rotate: a linear recurrent unit (LRU) without its learned parts."""
 
     state_dtype = "complex128"
 

@@ -42,7 +42,7 @@ def test_bidirectional_with_states_and_masks(layer, x, masked, return_sequences)
 
 
 def test_supports_masking_whatever_keras_rnn_says(layer, x, monkeypatch):
-    """keras.layers.RNN does so in Keras 3.15, and is to stop doing so."""
+    """keras.layers.RNN sets supports_masking in Keras 3.15; later versions will not."""
     init = keras.layers.RNN.__init__
 
     def init_without(self, *args, **kwargs):
@@ -227,7 +227,7 @@ def test_composed_converts_to_tflite(layer, x, tmp_path):
 
 
 class PreviousCell(tf_plr.GILRCell):
-    """A cell of one's own that asks for the states before each step."""
+    """A user-written cell that outputs the state before each step."""
 
     def recur(self, steps, inputs, states, training):
         outputs, last = super().recur(steps, inputs, states, training)

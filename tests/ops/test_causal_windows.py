@@ -24,7 +24,7 @@ def draw(rng, shape, masked):
     inputs = rng.integers(-8, 9, [batch, steps, features]).astype(np.float64)
     history = rng.integers(-8, 9, [batch, (size - 1) * features]).astype(np.float64)
     mask = None
-    if masked:  # One sequence has holes, one an end of padding.
+    if masked:  # The last sequence is padded at its end, the others have holes.
         mask = rng.random([batch, steps]) < 0.6
         mask[-1] = np.arange(steps) < steps // 3
     return inputs, history, mask
@@ -54,7 +54,7 @@ def test_values(rng):
 
 
 def test_the_gradient_is_the_adjoint(rng):
-    """It adds what weighs an element of a window to the gradient of the input that this is."""
+    """An input's gradient is the sum of the weights of the outputs that are copies of it."""
     for shape, masked, dtype in itertools.product(SHAPES, (False, True), DTYPES):
         *arrays, mask = draw(rng, shape, masked)
         x = [tf.cast(array, dtype) for array in arrays]
@@ -64,7 +64,7 @@ def test_the_gradient_is_the_adjoint(rng):
             weights = [rng.normal(size=output.shape) for output in outputs]
             weights = [tf.cast(w, dtype) for w in weights]
         actual = tape.gradient(outputs, x, output_gradients=weights)
-        # Which input each output is: the windows of the inputs' numbers, from 1 on.
+        # The windows of the inputs' indices, from 1, tell which input each output copies.
         numbers = np.arange(1, sum(a.size for a in arrays) + 1, dtype=np.float64)
         parts = np.split(numbers, [arrays[0].size])
         places = reference(
@@ -74,7 +74,7 @@ def test_the_gradient_is_the_adjoint(rng):
         for place, weight in zip(places, weights, strict=True):
             np.add.at(expected, place.astype(int), np.array(tf.cast(weight, tf.float64)))
         flat = np.concatenate([np.array(tf.cast(a, tf.float64)).ravel() for a in actual])
-        # At most `size` numbers of a few units each, added in float32, stored once.
+        # A gradient sums at most `size` numbers of O(1) in float32, and is rounded once.
         bound = UNIT_ROUNDOFF[dtype] + shape[-1] * UNIT_ROUNDOFF["float32"]
         np.testing.assert_allclose(flat, expected[1:], rtol=0, atol=8 * bound * shape[-1])
 
@@ -144,7 +144,7 @@ def test_vectorized(rng):
 
     for actual, expected in zip(mapped(lambda p: tuple(run(*p)), parts), whole, strict=True):
         np.testing.assert_array_equal(tf.reshape(actual, expected.shape), expected)
-    # The mask of all; and nothing to map over.
+    # One mask for all; and a map over no elements.
     mask = parts[2][0]
     values = mapped(lambda p: run(*p, mask)[0], parts[:2])
     for i in range(3):

@@ -137,7 +137,7 @@ def test_vectorized_map_is_one_op_without_a_warning(rng, axis, with_initial_stat
         np.testing.assert_array_equal(vectorized(*stacks), expected)
     operations = tf.function(vectorized).get_concrete_function(*stacks).graph.get_operations()
     assert not any("While" in op.type for op in operations)
-    # One is the body of the loop that there was, with one argument's shape; it does not run.
+    # A second op, in the body of the replaced loop, has the shape of one element; it never runs.
     shapes = [op.outputs[0].shape for op in operations if op.type == "TfPlr>LinearRecurrence"]
     assert shapes.count([4, 5, 3]) == 1
 
@@ -193,7 +193,7 @@ def test_recompute_grad(arguments):
 
 
 def test_forward_mode_along_a_negative_axis_of_many_shapes():
-    """From 32 shapes on, TensorFlow traces the derivative once more, without ranks."""
+    """After 32 shapes, TensorFlow traces the derivative again, without known ranks."""
     for size in range(1, 41):
         a = tf.fill([2, size], 0.5)
         with tf.autodiff.ForwardAccumulator(a, tf.ones_like(a)) as accumulator:
@@ -231,7 +231,7 @@ def test_second_derivatives_of_unknown_rank_along_a_negative_axis(
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_gradient_of_the_last_state(rng, reverse, mode):
-    """To the gradient op it is as if it were added to the last of d_states, in all derivatives."""
+    """d_last_state has the effect of adding it to the last step of d_states, in all derivatives."""
     shape, last = (3, 5, 4), 0 if reverse else 4
     tensors = [tf.constant(rng.uniform(-1, 1, shape)) for _ in range(3)]
     columns = [tf.constant(rng.uniform(-1, 1, (3, 4))) for _ in range(2)]

@@ -12,13 +12,13 @@ from support import MODES, call
 from tf_plr._native.library import load_ops
 from tf_plr._ops.gated_recurrence import CELLS, DTYPES, gated_recurrence, unfused_gated_recurrence
 
-# One step, one column, vectors of columns filled and not, many steps: whole tiles and parts.
+# One step; one column; full and partial vectors of columns; many steps: full and partial tiles.
 SHAPES = [(1, 1, 2), (3, 5, 2), (2, 37, 10), (1, 300, 34), (5, 140, 64)]
-FEATURES = 3  # Of a prefix.
+FEATURES = 3  # Columns of a prefix.
 
 
 def draw(rng, cell, shape, dtype, extras):
-    """Arguments, as float64 arrays that the dtype holds; and the keywords."""
+    """Draws (arguments, keywords); arguments are float64 arrays that are exact in `dtype`."""
     batch, steps, units = shape
     arithmetic = CELLS[cell]
     gated = arithmetic.output in ("gated", "highway")
@@ -43,7 +43,7 @@ def draw(rng, cell, shape, dtype, extras):
 
 
 def as_tensors(arguments, dtype):
-    """For `unfused_gated_recurrence` if dtype is float64."""
+    """Converts the arguments; for dtype "float64", to those of `unfused_gated_recurrence`."""
     dtypes = {"bias": "float32", "initial_state": "float32", "mask": "bool"}
     if dtype == "float64":
         dtypes = {"mask": "bool"}
@@ -54,12 +54,12 @@ def as_tensors(arguments, dtype):
 
 
 def results(function, tensors, **keywords):
-    """Outputs, the last state, and the gradients by all that have one, of weighted sums."""
+    """[outputs, last state, *gradients of a weighted sum with respect to all operands]."""
     operands = [t for name, t in tensors.items() if t is not None and name != "mask"]
     with tf.GradientTape() as tape:
         tape.watch(operands)
         outputs, last = function(**tensors, **keywords)
-        # Weights of few bits, of both signs, alike in every dtype.
+        # Weights of both signs and few bits, so that every dtype represents them exactly.
         steps = tf.cast(tf.range(tf.shape(outputs)[1]) % 5, outputs.dtype)[:, None] - 1.5
         loss = tf.reduce_sum(tf.cast(outputs * steps, last.dtype)) + tf.reduce_sum(last * 0.5)
     return [outputs, last, *tape.gradient(loss, operands)]
@@ -73,8 +73,8 @@ def test_values_and_gradients(rng, cell, dtype):
         keywords["hold"] = hold
         expected = results(unfused_gated_recurrence, as_tensors(arguments, "float64"), **keywords)
         tensors = as_tensors(arguments, dtype)
-        # Stored values are rounded once each, states on the way some times more; a bias' gradient
-        # is a sum of as many gradients by the product.
+        # A stored value is rounded once, a state several times at each step. The bias' gradient is
+        # the sum, over batch x steps rows, of the gradient with respect to the product.
         roundings = 16 * UNIT_ROUNDOFF[dtype] + 8 * shape[1] * UNIT_ROUNDOFF["float32"]
         for algorithm, keep_states in (("parallel", True), ("serial", False), ("auto", True)):
             keywords["algorithm"] = algorithm
@@ -83,7 +83,7 @@ def test_values_and_gradients(rng, cell, dtype):
                 scale = np.abs(e).max()
                 if e.ndim == 1:
                     scale = np.sqrt(shape[0] * shape[1]) * np.abs(expected[2]).max()
-                    assert scale == 0 or np.abs(e).max() > roundings * scale  # Or zeros would do.
+                    assert scale == 0 or np.abs(e).max() > roundings * scale  # Zeros must not pass.
                 np.testing.assert_allclose(
                     tf.cast(a, tf.float64), e, rtol=0, atol=roundings * max(scale, 1e-3)
                 )
@@ -165,7 +165,7 @@ def test_masked_inputs_may_be_nan(rng, cell):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS)
 def test_vectorized_map(rng, cell, dtype, of_one):
-    """Both converters: values and gradients of a map are those of a loop."""
+    """A vectorized map gives the values and gradients of a loop; tests both converters."""
     arguments, keywords = draw(rng, cell, (2, 6, 4), dtype, True)
     tensors = as_tensors(arguments, dtype)
 
@@ -222,7 +222,7 @@ def test_jacobian(rng, cell):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_gradient_by_the_bias_is_the_sum(rng, dtype):
-    """Of several chunks of rows, summed in float32."""
+    """It sums d_product over several chunks of rows, in float32."""
     arguments, keywords = draw(rng, "ifo", (5, 140, 34), dtype, True)
     found = results(gated_recurrence, as_tensors(arguments, dtype), keep_states=True, **keywords)
     _, _, d_product, d_bias, _ = found

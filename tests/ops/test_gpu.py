@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What only a GPU can show. All other tests run on the GPU too where there is one.
+"""Tests that need a GPU. All other tests also run on the GPU if there is one.
 
 make test                                        # on a machine with a GPU and nvcc
 """
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not tf.config.list_physical_devices("GPU"), reas
 SHAPES = {
     "rows_streamed": (300, 700, 64),
     "rows_streamed_many_slots": (700, 16, 96),
-    "rows_cluster": (1, 3000, 40),  # Of float32 in the forward pass; others have shorter tiles.
+    "rows_cluster": (1, 3000, 40),  # Forward in float32 only: other tiles are shorter.
     "rows_cluster_of_most_dtypes": (1, 1000, 40),
     "rows_cluster_two_tiles": (2, 400, 40),
     "rows_look_back_one_segment": (50, 700, 64),

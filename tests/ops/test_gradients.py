@@ -24,7 +24,7 @@ def gradients(arguments, d_states, **options):
 
 
 def assert_gradients(actual, decays, impulses, initial_state, d_states, reverse, dtype):
-    """Along axis 1, each within the bounds of the two recurrences that it comes from."""
+    """Checks gradients along axis 1, within the error bounds of the recurrences they use."""
     initial = np.zeros_like(impulses[:, :1].sum(1)) if initial_state is None else initial_state
     states = reference.linear_recurrence(decays, impulses, initial, 1, reverse)
     expected = reference.linear_recurrence_gradients(decays, states, d_states, initial, 1, reverse)
@@ -72,7 +72,7 @@ def test_every_path(rng, shape, algorithm, reverse, with_initial_state):
     assert_gradients(actual, *arguments, d_states, reverse, "float32")
 
 
-# XLA compiles the dozens of ops of "composed" for seconds: there, one of each kind of dtype.
+# XLA takes seconds to compile the dozens of ops of "composed": test one dtype of each kind.
 DTYPES_AND_MODES = [
     (dtype, algorithm, mode)
     for dtype in DTYPES
@@ -85,7 +85,7 @@ DTYPES_AND_MODES = [
 @pytest.mark.parametrize(("dtype", "algorithm", "mode"), DTYPES_AND_MODES)
 def test_every_dtype_and_mode(rng, dtype, algorithm, mode):
     shapes = [(2, 41, 19), (3, 300, 1), (1, 400, 2)]
-    for shape in shapes[:1] if algorithm == "composed" else shapes:  # To which all are alike.
+    for shape in shapes[:1] if algorithm == "composed" else shapes:  # All shapes are alike.
         for reverse in (False, True):
             arguments = random_arguments(rng, shape, 1, dtype, True, long_memory=True)
             d_states = random_arguments(rng, shape, 1, dtype, False)[1]
@@ -115,7 +115,7 @@ def assert_finite_differences(function, arguments):
 )
 def test_first_and_second_order_by_finite_differences(rng, axis, dtype, algorithm):
     for reverse in (False, True):
-        # Without a state, "composed" differentiates zeros in its place.
+        # Without an initial state, "composed" uses zeros: the same code.
         for with_initial_state in (True,) if algorithm == "composed" else (False, True):
             arguments = random_arguments(rng, (2, 4, 2), axis, dtype, with_initial_state)
             arguments = [tf.constant(a, dtype) for a in arguments if a is not None]
@@ -197,5 +197,5 @@ def test_second_order_of_tensors_of_unknown_rank():
             first = inner.gradient(loss, a)
         return outer.gradient(first, a)
 
-    # loss = x0 + a1 x0 + x1 + a2 (a1 x0 + x1) + x2; the mixed derivative by a1 and a2 is x0.
+    # loss = x0 + a1 x0 + x1 + a2 (a1 x0 + x1) + x2; d^2 loss / (da1 da2) = x0.
     np.testing.assert_allclose(second_order(tf.ones([3]), tf.constant([5.0, 1, 1])), [0, 5, 5])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What holds for every recurrence, whatever its numbers: hypothesis looks for one where it fails.
+"""Properties of every recurrence; hypothesis searches for a counterexample.
 
-Both sides are the op's, in float64 but for the last test, so that a tolerance says only how
-roundings may differ.
+The op computes both sides, in float64 except in the last test: tolerances allow for different
+rounding only.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ repeatable = settings(derandomize=True, deadline=None, database=None, max_exampl
 
 @st.composite
 def problems(draw, most_steps=600):
-    """(decays, impulses, initial state, how): [steps, columns], and keyword arguments."""
+    """(decays, impulses, initial state, keyword arguments); arrays are [steps, columns]."""
     steps, columns = draw(st.integers(1, most_steps)), draw(st.integers(1, 40))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     largest = draw(st.sampled_from([0.0, 0.5, 1.0, 1.01]))
@@ -86,7 +86,7 @@ def test_linear_in_impulses_and_initial_state(problem, factor, seed):
 @repeatable
 @given(problems(), st.integers(1, 70))
 def test_what_has_not_begun_does_not_matter(problem, steps):
-    """Steps without impulses before the first leave it zero, whatever their decays."""
+    """Steps without impulses before the first one keep the state zero, whatever their decays."""
     decays, impulses, _, how = problem
     before = np.random.default_rng(steps).uniform(-1, 1, (steps, decays.shape[1]))
     order = slice(None, None, -1 if how["reverse"] else 1)

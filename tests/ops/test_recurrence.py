@@ -31,8 +31,8 @@ SHAPES = {
 def random_arguments(rng, shape, axis, dtype, with_initial_state, long_memory=False):
     """(decays, impulses, initial_state) in float64 or complex128, but exact in `dtype`.
 
-    With a long memory the last state depends on the first impulse, however many steps there are;
-    impulses are smaller then, so that no state or gradient is too large for float16.
+    With long_memory=True, the last state depends on the first impulse even after many steps.
+    Impulses are then smaller, so that no state or gradient overflows float16.
     """
 
     def draw(shape, sample):
@@ -82,8 +82,8 @@ def test_every_path(rng, shape, algorithm, reverse, with_initial_state):
     assert_states(states, *arguments, 1, reverse, "float32")
 
 
-# Columns side by side: less than a vector of 4, 8 or 16, exactly one, one and a part, more than
-# stay in registers; rows that no vector holds, and rows that share one.
+# Numbers of columns: fewer than a vector of 4, 8 or 16; exactly a vector; a vector and a part; more
+# than fit in registers; rows longer than a vector, and rows that share one.
 WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 17, 31, 40, 64, 65, 100)
 
 
@@ -92,7 +92,7 @@ WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 17, 31, 40, 64, 65, 100)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_every_width(rng, overwrite, dtype, reverse, algorithm):
-    """In a graph the states may take over the buffer of impulses that nothing else reads."""
+    """In a graph, the states may reuse the buffer of the impulses if no other op reads it."""
     for width in WIDTHS:
         for steps in (15, 50):
             arguments = random_arguments(rng, (2, steps, width), 1, dtype, True, long_memory=True)
@@ -114,7 +114,7 @@ def test_every_16_bit_value_is_read_and_written(dtype):
     row = tf_plr.linear_recurrence(tf.zeros([1, 2**16], dtype), tf.constant(values[None]))
     expected = values.astype(np.float32)
     if "CPU" in row.device:
-        # TensorFlow has float32's subnormal numbers, which are bfloat16's too, rounded to zero.
+        # TensorFlow flushes float32's subnormal numbers to zero; bfloat16 has the same ones.
         expected[np.abs(expected) < np.finfo(np.float32).tiny] = 0
     np.testing.assert_array_equal(row[0].numpy().astype(np.float32), expected)
     finite = np.isfinite(expected)
@@ -127,7 +127,7 @@ def test_every_16_bit_value_is_read_and_written(dtype):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_16_bit_results_are_rounded_to_nearest_even(rng, dtype):
     numpy_type = tf.as_dtype(dtype).as_numpy_dtype
-    # Products of two are exact in float32; they reach subnormal numbers, ties and infinity.
+    # Their products are exact in float32 and include subnormal numbers, ties and overflow.
     a, b = (2 ** rng.uniform(-13, 13, (2, 50_000)) * rng.choice([-1, 1], (2, 50_000))).astype(
         numpy_type
     )
@@ -146,7 +146,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_dtype_and_mode(rng, dtype, algorithm, mode):
     shapes = [(2, 41, 19), (3, 700, 1), (1, 900, 2)]
-    for shape in shapes[:1] if algorithm == "composed" else shapes:  # To which all are alike.
+    for shape in shapes[:1] if algorithm == "composed" else shapes:  # All shapes are alike.
         for reverse in (False, True):
             arguments = random_arguments(rng, shape, 1, dtype, with_initial_state=not reverse)
             states = call(
@@ -205,7 +205,7 @@ def test_nan_and_inf_stay_in_their_column_and_after_their_step(rng, value, shape
 
 @pytest.mark.parametrize("width", [1, 2, 3, 32, 100])
 def test_serial_multiplies_few_decays(width):
-    """Of the 25 large decays, float32 holds the product of 4. A GPU multiplies those of a tile."""
+    """25 decays are 1e9: in float32 a product of 5 overflows. (A GPU multiplies a whole tile.)"""
     decays = np.ones((200, width), np.float32)
     decays[::8] = 1e9
     with tf.device("/CPU:0"):
@@ -224,7 +224,7 @@ def test_results_do_not_depend_on_timing(rng):
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_large_outputs_have_the_bits_of_small_ones(rng, dtype, reverse):
-    """Where they are stored past the caches: on a CPU, from 32 MiB on."""
+    """On a CPU, outputs from 32 MiB on are stored past the caches."""
     columns = 4096
     steps = (32 << 20) // (columns * tf.as_dtype(dtype).size) + 3
     with tf.device("/CPU:0"):
@@ -261,7 +261,7 @@ def test_inputs_are_left_alone(rng):
 
 
 def test_impulses_computed_in_the_graph_may_be_overwritten(rng):
-    """In a graph the states may take over the buffer of impulses that nothing else reads."""
+    """In a graph, the states may reuse the buffer of the impulses if no other op reads it."""
     decays, impulses, _ = random_arguments(rng, (1, 5000, 3), 1, "float32", False)
     doubled = tf.function(lambda a, x: tf_plr.linear_recurrence(a, 2 * x, axis=1))
     states = doubled(*to_tensors([decays, impulses], "float32"))
@@ -317,7 +317,7 @@ def test_runs_in_tf_data():
 
 @pytest.mark.huge
 def test_more_than_2_to_the_31_elements():
-    """Needs 13 GB. The end of the first and of the last column is where 32-bit indices break."""
+    """Needs 13 GB. Indices of 32 bits would overflow at the ends of the first and last column."""
     columns, steps = 2**16 + 1, 2**15
     ones = tf.ones([steps, columns], tf.float16)
     states = tf_plr.linear_recurrence(0.5 * ones, ones)

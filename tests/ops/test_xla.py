@@ -37,7 +37,7 @@ def test_the_native_kernel_runs():
 
 
 def test_within_a_larger_computation(rng):
-    """Layouts, fusions and buffer reuse around the call."""
+    """XLA may change layouts, fuse ops, and reuse buffers around the call."""
     decays, impulses, _ = to_tensors(
         random_arguments(rng, (3, 40, 5), 1, "float32", False), "float32"
     )

@@ -11,7 +11,7 @@ options = {"sequence_parallel": True, "return_sequences": True, "return_state": 
 special = {
     "GILRLSTM": [{"shift_surrogate": False}],
     "QRNN": [{"kernel_size": 3}, {"kernel_size": 1}, {"pooling": "f"}, {"pooling": "ifo"}],
-    "SRU": [{"units": 5}],  # Whose inputs need a product.
+    "SRU": [{"units": 5}],  # Other units than features: the highway needs a product.
 }
 for more in [{}, {"layer_normalization": True}, *special.get(sys.argv[2], [])]:
     more = {"units": 4, **options, **more}

@@ -40,9 +40,9 @@ def check(make, mask=None, initial=True, tolerance=2e-5, steps_each=5):
 
     expected, (by_x, by_states, by_weights) = run(x, mask, weights, states)
     along_time = probe[0].shape[1:2] == (steps,) and probe[0].shape.rank == 3
-    # Every replica has what is of the whole sequence, and adds its share to the loss.
+    # All replicas return the same last outputs and states: each adds a share to the loss.
     rest = [w / replicas for w in weights[1:]]
-    # Each returns its own steps, from last to first.
+    # With go_backwards, a replica returns its own steps from last to first.
     backwards = along_time and layer.go_backwards
     outputs_weights = [weights[0] / replicas] * replicas
     if along_time:

@@ -20,7 +20,7 @@ for policy, tolerance in (("mixed_bfloat16", 0.05), ("float32", 1e-4)):
         losses.append(fit.history["loss"])
     np.testing.assert_allclose(*losses, rtol=tolerance)
 
-# States are kept for the sequences of each replica.
+# Stateful layers keep the states of each replica's sequences.
 losses = []
 for devices in (1, 2):
     keras.utils.set_random_seed(0)
@@ -45,7 +45,7 @@ model.fit(x[:9], y[:9], batch_size=8, verbose=0, shuffle=False)
 for actual, expected in zip(model.get_weights(), alone.get_weights(), strict=True):
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
-# What was saved under a strategy is a model like any other.
+# A model saved under a strategy loads without one.
 model.save(sys.argv[1])
 alone = keras.models.load_model(sys.argv[1])
 np.testing.assert_allclose(alone(x[:4]), model(x[:4]), atol=1e-6)

@@ -19,7 +19,7 @@ check(lambda: tf_plr.SRU(4, **last), holes, initial=False)
 check(lambda: tf_plr.QRNN(4, **options, kernel_size=3))
 check(lambda: tf_plr.QRNN(4, **last, pooling="ifo", zero_output_for_mask=True), holes)
 
-# The gradients of two losses, by one tape, of steps whose number only the graph knows.
+# One tape takes the gradients of two losses; the number of steps is known only at run time.
 for kind in (tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN):
     with strategy.scope():
         layer = kind(3, sequence_parallel=True, forget_bias=1.0)
@@ -36,16 +36,16 @@ for kind in (tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN):
         return strategy.run(gradients, args=(x,))
 
     x = tf.constant(rng.normal(size=(2, 4, 2)), tf.float32)
-    # Every replica has these steps, and the losses of the whole.
+    # Every replica's part is x, and each adds the whole sequence's losses.
     of_whole = gradients(tf.concat([x] * replicas, 1))
     for parts, expected in zip(two_losses(x), of_whole, strict=True):
         actual = tf.add_n(strategy.experimental_local_results(parts)) / replicas
         assert np.max(np.abs(actual - expected)) <= 1e-5 * np.max(np.abs(expected))
-    # Of no sequences, there is nothing to learn.
+    # An empty batch has gradients of zero.
     for parts in two_losses(tf.ones((0, 4, 2))):
         assert all(np.all(part == 0) for part in strategy.experimental_local_results(parts))
 
-# Dropout drops the same features in all replicas, and others the next time.
+# Dropout drops the same features in all replicas, and different ones in the next call.
 
 with strategy.scope():
     seeds = keras.random.SeedGenerator(1)

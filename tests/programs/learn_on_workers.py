@@ -18,7 +18,7 @@ with strategy.scope():
     optimizer.build(model.trainable_variables)
 options = tf.data.Options()
 options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-# Of the last batch of one, a worker has nothing.
+# The last batch has one sequence, so one worker gets none.
 batches = tf.data.Dataset.from_tensor_slices((x[:9], y[:9])).batch(8).with_options(options)
 batches = strategy.experimental_distribute_dataset(batches)
 
@@ -39,7 +39,7 @@ for _ in range(3):
     for batch in batches:
         step(*batch)
 
-# A part of each sequence in each worker.
+# Sequence parallelism: each worker has a part of every sequence.
 with strategy.scope():
     chain = keras.Sequential(
         [

@@ -11,9 +11,9 @@ def run(steps):
     return tf_plr.linear_recurrence(steps, steps, algorithm="parallel")
 
 
-steps = tf.ones([2, 1 << 24], tf.float16)  # 64 MiB; so are the states, and then carries in float32.
+steps = tf.ones([2, 1 << 24], tf.float16)  # 64 MiB; states as many; then float32 carries.
 for call in (run, tf.function(run, jit_compile=True)):
-    call(steps)  # All threads are there now.
+    call(steps)  # Starts all threads before memory is limited.
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     errors = []
     for more in range(8):

@@ -10,7 +10,7 @@ with pytest.raises(ValueError, match="must have a known rank"):
     tf.function(tf_plr.linear_recurrence, input_signature=[tf.TensorSpec(None)] * 2)(
         tf.ones([2]), tf.ones([2])
     )
-# Shapes that only the running graph knows: as many elements, or fewer.
+# Wrong shapes that are known only at run time: with as many elements, or fewer.
 for shapes, message in (
     (([2, 3, 4], [2, 4, 3], [2, 4]), "impulses .* of decays, .2,3,4., but has shape .2,4,3."),
     (([3, 1], [2, 1], [1]), "impulses must have the shape of decays, .3,1., but .* .2,1."),

@@ -20,7 +20,7 @@ layer = tf_plr.QRNN(4, kernel_size=4, sequence_parallel=True)
 x = tf.zeros((2, 4, 3))
 layer(x)
 with strategy.scope():
-    layer(x)  # Whole sequences, as outside of the scope.
+    layer(x)  # Outside of strategy.run: whole sequences.
 with pytest.raises(ValueError, match="at least kernel_size - 1 = 3 steps"):
     tf.function(lambda x: strategy.run(layer, (x,)))(*shards_of([x], 1))
 

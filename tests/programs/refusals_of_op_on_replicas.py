@@ -9,7 +9,8 @@ from tf_plr.distributed._exchange import Exchange
 shards = shards_of([draw([4, 3], "float32")] * 2, 0)
 
 
-# Under XLA. In replicas on CPUs TensorFlow refuses a collective's variables before that.
+# Fakes replicas to reach our error under XLA: on CPU replicas, TensorFlow fails earlier, at the
+# variables of a collective.
 class NoReplicas:
     num_replicas_in_sync, replica_id_in_sync_group = 2, 0
 

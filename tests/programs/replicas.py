@@ -23,7 +23,7 @@ def with_gradients(function, decays, impulses, state, d_states, **options):
     return [states, *by]
 
 
-# One strategy a process: collectives of several get in each other's way.
+# Use one strategy per process: collectives of several strategies interfere.
 replicas = int(sys.argv[1])
 gpus = tf.config.list_physical_devices("GPU")
 kind, reduction = "GPU" if gpus else "CPU", None
