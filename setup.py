@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""Builds the native libraries in tf_plr/_native: the engine with its XLA handlers, which this and
-later releases of TensorFlow load, and the ops, which are bound to this release and link the engine.
+"""Builds the two native libraries in tf_plr/_native.
 
-pyproject.toml holds everything static; here is what depends on the machine: TensorFlow's compile
-flags, whether there is a CUDA compiler, and the TensorFlow release that the wheel is for.
+The engine, with its XLA handlers, runs in the TensorFlow release that it was built with, and in
+later ones. The ops run in that release only, and link the engine.
+
+pyproject.toml holds everything static. This file handles what depends on the machine: TensorFlow's
+compile flags, whether there is a CUDA compiler, and the TensorFlow release that the wheel is for.
 
 Environment variables:
   TF_PLR_NATIVE               0: install Python only, without a compiler and for any platform.
                               Then only algorithm="composed" works.
-  TF_PLR_CUDA                 0: build without GPU code. 1: with it; without nvcc, an error.
-                              Unset: with it where nvcc is found.
-  TF_PLR_CUDA_ARCHITECTURES   GPU architectures, such as "80 90"; PTX of the last is added. Unset:
-                              those of the GPUs here, or else "80 90 100 120".
+  TF_PLR_CUDA                 0: build without GPU code. 1: build with it, and fail if there is no
+                              nvcc. Unset: build with it if nvcc is found.
+  TF_PLR_CUDA_ARCHITECTURES   GPU architectures, such as "80 90". PTX of the last one is added.
+                              Unset: those of this machine's GPUs, or else "80 90 100 120".
   CXX, CXXFLAGS               The C++ compiler, g++ by default, and more flags for it.
   CUDA_HOME                   Where to look for bin/nvcc before PATH.
 """
@@ -46,7 +48,7 @@ NATIVE_PACKAGE = "tf_plr._native"
 ENGINE, OPS = "tf_plr_engine", "tf_plr_ops"  # The libraries' names.
 EXPORTS = {ENGINE: "cc/exports.map", OPS: "cc/tensorflow/exports.map"}
 
-TF_MINOR = "2.21"  # What an isolated build takes; without isolation, the TensorFlow that is there.
+TF_MINOR = "2.21"  # For isolated builds. Without isolation, the installed TensorFlow is used.
 TF_PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-gpu", "tf-nightly", "tf-nightly-cpu")
 XLA_HEADER = "xla/ffi/api/ffi.h"
 OLDEST_CUDA = (12, 3)  # The first whose assembler knows 128-bit words (PTX 8.3).
@@ -57,7 +59,7 @@ OLDEST_ARCHITECTURE = 80  # The first that copies to shared memory asynchronousl
 
 @functools.cache
 def tensorflow():
-    """The TensorFlow to build for; not yet there when pip asks what an isolated build needs."""
+    """The TensorFlow to build for. Not installed yet when pip asks for the build requirements."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
@@ -71,8 +73,8 @@ def minor_of(version):
 def check_installed_tensorflow():
     """Refuses to build for one TensorFlow and install beside another.
 
-    pip builds with a TensorFlow of its own, which a user who has another one does not see. (Other
-    front ends build in an environment of their own, where no other one is seen.)
+    pip installs a TensorFlow of its own for the build, and a user who has another one would not
+    notice. (Other front ends build in a separate environment, where this check finds no other one.)
     """
     paths = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     for package in importlib.metadata.distributions(path=list(dict.fromkeys(paths))):
@@ -105,7 +107,7 @@ def find_nvcc():
 
 
 def version_of(compiler):
-    """What a compiler says of itself."""
+    """What a compiler prints for --version."""
     try:
         done = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -146,7 +148,7 @@ def cuda_architectures(nvcc):
     text = os.environ.get("TF_PLR_CUDA_ARCHITECTURES")
     if not text:
         here = [str(a) for a in architectures_here() if a >= OLDEST_ARCHITECTURE]
-        # PTX of the last one serves what is newer than the compiler.
+        # The PTX of the last one runs on GPUs that are newer than the compiler.
         text = " ".join(here) if here and set(here) <= set(known) else ALL_ARCHITECTURES
     wanted = text.split()
     if not wanted or not all(a.isdigit() for a in wanted):
@@ -190,7 +192,7 @@ def cxx_command(nvcc):
             "need. TensorFlow 2.20 and later have it."
         )
     flags = [f for f in tf.sysconfig.get_compile_flags() if not f.startswith("-I")]
-    # The last two: what tf2xla's headers include.
+    # tf2xla's headers include files of the last two.
     for path in ("", "external/highwayhash", "external/farmhash_archive/src"):
         flags += ["-isystem", str(Path(include, path))]
     flags += ["-I.", "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden"]
@@ -215,10 +217,10 @@ def nvcc_command(nvcc):
 
 
 def link_flags(name):
-    """Flags of the linker for a library; the engine lies beside the ops."""
+    """Linker flags for a library. The ops find the engine in their own folder, $ORIGIN."""
     flags = [f"-L{tensorflow().sysconfig.get_lib()}", "-l:libtensorflow_framework.so.2"]
     if name == OPS:
-        flags += ["-l:libtensorflow_cc.so.2", "-Wl,-rpath,$ORIGIN"]  # The first has tf2xla.
+        flags += ["-l:libtensorflow_cc.so.2", "-Wl,-rpath,$ORIGIN"]  # The library holds tf2xla.
     return [*flags, f"-Wl,-soname,{name}.so", f"-Wl,--version-script={EXPORTS[name]}"]
 
 
@@ -228,15 +230,15 @@ def link_command(nvcc, objects, library):
     if name == OPS:
         before = [str(library.with_name(f"{ENGINE}.so"))]
     elif nvcc:
-        # CUDA's runtime before TensorFlow's library: the linker would else take the runtime that
-        # TensorFlow's GPU wheel exports, and the library would not load beside tensorflow-cpu.
+        # CUDA's runtime must precede TensorFlow's library. Otherwise, the linker takes the runtime
+        # that TensorFlow's GPU wheel exports, and the library does not load with tensorflow-cpu.
         before = [static_runtime_of(nvcc), "-lrt", "-lpthread", "-ldl"]
     command = [CXX, *CXXFLAGS, "-shared", *objects, "-o", str(library), *before]
     return [*command, *link_flags(name)]
 
 
 def undefined_cuda_symbols(library):
-    """What the library would need of a CUDA runtime that is not in it."""
+    """The symbols of CUDA's runtime that the library needs but does not contain."""
     command = ["nm", "-D", "--undefined-only", str(library)]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [name for name in listed.split() if re.match(r"_?_?cuda[A-Z]", name)]
@@ -248,7 +250,7 @@ def version():
 
 
 def description(nvcc):
-    """What the library says of itself, but for the checksum."""
+    """The fields of a library's JSON file, except the checksum."""
     return {
         "tf_plr": version(),
         "tensorflow": tensorflow().__version__,
@@ -260,7 +262,7 @@ def description(nvcc):
 
 
 class Compiler:
-    """One compiler and its flags: turns a source into an object, if anything changed."""
+    """One compiler with its flags. It compiles a source only if something has changed."""
 
     def __init__(self, command, version, build_dir):
         self.command = command
@@ -268,11 +270,11 @@ class Compiler:
         self.build_dir = build_dir
 
     def compile(self, source, define=None):
-        """The object's path, and whether it is new. `define`: the macro to set, with its value."""
+        """Returns the object's path, and whether it is new. `define` is "MACRO=value" or None."""
         name = re.sub(r"\W", "_", f"{source}_{define}" if define else source)
         obj = self.build_dir / f"{name}.o"
         depfile, stamp = obj.with_suffix(".d"), obj.with_suffix(".cmd")
-        # The include path of an isolated build is new every time; its TensorFlow's release is not.
+        # An isolated build has a new include path each time, so the key holds the release instead.
         tf = tensorflow()
         key = " ".join(self.command).replace(tf.sysconfig.get_include(), tf.__version__)
         key = hashlib.sha256((self.version + key).encode()).hexdigest()
@@ -291,7 +293,7 @@ class Compiler:
             return False
         text = depfile.read_text().replace("\\\n", " ").split(":", 1)[1]
         paths = [ROOT / path for path in shlex.split(text)]
-        # -isystem headers are not listed; what else lies outside the tree belongs to a compiler.
+        # -MMD does not list -isystem headers. Other files outside the tree belong to a compiler.
         own = [path for path in paths if path.is_relative_to(ROOT)]
         return all(p.exists() and p.stat().st_mtime <= obj.stat().st_mtime for p in own)
 
@@ -359,44 +361,44 @@ class BuildNative(build_ext):
         print(shlex.join(command), flush=True)
         subprocess.run(command, check=True, cwd=ROOT)
         if found := undefined_cuda_symbols(library):
-            raise SystemExit(f"tf_plr: {library} takes CUDA's runtime from elsewhere: {found}")
+            raise SystemExit(f"tf_plr: {library} must contain CUDA's runtime, but lacks {found}")
 
 
 class PurePython(build_py):
-    """Leaves native libraries out, and says so in the package."""
+    """Leaves the native libraries out, and records that in the package."""
 
     def run(self):
         super().run()
         for name in (ENGINE, OPS):
             path = Path(self.build_lib, *NATIVE_PACKAGE.split("."), name)
-            path.with_suffix(".so").unlink(missing_ok=True)  # Of an earlier build.
+            path.with_suffix(".so").unlink(missing_ok=True)  # An earlier build may have left it.
             path.with_suffix(".json").write_text('{"left_out": "TF_PLR_NATIVE=0"}\n')
 
 
 class Refuse(build_py):
-    """Without isolation, pip does not install what the build needs."""
+    """Fails with an explanation: without isolation, pip does not install what the build needs."""
 
     def run(self):
         raise SystemExit(
-            f"tf_plr: building needs TensorFlow {TF_MINOR} or another release to build for, and "
-            "none is installed; TF_PLR_NATIVE=0 installs Python alone"
+            f"tf_plr: building needs TensorFlow, but none is installed: install {TF_MINOR}, or the "
+            "release to build for, or set TF_PLR_NATIVE=0 to install the Python code only"
         )
 
 
 class PlatformWheel(bdist_wheel):
-    """The library does not touch Python's C API: one wheel a platform serves every Python 3."""
+    """The libraries do not use Python's C API, so one wheel per platform serves every Python 3."""
 
     def get_tag(self):
         return "py3", "none", super().get_tag()[2]
 
 
-# The engine's functions are compiled for one type of elements at a time, in parallel.
+# The engine's templates are compiled separately for each element type, in parallel.
 ELEMENTS = [f"TF_PLR_GATED_ELEMENT={name}" for name in ("Half", "BFloat16", "float")]
 ELEMENTS += [f"TF_PLR_ELEMENT={name}" for name in ("double", "Complex64", "Complex128")]
 
 
 def sources(name):
-    """Of a library."""
+    """The source files of a library."""
     if name == OPS:
         paths = [*ROOT.glob("cc/tensorflow/*.cc"), ROOT / "cc" / "older_systems.cc"]
     else:
@@ -406,7 +408,7 @@ def sources(name):
 
 
 def requirements(minor):
-    """The extras. TensorFlow is one: as a requirement, pip would add it beside tensorflow-cpu."""
+    """The extras. pip would add a required TensorFlow beside tensorflow-cpu, so it is an extra."""
     wanted = f"=={minor}.*" if NATIVE else f">={TF_MINOR}"
     return {
         "tf": [f"tensorflow{wanted}"],

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// What CUDA's static runtime asks of glibc, in the versions that older systems have, too.
+// The glibc functions that CUDA's static runtime uses, in versions that older systems have too.
 //
-// Linked on a system with glibc 2.34 or later, the library would ask for these functions as they
-// are there, and would not load where glibc is older. So each name is a jump to the function's
-// first version here. None of them leaves this library: see exports.map.
+// Linked on a system with glibc 2.34 or later, the library would require that system's versions of
+// these functions, and would not load with an older glibc. So each name here is a jump to the first
+// version of its function. The library does not export them: see exports.map.
 #if defined(TF_PLR_CUDA) && defined(__x86_64__)
 
 // clang-format off

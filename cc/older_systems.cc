@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// What a new compiler's headers ask of the C and C++ libraries, and older systems' libraries do not
-// have: with it, the library runs where its TensorFlow does (manylinux_2_27). None of it leaves
-// this library: see exports.map.
+// Symbols that a new compiler's headers use and that the C and C++ libraries of older systems lack.
+// Defining them here lets this library run wherever its TensorFlow runs (manylinux_2_27). The
+// library does not export them: see exports.map.
 #include <pthread.h>
 
 #include <condition_variable>
@@ -10,7 +10,7 @@
 #include <sstream>
 
 extern "C" {
-// Whether reference counts need no atomics: never, as far as this library is concerned.
+// libstdc++ updates reference counts without atomics if this is set. Zero keeps the atomics.
 char __libc_single_threaded = 0;
 }
 
@@ -18,7 +18,7 @@ namespace std {
 
 void __throw_bad_array_new_length() { throw bad_array_new_length(); }
 
-#if __GNUC__ >= 12  // Before, it was noexcept, and is old enough.
+#if __GNUC__ >= 12  // GCC 11 and earlier use the older symbol, which is noexcept.
 void condition_variable::wait(unique_lock<mutex>& lock) {
   pthread_cond_wait(native_handle(), lock.mutex()->native_handle());
 }

@@ -11,7 +11,7 @@ if find_spec("tensorflow") is None:
 
 from tf_plr import _native, config, distributed, initializers, layers
 from tf_plr._native.portable import register_handlers
-from tf_plr._ops import vectorization as vectorization  # Registers.
+from tf_plr._ops import vectorization as vectorization  # Registers on import.
 from tf_plr._ops.linear_recurrence import linear_recurrence
 from tf_plr.layers import (
     GILR,
@@ -28,7 +28,7 @@ from tf_plr.layers import (
 from tf_plr.version import __version__ as __version__
 
 _native.choice()  # Warns once if the portable library takes the place of the native ops.
-register_handlers()  # For models that were saved where it did.
+register_handlers()  # Models that were saved with the portable library need its handlers.
 
 __all__ = [
     "GILR",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What is installed, and which kernels work here: `python -m tf_plr`.
+"""Reports what is installed, and which kernels work here: `python -m tf_plr`.
 
-The exit code is 0 if all is well, and 1 if not; problems are listed at the end.
+Problems are listed at the end. The exit code is 1 if there are any, and 0 otherwise.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # Others may use the GPU now.
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # Other processes may use the GPU.
 
 import keras
 import numpy as np
@@ -47,9 +47,10 @@ def windows(inputs: Any, history: Any) -> Any:
     return causal_windows(inputs, history, None, 2)[0][0]
 
 
-OLDEST_DRIVERS = {12: "525", 13: "580"}  # Of NVIDIA's releases of CUDA, by major version.
+OLDEST_DRIVERS = {12: "525", 13: "580"}  # The oldest NVIDIA driver for each major CUDA release.
 DECAYS, IMPULSES, IMPULSE = [0.5, 0.5, 0.5], [1, 1, 1], np.tanh(1) / 2
-# What it is: what runs it, on what, and the result. (Arguments: a CPU would fold constants.)
+# Name: (function, arguments, expected result). The values are arguments of the function, because
+# TensorFlow would fold constants on a CPU.
 KERNELS: dict[str, tuple[Any, list[Any], list[Any]]] = {
     "recurrence": (recurrence, [DECAYS, IMPULSES], [1, 1.5, 1.75]),
     "its gradient": (gradient, [DECAYS, IMPULSES], [0.25, 0.5, 1]),
@@ -101,7 +102,7 @@ def say_build(name: str, path: Path) -> dict[str, Any]:
 
 
 def say_driver(built: dict[str, Any], problems: list[str]) -> None:
-    """Prints the NVIDIA driver's CUDA version, and whether the library's runtime needs a later."""
+    """Prints the CUDA version of the NVIDIA driver, and reports a driver that is too old."""
     try:
         driver, version = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
         driver.cuDriverGetVersion(ctypes.byref(version))
@@ -189,8 +190,8 @@ def main() -> int:
     devices = say_devices(built, problems)
     if not exports_xla():
         print(
-            "XLA         not beside this TensorFlow, which does not export XLA_FFI_GetApi (the "
-            "package tensorflow does): jit_compile=True is an error"
+            "XLA         not available: this TensorFlow does not export XLA_FFI_GetApi (the "
+            "package tensorflow does), so jit_compile=True is an error"
         )
     if built:
         for device in devices:

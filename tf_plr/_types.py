@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Names of types that several modules take."""
+"""Types and algorithms that several modules share."""
 
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, get_args
 
-Tensor: TypeAlias = Any  # Of TensorFlow, of Keras, or what they make one of: neither is typed.
+# A tensor of TensorFlow or Keras, or a value that they convert to one. Neither library is typed.
+Tensor: TypeAlias = Any
 
 ActivationLike: TypeAlias = str | Callable[[Any], Any] | None
 InitializerLike: TypeAlias = str | dict[str, Any] | Callable[..., Any]

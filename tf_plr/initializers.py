@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where the bias of a forget gate may start: the time scales of a layer's memory."""
+"""Initializers of forget gates' biases, which set the time scales of a layer's memory."""
 
 import math
 import numbers
@@ -19,20 +19,20 @@ class TimeScales(keras.initializers.Initializer):
     b = -log(exp(1 / tau) - 1)
     ```
 
-    A gate with bias b starts as sigmoid(b) = exp(-1 / tau): a state falls to 1 / e of its value in
-    tau steps. So some units follow the last few inputs, and others average over `max_steps`. This
-    is where the forget biases of all layers start; in their arguments, `"time_scales"` is short for
-    `TimeScales()`.
+    With bias b, a gate starts at sigmoid(b) = exp(-1 / tau): a state decays to 1 / e of its value
+    in tau steps. Some units thus follow the last few inputs, and others average over `max_steps`.
+    All layers initialize their forget biases in this way by default. In their arguments,
+    `"time_scales"` is short for `TimeScales()`.
 
     Example:
 
     >>> layer = tf_plr.GILRLSTM(16, forget_bias=tf_plr.initializers.TimeScales(max_steps=10_000))
 
     Args:
-        max_steps: Number of at least 1, the longest time scale, in steps: about the length of the
+        max_steps: Number, at least 1: the longest time scale in steps, about the length of the
             longest dependency. Default: 1000.
         seed: Integer, the random seed. As in Keras, an initializer draws the same values at each
-            call; None, the default: each initializer draws others.
+            call. None, the default: each initializer chooses its own seed.
 
     Raises:
         TypeError: `max_steps` is not a number.
@@ -68,9 +68,9 @@ class Chrono(keras.initializers.Initializer):
     >>> layer = tf_plr.GILRLSTM(16, forget_bias=tf_plr.initializers.Chrono(max_steps=784))
 
     Args:
-        max_steps: Number of at least 2, the length of the longest dependency, in steps.
+        max_steps: Number, at least 2: the length of the longest dependency in steps.
         seed: Integer, the random seed. As in Keras, an initializer draws the same values at each
-            call; None, the default: each initializer draws others.
+            call. None, the default: each initializer chooses its own seed.
 
     Raises:
         TypeError: `max_steps` is not a number.
@@ -102,8 +102,9 @@ def _at_least(name: str, value: Any, least: int) -> Any:
 
 
 def _seed_or_another(seed: int | None) -> int:
-    """As Keras' initializers do: a seed of Keras' own would need a variable inside a tf.function.
+    """Returns `seed`, or a random one, as Keras' initializers do.
 
-    keras.utils.set_random_seed makes these repeatable, too.
+    Keras' global seed generator would create a variable, which fails inside a tf.function.
+    keras.utils.set_random_seed makes these random seeds repeatable, too.
     """
     return random.randint(1, 10**9) if seed is None else seed

@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: MIT
-"""The one place of the version: the package, the libraries and the release take it from here."""
+"""The version. The package, the native libraries and the release all read it from here."""
 
 __version__ = "0.1.0"

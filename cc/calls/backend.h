@@ -118,8 +118,8 @@ size_t MostWorkspaceBytes([[maybe_unused]] const Problem& problem,
 #endif
 }
 
-// Call run(type), where decltype(type)::value is a data type that the compiler knows. Plan has
-// checked that it is one of those.
+// Call run(type), where decltype(type)::value is the data type as a constant. Plan has checked that
+// it is in the list.
 #define TF_PLR_CASE(type, ...) \
   case DType::type:            \
     return run(std::integral_constant<DType, DType::type>());

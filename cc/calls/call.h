@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A call of an op, without TensorFlow: TensorFlow's executor, XLA's compiler and XLA's runtime all
-// make their calls through this one interface, so that what an op checks, needs and does stands
-// once. It is the whole interface of the engine library.
+// A call of an op, independent of TensorFlow. TensorFlow's executor, XLA's compiler and XLA's
+// runtime all make their calls through this interface, so the checks, the memory needs and the
+// computation of an op are written once. It is the whole interface of the engine library.
 #ifndef TF_PLR_CALLS_CALL_H_
 #define TF_PLR_CALLS_CALL_H_
 
@@ -34,18 +34,19 @@ using Buffers = std::vector<Buffer>;
 class Attributes {
  public:
   virtual ~Attributes() = default;
-  // Also booleans; the default where there is no such attribute.
+  // Also reads booleans. Returns `otherwise` if there is no such attribute.
   virtual int64_t Int(const char* name, int64_t otherwise) const = 0;
   virtual std::vector<int64_t> Ints(const char* name) const = 0;
   virtual std::string String(const char* name, const char* otherwise) const = 0;
 };
 
-// Memory of the device for the time of a call, aligned to 16 bytes. Null: there is none left.
+// Device memory for the duration of a call, aligned to 16 bytes. Allocate returns null if none is
+// left.
 class Scratch {
  public:
   virtual ~Scratch() = default;
   virtual void* Allocate(size_t bytes) = 0;
-  // As large as an input: possibly the input's own memory, if nobody needs what it holds.
+  // Allocates as much as an input holds; possibly the input's own memory, if nobody else needs it.
   virtual void* AllocateLike(const Buffers& inputs, size_t input) {
     return Allocate(inputs[input].bytes());
   }
@@ -62,10 +63,11 @@ class Call {
   virtual Status Plan(const Buffers& inputs, Buffers* outputs) const = 0;
   // The input whose memory output 0 may have, or -1.
   virtual int OverwritableInput() const { return -1; }
-  // The most scratch that the call needs, on any GPU if on one.
+  // The most scratch that the call needs; with on_gpu, on any GPU.
   virtual size_t MostScratchBytes(const Buffers& /*inputs*/, bool /*on_gpu*/) const { return 0; }
 
-  // Run a call that Plan has checked, on a CPU at once, on a GPU on a cudaStream_t.
+  // Run a call that Plan has checked. RunOnCpu returns when the call is done; RunOnGpu enqueues it
+  // on `stream`, a cudaStream_t.
   virtual Status RunOnCpu(const Buffers& inputs, const Buffers& outputs, Scratch* scratch,
                           const Workers& workers) const = 0;
 #if defined(TF_PLR_CUDA)

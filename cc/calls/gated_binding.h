@@ -33,7 +33,8 @@ struct GatedSizes {
 // The attributes of a call, checked.
 class GatedAttributes {
  public:
-  // The blocks of the product, by what they are; -1: there is none.
+  // Names of the blocks. block[name] is the position of the block in the product, or -1 if there is
+  // none.
   enum Block { kForget, kCandidate, kInput, kOutputGate, kHighway, kBlocks };
 
   Status Read(const Attributes& attributes);
@@ -41,7 +42,7 @@ class GatedAttributes {
   int64_t CountBlocks() const {
     return std::count_if(block.begin(), block.end(), [](int64_t b) { return b >= 0; });
   }
-  // In units: a block of the highway has no bias.
+  // Blocks that have a bias: the highway has none.
   int64_t CountBiasBlocks() const { return CountBlocks() - (block[kHighway] >= 0); }
 
   int cell = 0;  // Its place in the list of cells/gated.h.
@@ -56,7 +57,7 @@ class GatedAttributes {
   Status ReadBlocks(const std::vector<int64_t>& blocks, const std::string& name);
 };
 
-// Puts the buffers of a call in the places that its cell knows.
+// Maps the buffers of a call to the arrays of its cell.
 template <typename T>
 class GatedBinding {
  public:
@@ -92,7 +93,7 @@ class GatedBinding {
     return arrays;
   }
 
-  // The gradient cell numbers its outputs as the forward cell its inputs.
+  // The gradient cell numbers its outputs as the forward cell numbers its inputs.
   template <typename Forward, typename Cell>
   Arrays<Cell, T> Gradient() const {
     Arrays<Cell, T> arrays{};
@@ -124,7 +125,7 @@ class GatedBinding {
     return arrays;
   }
 
-  // What a step of the forward or the gradient cell uses.
+  // The arrays that Step of the forward or the gradient cell reads.
   template <typename Cell>
   Arrays<Cell, T> Steps() const {
     Arrays<Cell, T> arrays{};
@@ -178,7 +179,7 @@ class GatedBinding {
     arrays->gated.biases[input] =
         inputs_.bias == nullptr ? nullptr : Data<float>(*inputs_.bias) + Offset(block);
   }
-  // Without bias, wherever it is.
+  // A highway has no bias, whether it is an input or a block.
   template <typename SomeArrays>
   void TakeHighway(SomeArrays* arrays, int input) const {
     if (inputs_.highway != nullptr) {
@@ -188,7 +189,7 @@ class GatedBinding {
                sizes_.product_width);
     }
   }
-  // An engine may know its elements by name only, so that they cannot be counted in.
+  // T may be an incomplete type, so offsets are in bytes.
   int64_t Bytes() const { return BytesOf(inputs_.product->type); }
   T* At(const Buffer& buffer, int64_t offset) const {
     return reinterpret_cast<T*>(Data<char>(buffer) + offset * Bytes());

@@ -13,7 +13,7 @@ namespace tf_plr {
 
 struct GatedCellParts {
   const char* name;
-  bool own_input, output_gate, highway;  // Which blocks the product may have beside two others.
+  bool own_input, output_gate, highway;  // Blocks of the product, in addition to two others.
   bool takes_prefix;
 };
 

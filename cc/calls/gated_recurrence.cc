@@ -119,7 +119,7 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
     return {};
   }
 
-  // The gradient's blocks are written where they were read, never before.
+  // Each block's gradient is written where the block was read, and only after that.
   int OverwritableInput() const override { return kKind == Kind::kGradient ? 0 : -1; }
 
   // In the order of Run's allocations.
@@ -159,7 +159,7 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
       } else if constexpr (kKind == Kind::kTransition) {
         return Reduce(backend, binding, sizes, outputs[0]);
       } else {
-        // The gradient of outputs that are not held, from that of held ones.
+        // Turn the gradient of the held outputs into that of the outputs before they were held.
         Buffer d_outputs = *in.d_outputs;
         if (attributes_.holds) {
           d_outputs.data = backend.scratch->AllocateLike(inputs, in.d_outputs - inputs.data());
@@ -247,7 +247,7 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
                      in.prefix == nullptr ? 0 : PaddedPrefix(in.prefix->shape[2]),
                      {}};
     const bool against_time = in.d_outputs != nullptr;
-    // Where there are no columns, the other axis may have a size that no integer holds.
+    // Without columns, the product of the other sizes may exceed an int64.
     const bool no_columns = sizes.batch == 0 || sizes.units == 0;
     sizes.problem = no_columns ? Problem{0, 0, 0, against_time}
                                : Problem{sizes.batch, sizes.steps, sizes.units, against_time};

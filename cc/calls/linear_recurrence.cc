@@ -9,15 +9,15 @@
 namespace tf_plr {
 namespace {
 
-// An op runs a cell. Its inputs are kStepInputs, of one shape, then initial_state if given, then,
-// of a gradient, d_last_state if given. Its outputs are kStepOutputs of that shape, then, of a
-// gradient, that of initial_state if given.
+// An op and the cell it runs. Its inputs are kStepInputs, all of one shape; then initial_state, if
+// given; then, in a gradient, d_last_state, if given. Its outputs are kStepOutputs arrays of that
+// shape; then, in a gradient, d_initial_state, if initial_state is given.
 struct Forward {
   using Cell = RecurrenceCell;
   static constexpr const char* kStepInputs[] = {"decays", "impulses"};
   static constexpr int kStepOutputs = 1;
   static constexpr bool kIsGradient = false;
-  // A state is written where its impulse was read, never before.
+  // A state is written where its impulse was read, and only after that.
   static constexpr int kOverwritableInput = 1;
 
   template <typename T>
@@ -68,8 +68,8 @@ Shape Without(int64_t axis, Shape shape) {
   return shape;
 }
 
-// The problem that has these axes. Where there is nothing to read or write it is 0 x 0 x 0: a
-// tensor without elements may have other axes whose product no integer holds.
+// The problem of a shape and its axis. It is 0 x 0 x 0 if there is nothing to read or write: in a
+// tensor without elements, the product of the other axes may exceed an int64.
 Problem ProblemOf(const Shape& shape, int64_t axis, bool has_initial_state, bool reverse) {
   const Shape columns = Without(axis, shape);
   if (axis < 0) axis += static_cast<int64_t>(shape.size());

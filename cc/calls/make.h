@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// How each op makes its call; Call::Make knows all.
+// Makes the call of each op. Call::Make selects the maker by the name of the op.
 #ifndef TF_PLR_CALLS_MAKE_H_
 #define TF_PLR_CALLS_MAKE_H_
 
@@ -18,13 +18,13 @@ Maker MakeLinearRecurrence, MakeLinearRecurrenceGrad, MakeLinearRecurrenceTransi
 
 // Attributes that several ops have.
 Status ReadAlgorithm(const Attributes& attributes, Algorithm* algorithm);
-// Whether an input that a call may have once is given: its count is the attribute.
+// Reads whether an optional input is given. `count` names the attribute that counts it: 0 or 1.
 Status ReadGiven(const Attributes& attributes, const char* count, const char* input, bool* given);
 // Plan's first check: how many inputs there are, and of which type the first is.
 Status CheckInputs(const Buffers& inputs, size_t count, bool gated);
 
-// Plan's check of an input, if the call has it; `what` is the shape in the words of the op's
-// documentation.
+// Plan's check of an input; a null input passes. `what` describes the shape in the words of the
+// op's documentation.
 Status CheckInput(const char* name, const Buffer* input, DType type, const char* what,
                   const Shape& shape);
 

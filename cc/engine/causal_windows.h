@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The windows of a causal convolution, each row beside those before it, for one product of all; and
-// the gradient of that.
+// The windows of a causal convolution, and their gradient. A window holds a row and the rows before
+// it, side by side, so that one matrix product computes the convolution at all steps.
 #ifndef TF_PLR_ENGINE_CAUSAL_WINDOWS_H_
 #define TF_PLR_ENGINE_CAUSAL_WINDOWS_H_
 
@@ -12,9 +12,14 @@
 
 namespace tf_plr {
 
-// Row-major: inputs [batch, steps, width], after the rows of history [batch, before, width];
-// windows [batch, steps, before + 1, width], oldest row first; the last history, as history. Masked
-// steps are in no window, and have none.
+// Row-major arrays:
+//
+//   inputs        [batch, steps, width]
+//   history       [batch, before, width]             The rows before the first input, oldest first.
+//   windows       [batch, steps, before + 1, width]  Oldest row first.
+//   last_history  [batch, before, width]             The last rows, oldest first.
+//
+// A masked step appears in no window and has no window of its own.
 template <typename T>
 struct CausalWindows {
   T *inputs, *history, *windows, *last_history;
@@ -34,9 +39,9 @@ struct CausalWindows {
     return windows + (sequence * steps + step) * (before + 1) * width;
   }
 
-  // Calls use(row) with all rows where a source that is not masked stands: one in each window that
-  // has it, and that in the last history. next_valid(step) is the first step from there on that is
-  // not masked, or `steps`.
+  // Calls use(row) for every row that holds an unmasked source: one in each window that contains
+  // the source, and one in the last history if it is still among the last rows. next_valid(step)
+  // returns the first unmasked step at or after `step`, or `steps` if there is none.
   template <typename NextValid, typename Use>
   TF_PLR_HOST_DEVICE void ForUses(int64_t sequence, int64_t source, NextValid&& next_valid,
                                   Use&& use) const {
@@ -54,9 +59,11 @@ struct CausalWindows {
   }
 };
 
-// ToWindows: from inputs and history, windows and the last history; zeros where a step is masked.
-// FromWindows: to inputs and history, the sums of all windows and of the last history where they
-// stood, in float32 and in a fixed order; zeros where a step is masked.
+// ToWindows reads inputs and history; it writes windows and last_history. The windows of masked
+// steps are zeros.
+// FromWindows is its gradient: it reads windows and last_history, and writes inputs and history.
+// It sums each row over all places where the row appears, in float32 and in a fixed order. Masked
+// rows are zeros.
 namespace cpu {
 // Half, BFloat16 or float. Each returns null, or what went wrong.
 template <typename T>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Sums of the columns of a matrix: a bias' gradient. In an order that is fixed by the shape: rows
-// in chunks, and then the chunks.
+// Sums of the columns of a matrix: the gradient of a bias. The shape alone fixes the order of
+// addition: first the rows of each chunk, then the chunks.
 #ifndef TF_PLR_ENGINE_COLUMN_SUMS_H_
 #define TF_PLR_ENGINE_COLUMN_SUMS_H_
 
@@ -25,7 +25,7 @@ struct ColumnSums {
     return std::max(kMinChunkRows, (rows + kMaxChunks - 1) / kMaxChunks);
   }
   int64_t chunks() const { return (rows + chunk_rows() - 1) / chunk_rows(); }
-  // Of the chunks' sums.
+  // Room for the sums of all chunks.
   size_t workspace_bytes() const { return chunks() * width * sizeof(float); }
 };
 

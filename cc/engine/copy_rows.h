@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Copies rows into the first columns of wider rows, filled up with zeros: what stands in front of
-// the surrogate's outputs, so that one product takes both.
+// Copies rows into the first columns of wider rows, and pads them with zeros. The surrogate's op
+// puts its prefix in front of its outputs this way, so that one matrix product takes both.
 #ifndef TF_PLR_ENGINE_COPY_ROWS_H_
 #define TF_PLR_ENGINE_COPY_ROWS_H_
 
@@ -10,8 +10,8 @@
 
 namespace tf_plr {
 
-// In bytes, multiples of 2: rows of `width`, one after the other, are copied to rows that are
-// `stride` apart, and zeros are written behind each up to `filled`.
+// All sizes are in bytes, multiples of 2. The source rows are contiguous, `width` bytes each. The
+// target rows are `stride` bytes apart; zeros fill each of them from `width` up to `filled`.
 struct CopyRows {
   const char* from;
   char* to;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a layer shows at masked steps: the outputs of the last valid step; and the gradient of that.
+// Hold makes masked steps repeat the outputs of the last valid step. SumHeld is its gradient.
 #ifndef TF_PLR_ENGINE_HELD_ROWS_H_
 #define TF_PLR_ENGINE_HELD_ROWS_H_
 
@@ -15,7 +15,7 @@ namespace tf_plr {
 // Row-major [outer, steps, width], and a mask [outer, steps], false where a step is masked.
 template <typename T>
 struct HeldRows {
-  const T* from;  // Of SumHeld; may be `to`.
+  const T* from;  // Read by SumHeld only; may equal `to`.
   T* to;
   const bool* mask;
   int64_t outer, steps, width;
@@ -28,9 +28,10 @@ struct HeldRows {
   }
 };
 
-// Hold: to each masked row, the last valid row before it; those before the first valid one stay.
-// SumHeld: to each valid row, the sum of it and of the masked rows right after it, in float32 and
-// in a fixed order; to masked rows, nothing.
+// Hold copies the last valid row to each masked row after it. Masked rows before the first valid
+// row keep their values.
+// SumHeld writes to each valid row the sum of that row and of the masked rows right after it, in
+// float32 and in a fixed order. It does not write masked rows.
 namespace cpu {
 // Half, BFloat16 or float. Each returns null, or what went wrong.
 template <typename T>

@@ -41,8 +41,8 @@ TF_PLR_HOST_DEVICE Complex<Real> Conjugate(Complex<Real> a) {
   return {a.real, -a.imag};
 }
 
-// a * b + c. On a GPU fused explicitly, so that it is rounded alike wherever it is computed; on a
-// CPU contracted to one fused operation where the target has it.
+// a * b + c. A GPU fuses it explicitly, so that it rounds alike wherever it is computed; on a CPU,
+// the compiler fuses it if the target can.
 template <typename A>
 TF_PLR_HOST_DEVICE A MultiplyAdd(A a, A b, A c) {
 #if defined(__CUDA_ARCH__)

@@ -20,8 +20,8 @@ struct Problem {
 
 enum class Algorithm { kAuto, kParallel, kSerial };
 
-// What the arrays of a gated cell have beside (see cells/gated.h). Strides are the elements from
-// row to row in memory: a step array may be a window of wider rows.
+// Additional arguments of a gated cell (see cells/gated.h). Strides count the elements from one row
+// to the next in memory: a step array may be a window of wider rows.
 template <typename Cell>
 struct GatedArrays {
   int64_t input_strides[Cell::kInputs], output_strides[Cell::kOutputs];
@@ -30,9 +30,9 @@ struct GatedArrays {
 };
 struct NotGated {};
 
-// The arrays of one problem, aligned to their elements. An output may be the same array as an
-// input, but for the one that is read one step further on (see cells/recurrence.h). Step arrays
-// have `size()` elements, column arrays `columns()`.
+// The arrays of one problem, aligned to their elements. An output may be the same array as any
+// input except the lookahead (see cells/recurrence.h). Step arrays have `size()` elements, column
+// arrays `columns()`.
 template <typename Cell, typename T>
 struct Arrays {
   using Column = typename Cell::template Column<T>;
@@ -45,7 +45,7 @@ struct Arrays {
   std::conditional_t<Cell::kGated, GatedArrays<Cell>, NotGated> gated = {};
 };
 
-// What all steps of each column do together: carry -> decay * carry + impulse. Column arrays.
+// The transition of all steps of each column: carry -> decay * carry + impulse. Column arrays.
 template <typename A>
 struct ColumnTransitions {
   A *decays, *impulses;

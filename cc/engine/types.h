@@ -5,8 +5,8 @@
 
 #include "cc/engine/numeric.h"
 
-// M(type, element, TensorFlow's name, XLA's name, the name in an op's signature). An element is a
-// type of C++, or is declared below, for each engine.
+// M(type, element, TensorFlow's name, XLA's name, name in an op's signature). `element` is a C++
+// type; the types that C++ lacks are declared below, for each engine.
 #define TF_PLR_FOR_EACH_GATED_TYPE(M)                   \
   M(kHalf, Half, DT_HALF, F16, "half")                  \
   M(kBFloat16, BFloat16, DT_BFLOAT16, BF16, "bfloat16") \
@@ -50,7 +50,7 @@ constexpr int BytesOf(DType type) {
 // Whether the cells of cells/gated.h take a type.
 constexpr bool IsGated(DType type) { return type <= DType::kFloat; }
 
-// The type of a sum of values of a type.
+// The type in which values of `type` are accumulated.
 constexpr DType SumTypeOf(DType type) { return BytesOf(type) == 2 ? DType::kFloat : type; }
 
 // ElementOf<type>::Type is how an engine names the elements of an array.
@@ -69,7 +69,7 @@ TF_PLR_FOR_EACH_TYPE(TF_PLR_DEFINE_ELEMENT)
 }  // namespace cpu
 
 namespace gpu {
-struct Half;  // By name only: CUDA's headers have such types.
+struct Half;  // Declared only: CUDA's headers define the types that device code uses.
 struct BFloat16;
 template <DType kType>
 struct ElementOf;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What TensorFlow and calls say in different words: attributes, data types, errors.
+// Translates attributes, data types and errors between TensorFlow and this library's calls.
 #ifndef TF_PLR_TENSORFLOW_ATTRIBUTES_H_
 #define TF_PLR_TENSORFLOW_ATTRIBUTES_H_
 
@@ -12,7 +12,7 @@
 
 namespace tf_plr {
 
-// Those of a node in a graph.
+// The attributes of a node in a graph.
 class NodeAttributes : public Attributes {
  public:
   explicit NodeAttributes(tensorflow::OpKernelConstruction* context) : context_(context) {}

@@ -18,7 +18,8 @@ using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
 
-// Of both ops: [batch, steps, ...] and [batch, ...] and the mask in; the same without the mask out.
+// The shape function of both ops. The inputs are [batch, steps, ...], [batch, ...] and the mask;
+// the outputs are the same without the mask.
 Status WindowsShape(InferenceContext* c, bool is_gradient) {
   const char* const names[] = {is_gradient ? "d_windows" : "inputs",
                                is_gradient ? "d_last_history" : "history"};
@@ -65,8 +66,8 @@ REGISTER_OP("TfPlr>CausalWindows")
     .Attr("size: int >= 2")
     .SetShapeFn([](InferenceContext* c) { return WindowsShape(c, false); })
     .Doc(R"doc(
-Each step's input beside those before it: the matrix whose product with a kernel [size * features,
-filters] is a causal convolution.
+Places each step's input beside the inputs before it. The product of this matrix and a kernel
+[size * features, filters] is a causal convolution.
 
 Steps where mask is false are in no window, as if they were not there; their own windows are zeros.
 
@@ -74,7 +75,7 @@ inputs: [batch, steps, features].
 history: [batch, (size - 1) * features]: the inputs before the first, oldest first.
 mask: At most one tensor, [batch, steps], false where a step is masked. None: no step is.
 windows: [batch, steps, size * features]: the last `size` inputs, oldest first.
-last_history: As history, after the last step.
+last_history: The last size - 1 inputs, laid out as history.
 size: Inputs in a window.
 )doc");
 
@@ -89,8 +90,8 @@ REGISTER_OP("TfPlr>CausalWindowsGrad")
     .Attr("size: int >= 2")
     .SetShapeFn([](InferenceContext* c) { return WindowsShape(c, true); })
     .Doc(R"doc(
-The gradients of CausalWindows: for each input the sum of where it stands, in float and in a fixed
-order.
+The gradients of CausalWindows. The gradient of an input is the sum over all places where the input
+appears, in float and in a fixed order.
 
 d_windows: The gradient with respect to windows.
 d_last_history: With respect to last_history.

@@ -9,8 +9,9 @@
 
 namespace tf_plr {
 
-// An error if a shape is known not to be as expected. The two are not merged: TensorFlow would take
-// the batch size of a state for that of the inputs, and would leave out whatever compares them.
+// Returns an error if `shape` is known to differ from `expected`. Does not merge the two:
+// TensorFlow would then take the batch size of a state for that of the inputs, and would remove
+// whatever compares them.
 inline absl::Status CheckShape(tensorflow::shape_inference::InferenceContext* c, const char* name,
                                tensorflow::shape_inference::ShapeHandle shape,
                                const char* expected_name,

@@ -69,7 +69,7 @@ Status Common(InferenceContext* c, Shapes* shapes) {
           c->MakeDim(PaddedPrefix(c->Value(features)) + c->Value(shapes->units));
     }
   }
-  // A transition has none.
+  // GatedRecurrenceTransition has no initial_state.
   if (c->input("initial_state", &given).ok() && !given.empty()) {
     TF_RETURN_IF_ERROR(
         CheckShape(c, "initial_state", given[0], "", c->MakeShape({shapes->batch, shapes->units})));
@@ -149,10 +149,10 @@ REGISTER_OP("TfPlr>GatedRecurrence")
     .Attr("algorithm: {'auto', 'parallel', 'serial'} = 'auto'")
     .SetShapeFn(GatedShape)
     .Doc(R"doc(
-The recurrence of a layer, its gates and activations included, from the product of its inputs and
-kernel.
+The recurrence of a layer, including its gates and activations, computed from the matrix product of
+the layer's inputs and kernel.
 
-  f, i, o = sigmoid(blocks of product + bias);  i = 1 - f where the cell has none
+  f, i, o = sigmoid(blocks of product + bias);  i = 1 - f if the cell has no block for i
   z = activation(block of product + bias)
   c[t] = f[t] * c[t - 1] + i[t] * z[t],   c[-1] = initial_state
 
@@ -164,27 +164,30 @@ kernel.
   'ifo'        tanh         o[t] * c[t]
   'sru'        identity     o[t] * c[t] + (1 - o[t]) * x[t]
 
-Where mask is false, c stays as it is; there, outputs that are not states are 0, or, with `hold`, the
-outputs of the last valid step, if there is one. Gates, c and the recurrence are float, whatever T
-is; with bfloat16 on a GPU, gates are rounded on their way to outputs, but not on that to later
-blocks of steps. GILR and surrogate: Martin and Cundy, Parallelizing Linear Recurrent Neural Nets
+Where mask is false, c does not change. Outputs that are not states are 0 there; with `hold`, they
+repeat the outputs of the last valid step, if there is one. Gates, c and the recurrence are float,
+whatever T is. With bfloat16 on a GPU, gates are rounded where they affect outputs only, but not
+where they affect later blocks of steps.
+
+GILR and surrogate: Martin and Cundy, Parallelizing Linear Recurrent Neural Nets
 Over Sequence Length, ICLR 2018, section 3; 'f', 'fo', 'ifo': Bradbury et al., Quasi-Recurrent
 Neural Networks, ICLR 2017; 'sru': Lei and Zhang, arXiv:1709.02755v1.
 
 product: [batch, steps, blocks * units].
 bias: At most one tensor, [blocks * units]; the block of a highway has none. None: zeros.
-highway: At most one tensor, of 'sru': x, [batch, steps, units]. None: x is the last block of
+highway: At most one tensor, for 'sru' only: x, [batch, steps, units]. None: x is the last block of
   product.
-prefix: At most one tensor, of 'surrogate': [batch, steps, features], copied in front of the
+prefix: At most one tensor, for 'surrogate' only: [batch, steps, features], copied in front of the
   outputs, and padded with zeros to a multiple of 8.
 initial_state: At most one tensor, [batch, units]. None: zeros.
 mask: At most one tensor, [batch, steps], false where a step is masked. None: no step is.
 outputs: [batch, steps, units]; of 'surrogate', after the prefix.
-states: At most one tensor, [batch, steps, units]: c[t - 1], which the gradients of 'fo', 'ifo' and
-  'sru' need; not of other cells.
+states: At most one tensor, for 'fo', 'ifo' and 'sru' only, whose gradients need it: c[t - 1],
+  [batch, steps, units].
 last_state: [batch, units]: c after the last step.
-blocks: Where in product, counted in blocks, are f, z, then, as far as the cell has them, i, o, x.
-hold: What masked steps show: see above.
+blocks: The positions in product, counted in blocks, of f and z, then of i, o and x if the cell has
+  them.
+hold: Whether masked steps repeat outputs: see above.
 algorithm: As for LinearRecurrence.
 )doc");
 
@@ -214,12 +217,12 @@ REGISTER_OP("TfPlr>GatedRecurrenceGrad")
     .Attr("algorithm: {'auto', 'parallel', 'serial'} = 'auto'")
     .SetShapeFn(GatedGradShape)
     .Doc(R"doc(
-The gradients of GatedRecurrence, in one pass against its direction that computes the gates again;
-with `hold`, after one that adds up the gradients of held outputs.
+The gradients of GatedRecurrence, in one pass against its direction that computes the gates again.
+With `hold`, a pass before it sums the gradients of held outputs.
 
 product, bias, highway, prefix, mask: As given to GatedRecurrence.
 initial_state: The same, in the type of product.
-states: The output of that name; of cells without it, `outputs`.
+states: The output `states` of GatedRecurrence; for cells without it, `outputs`.
 d_outputs: The gradient with respect to outputs.
 d_last_state: With respect to last_state.
 d_product: With respect to product.
@@ -246,15 +249,15 @@ REGISTER_OP("TfPlr>GatedRecurrenceTransition")
     .Attr("blocks: list(int)")
     .SetShapeFn(GatedTransitionShape)
     .Doc(R"doc(
-What all steps of GatedRecurrence do together, without writing any:
+The transition of all steps of GatedRecurrence, computed without writing any step:
 
   last_state = transition[0] * initial_state + transition[1]
 
 product, bias, highway, prefix, mask: As given to GatedRecurrence.
 d_outputs: If given, the transition is that of GatedRecurrenceGrad instead:
   d_initial_state = transition[0] * d_last_state + transition[1].
-transition: [2, batch, units]. On a GPU, steps after which the product of the decays is 0 are
-  possibly left out, be they NaN.
+transition: [2, batch, units]. On a GPU, a step may be skipped, even if it holds NaN, if the product
+  of all later decays is 0.
 )doc");
 
 }  // namespace tf_plr

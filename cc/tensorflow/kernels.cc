@@ -23,8 +23,8 @@ using tensorflow::TensorShape;
 
 void* DataOf(const Tensor& tensor) { return const_cast<char*>(tensor.tensor_data().data()); }
 
-// Memory that TensorFlow takes back when the call returns; on a GPU, it gives it to nobody before
-// the stream has come so far.
+// Memory that TensorFlow reclaims when the call returns. On a GPU, TensorFlow does not give it to
+// others before the stream has completed the call.
 class TemporaryTensors : public Scratch {
  public:
   explicit TemporaryTensors(OpKernelContext* context) : context_(context) {}

@@ -172,17 +172,17 @@ REGISTER_OP("TfPlr>LinearRecurrenceTransition")
     .Attr("gradient: bool = false")
     .SetShapeFn(TransitionShape)
     .Doc(R"doc(
-What all steps of LinearRecurrence do together, in one pass that writes no step:
+The transition of all steps of LinearRecurrence, in one pass that writes no step:
 
   last_state = transition[0] * initial_state + transition[1]
 
 decays: As for LinearRecurrence.
 impulses: As for LinearRecurrence; with `gradient`, d_states.
-transition: [2, ...], after it the shape of decays without `axis`.
-A: float where T is half or bfloat16, or else T.
+transition: [2, ...], where ... is the shape of decays without `axis`.
+A: float if T is half or bfloat16; otherwise T.
 axis: As for LinearRecurrence.
 reverse: As for LinearRecurrence, with `gradient` too.
-gradient: Whether those of LinearRecurrenceGrad instead:
+gradient: Whether to compute the transition of LinearRecurrenceGrad instead:
   d_initial_state = transition[0] * d_last_state + transition[1].
 )doc");
 

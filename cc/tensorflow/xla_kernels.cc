@@ -28,7 +28,8 @@ xla::Shape RowMajor(xla::PrimitiveType type, const Shape& sizes) {
   return xla::ShapeUtil::MakeShapeWithDescendingLayout(type, sizes);
 }
 
-// The attributes of a node as those of a custom call: numbers, lists of numbers, and strings.
+// Writes the attributes of a node as those of a custom call: numbers, lists of numbers, and
+// strings.
 std::string ToMlir(const std::string& op, const tensorflow::NodeDef& node) {
   using tensorflow::AttrValue;
   std::vector<std::string> words = {absl::StrCat(kOpAttribute, " = \"", op, "\"")};
@@ -77,15 +78,15 @@ class XlaCallKernel : public tensorflow::XlaOpKernel {
     }
     OP_REQUIRES_OK(context, ToTensorFlow(call_->Plan(inputs, &outputs)));
     for (int i = 0; i < context->num_outputs(); ++i) {
-      TensorShape shape;  // An error if no tensor can have it.
+      TensorShape shape;  // Only to reject shapes that no tensor can have.
       OP_REQUIRES_OK(context, TensorShape::BuildTensorShape(outputs[i].shape, &shape));
       xla::PrimitiveType type;
       OP_REQUIRES_OK(context,
                      tensorflow::DataTypeToPrimitiveType(context->expected_output_dtype(i), &type));
       result_shapes.push_back(RowMajor(type, outputs[i].shape));
     }
-    // A call that allocates nothing can be part of a CUDA graph. Which GPU will run it is not
-    // known.
+    // Scratch is a result, because a call that allocates nothing can be part of a CUDA graph. It
+    // has the size for any GPU, because it is not known which GPU will run the call.
     const auto bytes = static_cast<int64_t>(call_->MostScratchBytes(inputs, on_gpu_));
     result_shapes.push_back(RowMajor(xla::U8, {bytes}));
     const xla::XlaOp results = xla::CustomCallWithLayout(
@@ -105,7 +106,7 @@ class XlaCallKernel : public tensorflow::XlaOpKernel {
 };
 
 // REGISTER_XLA_OP would take effect only in a library loaded before the first op runs. The
-// transitions have none: nothing of tf_plr that exchanges states may run under XLA.
+// transition ops have no XLA kernel: nothing of tf_plr that exchanges states may run under XLA.
 #define TF_PLR_TYPE(type, element, dtype, ...) tensorflow::dtype,
 #define TF_PLR_REGISTER(Op, FOR_EACH, DEVICE)                                         \
   REGISTER_KERNEL_BUILDER(                                                            \

@@ -78,7 +78,7 @@ Buffer BufferOf(const ffi::AnyBuffer& buffer) {
   return {FromXla(buffer.element_type()), Shape(sizes.begin(), sizes.end()), buffer.untyped_data()};
 }
 
-// A result of the call, part by part.
+// Hands out the scratch result of a call, part by part.
 class ResultScratch : public Scratch {
  public:
   explicit ResultScratch(const ffi::AnyBuffer& result)
@@ -97,7 +97,7 @@ class ResultScratch : public Scratch {
   size_t left_;
 };
 
-// For calls without such a result.
+// Scratch from an allocator, for calls without a scratch result.
 class LentScratch : public Scratch {
  public:
   using Lend = std::function<void*(size_t bytes)>;
@@ -218,7 +218,7 @@ std::string RegisterAll() {
 #if defined(TF_PLR_CUDA)
   constexpr auto kInGraphs = static_cast<XLA_FFI_Handler_Traits>(ffi::Traits::kCmdBufferCompatible);
   if (problem.empty()) problem = Register(kCallTarget, "CUDA", &CallOnCuda<true>, kInGraphs);
-  // Its scratch is another one each time.
+  // Not in graphs: it allocates its scratch on every run.
   if (problem.empty()) problem = Register(kPortableTarget, "CUDA", &CallOnCuda<false>, 0);
 #endif
   return problem;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The custom calls of XLA, through its C interface: what compilers of calls and the handlers agree
-// on. Operands and results of a call are the inputs and outputs of an op; its attributes are the
-// op's, and one more that names it.
+// XLA's custom calls, through its C interface: what the compilers that emit calls and the handlers
+// agree on. The operands and results of a call are the inputs and outputs of an op. Its attributes
+// are those of the op, and kOpAttribute, which names the op.
 #ifndef TF_PLR_XLA_HANDLERS_H_
 #define TF_PLR_XLA_HANDLERS_H_
 
@@ -11,7 +11,7 @@ namespace tf_plr {
 
 // The last result is bytes of scratch, so that the call allocates nothing.
 constexpr char kCallTarget[] = "TfPlr>Call";
-// No such result: for compilers that do not know how much scratch a call needs.
+// Has no scratch result: for compilers that do not know how much scratch a call needs.
 constexpr char kPortableTarget[] = "TfPlr>PortableCall";
 constexpr char kOpAttribute[] = "op";
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Where the CPU engine cuts the steps, and where it stores past the caches: what no result shows.
-// The engine runs on elements that count how they are read and written. test_cpu_engine.py builds
-// and runs it.
+// Where the CPU engine cuts the steps, and where it stores past the caches. Results do not show
+// this, so the engine runs on elements that count how they are read and written. test_cpu_engine.py
+// builds and runs it.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -13,7 +13,7 @@
 namespace tf_plr {
 namespace cpu {
 
-// A float.
+// A float whose loads and streaming stores are counted.
 struct Counted {
   float value;
 
@@ -55,7 +55,8 @@ struct Result {
   int64_t streamed;
 };
 
-// Of a pool with so many threads, which are busy elsewhere. `shift`: of the output, in elements.
+// Runs on a pool of `threads` threads that are busy elsewhere. `shift` is the offset of the output,
+// in elements.
 Result Run(const Problem& problem, Algorithm algorithm, int threads, bool in_place = false,
            int shift = 0) {
   const Buffer<Counted> decays(problem.size()), impulses(problem.size()),
@@ -104,7 +105,7 @@ void TestAll() {
     Expect(choice.cut ? passes > 1.9 : passes < 1.1, choice.why, passes);
   }
 
-  // Of 32 MiB. Where they can be streamed out, all elements are.
+  // 32 MiB. If the processor can stream, all elements are streamed out.
   const Problem large{1, 2048, 4096, false};
   const int64_t all = kCanStream<Vector<float, 4>> ? large.size() : 0;
   for (Algorithm algorithm : {Algorithm::kSerial, Algorithm::kParallel}) {

@@ -56,7 +56,7 @@ struct CpuEngine {
     Check(cpu::FromWindows(windows, Threads()));
   }
 
-  // Pools of 0 threads, as an embedder of XLA may have, to 3.
+  // Pools of 0 to 3 threads; an embedder of XLA may have 0.
   static Workers Threads() {
     static std::mt19937 random(1);
     return {static_cast<int>(random() % 4),

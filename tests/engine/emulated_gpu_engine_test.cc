@@ -77,7 +77,7 @@ struct EmulatedGpuEngine {
   }
 };
 
-// Chains whose tiles are a cluster, and again where no cluster fits: not a bit may differ.
+// Runs chains whose tiles form a cluster, and again with no room for clusters. No bit may differ.
 template <typename Cell>
 void TestClusters(const Problem& problem) {
   std::mt19937 random(1);
@@ -106,7 +106,8 @@ void TestClusters(const Problem& problem) {
   }
 }
 
-// What all columns of a block have forgotten is not even read: there, that would end the program.
+// Steps that all columns of a block have forgotten must not be read: a read of their memory would
+// end the program.
 void TestUnreadSteps() {
   const Problem p{1, 9000, 32, false};
   constexpr int64_t kBlocks = 2, kLast = 4096, kPage = 4096;
@@ -133,7 +134,7 @@ void TestUnreadSteps() {
 template <typename T>
 void TestMostWorkspace() {
   std::mt19937 random(1);
-  const auto draw = [&](double most) {  // Of all magnitudes alike.
+  const auto draw = [&](double most) {  // Log-uniform.
     return int64_t(std::exp(std::uniform_real_distribution<double>(0, std::log(most))(random)));
   };
   for (int i = 0; i < 2000; ++i) {

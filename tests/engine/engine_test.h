@@ -20,8 +20,8 @@ namespace tf_plr {
 
 inline int failures = 0;
 
-// Whether this process is to run the next test: all are its own, or, with TEST_PART=i/n, every n-th
-// from the i-th on. Some tools need many processes.
+// Whether this process must run the next test. It runs all of them, or, with TEST_PART=i/n, every
+// n-th one from the i-th on: some tools need many processes.
 inline bool IsMine() {
   static const char* const part = std::getenv("TEST_PART");
   static int number = -1;
@@ -31,14 +31,14 @@ inline bool IsMine() {
   return number % n == i;
 }
 
-// Or float32, and one type of each other kind, which compile in less time.
+// If false, tests float32 and one type of each other kind, which compiles faster.
 #if defined(TF_PLR_TEST_FEW_TYPES)
 constexpr bool kAllTypes = false;
 #else
 constexpr bool kAllTypes = true;
 #endif
 
-// Whether arrays begin anywhere that their elements may, each elsewhere, or as allocated.
+// If true, each array begins at another element of its memory; otherwise at the allocated address.
 inline bool misaligned = false;
 
 // Elements between the next array and the aligned memory before it.
@@ -47,7 +47,7 @@ inline int NextShift() {
   return misaligned ? ++arrays % 7 : 0;
 }
 
-// How the reference sees a T, in float64, and what is stored of it.
+// Converts between T and the float64 of the reference. Narrow rounds to float32 first.
 template <typename T>
 struct Reference {
   using Wide = double;
@@ -69,7 +69,7 @@ inline double ConjugateOf(double value) { return value; }
 inline std::complex<double> ConjugateOf(std::complex<double> value) { return std::conj(value); }
 
 inline void Turn(double*, std::mt19937&) {}
-// By a random angle.
+// Rotates by a random angle.
 inline void Turn(std::complex<double>* value, std::mt19937& random) {
   *value *= std::polar(1.0, std::uniform_real_distribution<double>(-3.2, 3.2)(random));
 }
@@ -86,7 +86,8 @@ std::vector<T> Draw(size_t size, std::mt19937& random) {
   return values;
 }
 
-// Of both signs, and so close to 1 that the last state depends on the first impulse.
+// Decays of both signs, whose magnitudes are so close to 1 that the last state depends on the first
+// impulse.
 template <typename T>
 std::vector<T> DrawDecays(const Problem& problem, std::mt19937& random) {
   std::uniform_real_distribution<float> uniform(-4, 4);
@@ -100,7 +101,7 @@ std::vector<T> DrawDecays(const Problem& problem, std::mt19937& random) {
   return values;
 }
 
-// Errors are measured by the largest value of all.
+// Errors are relative to the largest expected value.
 template <typename T>
 void Expect(const char* name, const std::vector<T>& actual, const std::vector<WideOf<T>>& expected,
             double tolerance, const Problem& p, Algorithm algorithm) {
@@ -122,12 +123,12 @@ void Expect(const char* name, const std::vector<T>& actual, const std::vector<Wi
 constexpr double kHalf = 1.0 / (1 << 11), kBFloat16 = 1.0 / (1 << 8), kFloat = 1.0 / (1 << 24);
 constexpr double kDouble = kFloat * kFloat;  // Or less.
 
-// Those of a data type and of its accumulator.
+// The unit roundoffs of a data type and of its accumulator.
 struct Rounding {
   double stored, accumulated;
 };
 
-// In which a T is accumulated.
+// The type in which a T is accumulated.
 template <typename T>
 using AccumulatorOf = std::conditional_t<sizeof(T) == 2, float, T>;
 
@@ -142,7 +143,7 @@ void TestReduce(const Problem& problem, const Arrays<Cell, Element>& arrays,
   Expect("reduced impulses", i.Read(), impulses, tolerance, problem, Algorithm::kParallel);
 }
 
-// Engine has Array<T>, memory of its own, Run and Reduce; T is how the host sees its Element.
+// Engine has Array<T>, an array in its own memory, Run and Reduce. T is the host's type of Element.
 template <typename Engine, typename Element, typename T>
 void Test(Problem p, Algorithm algorithm, bool with_initial, Rounding rounding) {
   if (!IsMine()) return;
@@ -253,8 +254,8 @@ int TestEngine() {
       for (bool odd : {false, true}) {
         misaligned = odd;
         Test<Engine, float, float>(problem, algorithm, odd, {kFloat, kFloat});
-        // Others take one of the two, in turns. Double precision too is drawn, and the states
-        // rounded, as floats.
+        // Each other type takes one of the two, in turns. Numbers of double precision are drawn as
+        // floats too, and their states are rounded to floats.
         if (odd == (algorithm == Algorithm::kSerial)) {
           if constexpr (kAllTypes) {
             Test<Engine, double, double>(problem, algorithm, odd, {kFloat, kDouble});

@@ -54,7 +54,8 @@ void Require(bool holds, const char* what, const Problem& p) {
 
 Algorithm AlgorithmOf(Bytes& bytes) { return static_cast<Algorithm>(bytes.In<uint8_t>(0, 2)); }
 
-// Memory of its own, from any element on: what lies behind it is found by AddressSanitizer.
+// An array in an allocation of its own that begins at any element, so that AddressSanitizer finds
+// accesses past its end.
 class Array {
  public:
   Array(int64_t size, int64_t shift) : values_(size + shift), shift_(shift) {}

@@ -39,7 +39,8 @@ struct ReferenceOf<GatedCell<kActivation, kInputGate, kOutput>> {
       kOutput == Output::kPrevious};
 };
 
-// An array of rows of several blocks, `wide` elements in all, and some more that belong to nobody.
+// An array whose rows hold several blocks. A row has `wide` elements; the last ones are in no
+// block.
 template <typename Engine, typename Element, typename T>
 struct WideArray {
   typename Engine::template Array<T> array;
@@ -53,7 +54,7 @@ struct WideArray {
   }
 };
 
-// As TestReduce, of the arrays that a step uses; states are float32.
+// TestReduce with only the arrays that Step reads. States are float32.
 template <typename Engine, typename T, typename Cell, typename Element>
 void TestGatedReduce(const Problem& problem, Arrays<Cell, Element> arrays,
                      const std::vector<double>& decays, const std::vector<double>& impulses,
@@ -85,7 +86,7 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
   std::vector<T> product = draw(rows * wide), highway = draw(p.size()), d_h = draw(p.size());
   std::vector<float> bias(kBlocks * p.inner), initial(p.columns()), d_last(p.columns());
   for (float& b : bias) b = with_extras ? uniform(random) : 0;
-  // Gates that remember.
+  // Large biases, so that forget gates remember.
   for (int64_t i = 0; i < p.inner; ++i) bias[i] = with_extras ? std::log(8.f + p.steps) : 0;
   for (float& h : initial) h = with_extras ? uniform(random) : 0;
   for (float& d : d_last) d = with_extras ? uniform(random) : 0;
@@ -239,7 +240,7 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
   against.reverse = !p.reverse;
   TestGatedReduce<Engine, T>(against, arrays, product_of_decays, d_from_zero, tolerance);
   Engine::Run(against, arrays, algorithm);
-  // What belongs to nobody is as it was.
+  // Elements that are in no block must not change.
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t i = kBlocks * p.inner; i < wide; ++i) {
       d_product[row * wide + i] = R::Widen(product[row * wide + i]);
@@ -250,8 +251,8 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
   Expect("d_initial", final_carry.Read(), d_initial, tolerance, p, algorithm);
 }
 
-// Of engines that reduce from the end: that what the gates have forgotten by then is not used, be
-// it NaN, also where neighbouring columns have not forgotten it.
+// For engines that reduce the last steps first: steps that the gates have forgotten by the end must
+// not affect the result, even if they hold NaN, and even if neighbouring columns remember them.
 template <typename Engine>
 void TestForgottenSteps(const Problem& p) {
   if (!IsMine()) return;

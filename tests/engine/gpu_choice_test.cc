@@ -43,7 +43,7 @@ const Row kTable[] = {
     {{4096, 16, 256, true}, Algorithm::kParallel, "nothing to spread", kWalk, kWalk, kWalk},
 };
 
-// Where gated gradients differ; nothing else is looked at.
+// Problems for which gated gradients differ. Only gradient_on_h100 is checked.
 const Row kGatedTable[] = {
     {{32, 2048, 1024, false}, Algorithm::kAuto, "many chains", kWalk, kWalk, kWalk},
     {{16, 8192, 256, false}, Algorithm::kAuto, "few chains", kWalk, kTiles, kWalk},

@@ -32,7 +32,7 @@ struct GpuEngine {
     explicit Array(size_t size) : size(size) {
       const int shift = NextShift();
       Check(cudaMalloc(&allocated, (size + shift) * sizeof(T)));
-      // What is not written shows: all bits set is no number.
+      // Makes elements that are not written visible: all bits set is NaN.
       Check(cudaMemset(allocated, 0xFF, (size + shift) * sizeof(T)));
       data = allocated + shift;
     }

@@ -14,7 +14,7 @@ namespace tf_plr {
 template <typename T>
 class HostArray {
  public:
-  // What is not written shows: all bits set is no number.
+  // Makes elements that are not written visible: all bits set is NaN.
   explicit HostArray(size_t size) : shift_(NextShift()), values_(size + shift_) {
     if (!values_.empty()) {
       std::memset(static_cast<void*>(values_.data()), 0xFF, values_.size() * sizeof(T));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What stands beside the recurrence on each engine: copies of rows, sums of columns, held rows,
+// Each engine's passes other than the recurrence: copies of rows, sums of columns, held rows,
 // windows.
 #ifndef TF_PLR_TESTS_ENGINE_ROW_PASSES_TEST_H_
 #define TF_PLR_TESTS_ENGINE_ROW_PASSES_TEST_H_
@@ -28,7 +28,7 @@ std::vector<double> Widened(const std::vector<T>& values) {
   return wide;
 }
 
-// Rows of `width` in front of rows of `inner`, filled up with zeros to a multiple of 8.
+// Copies rows of `width` in front of rows of `inner`, and pads them with zeros to a multiple of 8.
 template <typename Engine, typename T>
 void TestCopyRows(const Problem& p, int64_t width) {
   const int64_t rows = p.outer * p.steps, filled = (width + 7) / 8 * 8, stride = filled + p.inner;
@@ -47,7 +47,7 @@ void TestCopyRows(const Problem& p, int64_t width) {
   Expect("copied rows", target.Read(), expected, 0, p, Algorithm::kAuto);
 }
 
-// All but the last two columns.
+// Sums all but the last two columns.
 template <typename Engine, typename Element, typename T>
 void TestColumnSums(const Problem& p) {
   const int64_t rows = p.outer * p.steps, width = std::max<int64_t>(1, p.inner - 2);
@@ -129,7 +129,7 @@ void TestCausalWindows(const Problem& p, double stored, int64_t mean_run, int64_
   std::vector<double> windows(d_windows.size()), last(history_size), d_inputs(p.size()),
       d_history(history_size);
   for (int64_t outer = 0; outer < p.outer; ++outer) {
-    // Where the valid rows and their gradients are, the history's first.
+    // Pointers to the valid rows and to their gradients, those of the history first.
     std::vector<std::pair<const T*, double*>> rows;
     for (int64_t i = outer * before; i < (outer + 1) * before; ++i) {
       rows.emplace_back(&history[i * width], &d_history[i * width]);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which native library runs, and how its ops are called."""
+"""Chooses the native library, and calls its ops."""
 
 from tf_plr._native.choice import Missing, Native, call, choice
 from tf_plr._native.portable import Portable

@@ -11,7 +11,7 @@ from tf_plr._native.portable import Portable
 
 
 class Native:
-    """The ops of the TensorFlow that is running."""
+    """The native ops, which were built for the TensorFlow that is running."""
 
     needs_ranks = False  # Whether tensors must have known ranks.
 
@@ -37,8 +37,12 @@ class Missing:
 
 @functools.cache
 def choice() -> Native | Portable | Missing:
-    """The native ops; or the portable library, with a `RuntimeWarning`, where another TensorFlow
-    runs than the ops were built for; or the error why there is neither."""
+    """Chooses the library that runs the ops, once.
+
+    Returns:
+        `Native` if the ops were built for this TensorFlow. Otherwise `Portable`, with a
+        `RuntimeWarning`. `Missing`, which holds the error, if neither can be used.
+    """
     try:
         return Native(library.load_ops())
     except library.WrongTensorFlowError as error:
@@ -58,13 +62,13 @@ def choice() -> Native | Portable | Missing:
 
 
 def call(op: str, inputs: dict[str, Any], **attributes: Any) -> Any:
-    """Calls an op of tf_plr, "LinearRecurrence" for `TfPlr>LinearRecurrence`.
+    """Calls an op of tf_plr.
 
     Args:
-        op: Its name.
-        inputs: By the names in its signature, in order: a tensor, or a list for each input that may
-            be left out.
-        **attributes: Those that do not follow from the inputs.
+        op: Name of the op without its prefix, "LinearRecurrence" for `TfPlr>LinearRecurrence`.
+        inputs: Maps the names of the inputs to tensors, in the order of the op's signature. An
+            optional input is a list of at most one tensor.
+        **attributes: The attributes that do not follow from the inputs.
 
     Returns:
         The output, or a named tuple of the outputs.

@@ -16,14 +16,14 @@ from tf_plr.version import __version__
 OPS = Path(__file__).with_name("tf_plr_ops.so")  # For one release of TensorFlow; needs the engine.
 ENGINE = OPS.with_name("tf_plr_engine.so")  # For that release and later ones.
 REBUILD = (
-    "Rebuild tf_plr with the TensorFlow that is to run it: in its source tree, run `pip install "
+    "Rebuild tf_plr with the TensorFlow that will run it: in its source tree, run `pip install "
     "--force-reinstall --no-deps --no-build-isolation .`."
 )
 REMEDY = (
     f'{REBUILD} Or pass algorithm="composed", which needs no library; for a cell on its own, call '
     "tf_plr.config.disable_fusion()."
 )
-# What the build writes into a file beside each library.
+# The fields of the JSON file that the build writes beside each library.
 FIELDS = ("tf_plr", "tensorflow", "machine", "compiler", "cuda", "cuda_architectures", "sha256")
 
 
@@ -68,7 +68,7 @@ def information(library: Path | None = None) -> dict[str, Any]:
 
 
 def check(library: Path) -> None:
-    """Raises a LibraryError if a library is not the one that was built for this tf_plr, here."""
+    """Raises a LibraryError if a library is damaged, or built for another tf_plr or processor."""
     built = information(library)
     if built["tf_plr"] != __version__:
         raise LibraryError(
@@ -81,7 +81,7 @@ def check(library: Path) -> None:
             f"this one is {platform.machine()}"
         )
     digest = hashlib.sha256(library.read_bytes()).hexdigest()
-    if digest != built["sha256"]:  # The loader would crash.
+    if digest != built["sha256"]:  # Loading a damaged library could crash the process.
         raise LibraryError(
             f"tf_plr's native library {library} is damaged, or not the one that was built: its "
             f"SHA-256 is {digest}, but should be {built['sha256']}"
@@ -113,10 +113,10 @@ def load_ops() -> Any:
             f"tf_plr's native library {OPS}, built for TensorFlow {built_for}, could not be "
             f"loaded into TensorFlow {tf.__version__}: {error}"
         ) from error
-    if not hasattr(ops, "tf_plr_linear_recurrence"):  # What was registered before is left out.
+    if not hasattr(ops, "tf_plr_linear_recurrence"):  # The module lacks ops registered before.
         raise ImportError(
             f"another copy of tf_plr's native library than {OPS} is loaded in this process: start "
-            "a new one, with one tf_plr on its path"
+            "a new process, with only one tf_plr on its path"
         )
     return ops
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The ops where another TensorFlow runs than they were built for.
+"""Runs the ops in a TensorFlow that they were not built for.
 
-XLA's interface for custom calls is C: the engine's handlers, built with one TensorFlow, run in
-later ones. A StableHLO module holds each call; TensorFlow's own XlaCallModule runs it, under XLA or
-not.
+XLA's interface for custom calls is a C interface, so the engine's handlers also run in later
+releases than the TensorFlow that they were built with. Each call is a StableHLO module, which
+TensorFlow's own op XlaCallModule runs, with or without XLA.
 """
 
 import ctypes
@@ -18,8 +18,8 @@ from tf_plr._native import library, stablehlo
 from tf_plr._native.registration import gradients, register_foreign_gradient
 from tf_plr._native.signatures import COUNTS, OUTPUTS, Operand
 
-_XLA_CALL_MODULE = 9  # The version that TensorFlow 2.20 and all after it know.
-_OP = "tf_plr"  # The key under which a call keeps the name of its op.
+_XLA_CALL_MODULE = 9  # This version works in TensorFlow 2.20 and later.
+_OP = "tf_plr"  # The key of the op's name in the JSON that describes a call.
 
 
 class Portable:
@@ -37,7 +37,7 @@ class Portable:
         try:
             stablehlo.module("TfPlr>Op", "axis = 0 : i64", (("f32", 1),) * 2, (("f32", (1,)),))
             _call_module()
-        except Exception as error:  # What is used there is not public: it may become anything.
+        except Exception as error:  # Both use private functions, which may change in any way.
             return f"{type(error).__name__}: {error}"
         return ""
 
@@ -70,7 +70,8 @@ class Portable:
             Sout=shapes,
             Tout=[output.dtype for output in outputs],
             platforms=["CPU", "CUDA"],
-            # For the gradient: TensorFlow knows no such check, and keeps it in saved models.
+            # The gradient reads the call from here. TensorFlow ignores a check that it does not
+            # know, but keeps it in saved models.
             disabled_checks=[json.dumps({_OP: op, **attributes})],
         )
         flat = iter([tf.ensure_shape(r, shape) for r, shape in zip(results, shapes, strict=True)])
@@ -87,7 +88,7 @@ def _flatten(parts: dict[str, Any]) -> list[Any]:
 
 @functools.cache
 def register_handlers() -> str:
-    """Registers the handlers, which saved models may need, too; returns "" or what went wrong."""
+    """Registers the handlers, which saved models may need, too. Returns "" or the problem."""
     try:
         library.check(library.ENGINE)
         register = ctypes.CDLL(str(library.ENGINE)).TfPlrRegisterHandlers
@@ -100,7 +101,7 @@ def register_handlers() -> str:
 
 
 class _CalledOp:
-    """An XlaCallModule in the words of the op that it calls."""
+    """Makes an XlaCallModule look like the op that it calls, for the gradient of that op."""
 
     def __init__(self, op: Any, attributes: dict[str, Any]) -> None:
         self.inputs, self.outputs = list(op.inputs), list(op.outputs)
@@ -112,7 +113,10 @@ class _CalledOp:
 
 @register_foreign_gradient("XlaCallModule")
 def _gradient(op: Any, *d_outputs: Any) -> Any:
-    """Of any order. Not a custom gradient, which tf.vectorized_map would drop without a word."""
+    """The gradient of a call, of any order.
+
+    It is registered, because tf.vectorized_map would silently drop a tf.custom_gradient.
+    """
     calls = [json.loads(check) for check in op.get_attr("disabled_checks") if _OP in str(check)]
     if not calls:
         raise LookupError("XlaCallModule has a gradient for the ops of tf_plr only")

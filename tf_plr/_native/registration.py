@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Registers functions with TensorFlow, which refuses a second one for the same op.
+"""Registers gradients and vectorizations with TensorFlow, once for each op.
 
-A module that is imported a second time in one process, as by importlib.reload, must not fail: the
-first function, which does the same, stays. Another package's function for the same op is an error.
+TensorFlow refuses a second function for the same op. But a module that is imported a second time in
+one process, for example by importlib.reload, must not fail: its first function stays, and does the
+same. If another package has registered a function for the op, that is an error.
 """
 
 from collections.abc import Callable
@@ -15,9 +16,9 @@ from tensorflow.python.ops.parallel_for.pfor import RegisterPFor
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-# What tf_plr has registered in this process, also from modules that are imported anew.
+# What tf_plr has registered in this process, including earlier imports of its modules.
 _registered: set[tuple[str, str]] = getattr(tf, "_tf_plr_registered", set())
-tf._tf_plr_registered = _registered  # TensorFlow lives as long as its registries.
+tf._tf_plr_registered = _registered  # Kept in TensorFlow, which lives as long as its registries.
 
 # The gradients of tf_plr's ops, for calls that do not go through TensorFlow's registry.
 gradients: dict[str, Callable[..., Any]] = {}
@@ -34,7 +35,7 @@ def register_gradient(op: str) -> Callable[[Function], Function]:
 
 
 def register_foreign_gradient(op: str) -> Callable[[Function], Function]:
-    """As tf.RegisterGradient."""
+    """Registers the gradient of any op, like tf.RegisterGradient."""
     return _register_once(("gradient", op), tf.RegisterGradient(op))
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The signatures of the native ops, as far as TensorFlow does not know them where it has no ops."""
+"""What the portable library must know of the native ops' signatures."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-# The inputs that may be left out, each a list of none or one, and the attributes that count them.
+# The optional inputs, each a list of at most one tensor, and the attribute that holds its length.
 COUNTS = {
     "bias": "num_biases",
     "highway": "num_highways",
@@ -24,7 +24,7 @@ def padded_prefix(features: int) -> int:
 
 
 class Place(NamedTuple):
-    """The size of an operand's axis, whatever it is."""
+    """Stands for the size of an operand's axis, which may be known only when the graph runs."""
 
     operand: int
     axis: int
@@ -35,7 +35,7 @@ class Output(NamedTuple):
     sizes: tuple[int | Place, ...]
 
     def shape(self, inputs: list[Any]) -> Any:
-        """As far as it is known."""
+        """The static shape; sizes that are not known yet are None."""
         known = [s if isinstance(s, int) else inputs[s.operand].shape[s.axis] for s in self.sizes]
         return tf.TensorShape(known)
 
@@ -52,13 +52,13 @@ class Operand:
     def width(self) -> int:
         if self._width is None:
             raise ValueError(
-                "the number of features must be known where tf_plr runs in another TensorFlow than "
-                "it was built for"
+                "the number of features must be known, because tf_plr runs in another TensorFlow "
+                "than it was built for"
             )
         return int(self._width)
 
 
-Outputs = dict[str, Any]  # Of `Output`, or a list of them.
+Outputs = dict[str, Any]  # Maps names to an `Output`, or to a list of them.
 
 
 def _gated_sizes(i: Any, a: Any) -> tuple[int | Place, int | Place, int]:
@@ -99,7 +99,7 @@ def _windows_grad(i: Any, a: Any) -> Outputs:
     return {"d_inputs": inputs, "d_history": i["d_last_history"].like()}
 
 
-# The outputs of each op, from its inputs by name and its attributes.
+# For each op, a function from its inputs (by name) and its attributes to its outputs.
 OUTPUTS: dict[str, Callable[[Any, Any], Outputs]] = {
     "LinearRecurrence": lambda i, a: {"states": i["impulses"].like()},
     "LinearRecurrenceGrad": lambda i, a: {

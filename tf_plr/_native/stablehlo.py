@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The StableHLO module of a call: one custom call of the engine's handler, for any sizes."""
+"""Builds the StableHLO module of a call: one custom call of the engine's handler, for any sizes."""
 
 import functools
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ TYPES = {
 
 
 def attributes(values: dict[str, Any]) -> str:
-    """Attributes of an op as those of its custom call."""
+    """Formats the attributes of an op as attributes of its custom call."""
     return ", ".join(f"{name} = {_attribute(value)}" for name, value in values.items())
 
 
@@ -44,8 +44,8 @@ def module(
     Args:
         op: The op's name in TensorFlow.
         attributes: What `attributes` returns.
-        operands: The type and the rank of each.
-        results: The type and the sizes of each. XLA computes the sizes before it compiles.
+        operands: The type and rank of each operand.
+        results: The type and sizes of each result. XLA computes the sizes before it compiles.
     """
     from tensorflow.compiler.mlir.stablehlo import stablehlo  # Not public.
 
@@ -56,7 +56,7 @@ def module(
     arguments += [f"%shape{number}" for number in range(len(results))]
     ranks = [len(sizes) for _, sizes in results]
     indices = [len(operands) + number for number in range(len(results))]
-    # Row-major: on GPUs, XLA would choose.
+    # All layouts are row-major. Without this, XLA would choose layouts on GPUs.
     layouts = _join(map(_row_major, [*(rank for _, rank in operands), *(1 for _ in results)]))
     several = len(results) > 1
     returned = [f"%results#{i}" for i in range(len(results))] if several else ["%results"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Checks of what `linear_recurrence` is given; each error names the argument."""
+"""Checks the arguments of `linear_recurrence`; each error names the argument."""
 
 import operator
 from typing import Any
@@ -13,12 +13,12 @@ DTYPES = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128"
 
 
 def as_list(tensor: Tensor) -> list[Tensor]:
-    """An input that may be left out, as the native ops take it."""
+    """Returns an optional input as the native ops take it: as a list of at most one tensor."""
     return [] if tensor is None else [tensor]
 
 
 def from_first(axis: int, *tensors: Tensor) -> int:
-    """The axis as a number from 0 on, if a rank is known and it has that axis."""
+    """Returns the axis as a number >= 0, or unchanged if no rank is known or it is out of range."""
     if axis >= 0:
         return axis
     for tensor in tensors:
@@ -39,8 +39,8 @@ def _rank_of(value: Any) -> int | None:
 def checked(
     decays: Tensor, impulses: Tensor, initial_state: Tensor, axis: int, *, needs_rank: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Returns the arguments as tensors and a non-negative axis, or raises what is wrong."""
-    # As in TensorFlow's own ops, Python and NumPy values take the dtype of a tensor beside them.
+    """Returns the arguments as tensors, and a non-negative axis; raises an error for wrong ones."""
+    # As in TensorFlow's own ops, Python and NumPy values take the dtype of the first tensor.
     given = [value for value in (decays, impulses, initial_state) if tf.is_tensor(value)]
     dtype = given[0].dtype if given else None
     decays = _as_tensor("decays", decays, dtype)
@@ -57,10 +57,12 @@ def checked(
     if rank is None:
         if needs_rank:
             raise ValueError(
-                "decays or impulses must have a known rank: only the native op does without"
+                "decays or impulses must have a known rank: only the native op runs without one"
             )
     elif not -rank <= axis < rank:
-        raise ValueError(f"axis must be in [{-rank}, {rank}) for tensors of rank {rank}, is {axis}")
+        raise ValueError(
+            f"axis must be in [{-rank}, {rank}) for tensors of rank {rank}, but is {axis}"
+        )
     else:
         axis %= rank
     if initial_state is not None:
@@ -91,7 +93,7 @@ def _as_tensor(name: str, value: Any, dtype: Any) -> Tensor:
         tensor = tf.convert_to_tensor(value, dtype, name=name)
     except (TypeError, ValueError):
         try:
-            tensor = tf.convert_to_tensor(value, name=name)  # Of a dtype to complain about.
+            tensor = tf.convert_to_tensor(value, name=name)  # Checks below reject its dtype.
         except (TypeError, ValueError) as error:
             raise type(error)(f"{name} must be a tensor, but: {error}") from None
     if tensor.dtype.name not in DTYPES:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The op that makes a causal convolution one product: each input beside those before it."""
+"""The op that turns a causal convolution into one product: it puts earlier inputs beside each."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def _gradient(op: Any, d_windows: Tensor, d_last_history: Tensor) -> list[Tensor
 
 @register_gradient("CausalWindowsGrad")
 def _second_gradient(op: Any, u_inputs: Tensor, u_history: Tensor) -> list[Tensor]:
-    """Each is the other's adjoint."""
+    """Calls the op itself: the op and its gradient op are linear, and adjoint to each other."""
     mask = list(op.inputs[2:])
     d_gradients = _windows(u_inputs, u_history, mask, op.get_attr("size"))
     return [*d_gradients, *[None for _ in mask]]

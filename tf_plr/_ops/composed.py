@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`linear_recurrence` in stock TensorFlow ops, for where no native library can go."""
+"""`linear_recurrence` in stock TensorFlow ops, for platforms that cannot run a native library."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from tf_plr._types import Tensor
 def composed_linear_recurrence(
     decays: Tensor, impulses: Tensor, initial_state: Tensor, axis: int, *, reverse: bool
 ) -> Tensor:
-    """The recurrence and its gradient; accumulated as in the native op.
+    """Computes the recurrence, with a gradient, and accumulates in the dtype of the native op.
 
-    Arguments are tensors that `linear_recurrence` has checked; `axis` is not negative.
+    `linear_recurrence` must have checked the arguments: tensors, and a non-negative `axis`.
     """
     time = TimeAxis(axis, reverse)
     decays, impulses = _with_equal_shapes(decays, impulses)
@@ -80,7 +80,7 @@ def _scan(decays: Tensor, impulses: Tensor, initial_state: Tensor, time: TimeAxi
 
 
 def _with_equal_shapes(decays: Tensor, impulses: Tensor) -> tuple[Tensor, Tensor]:
-    """Gives both all that is known of their shapes; what is not is checked in the running graph."""
+    """Merges what is known of both shapes; the running graph checks the sizes that are not."""
     if decays.shape.is_fully_defined() and impulses.shape.is_fully_defined():
         return decays, impulses
     shape = decays.shape.merge_with(impulses.shape)
@@ -90,7 +90,7 @@ def _with_equal_shapes(decays: Tensor, impulses: Tensor) -> tuple[Tensor, Tensor
         same = tf.debugging.assert_equal(tf.shape(decays), tf.shape(impulses), message)
     with tf.control_dependencies([same]):
         pair = tf.ensure_shape(decays, shape), tf.ensure_shape(impulses, shape)
-        # XLA leaves checks out, but not that tensors are stacked which have different shapes.
+        # XLA drops the checks, but it refuses to stack tensors of different shapes.
         both = tf.stack(pair, name="decays_must_have_the_shape_of_impulses")
     return both[0], both[1]
 

@@ -16,15 +16,15 @@ DTYPES = ("float16", "bfloat16", "float32")
 
 
 class GatedCell(NamedTuple):
-    """The arithmetic of a cell of the native op, by the op's documentation."""
+    """The arithmetic of a cell of the native op. The op's documentation defines the cells."""
 
     activation: Callable[[Tensor], Tensor]
-    own_input: bool
+    own_input: bool  # Whether there is an input gate. If not, it is 1 - forget gate.
     output: str  # "state", "previous", "gated" or "highway".
 
     @property
     def keeps_states(self) -> bool:
-        """Whether a gradient needs the states beside the outputs."""
+        """Whether the gradient needs the states in addition to the outputs."""
         return self.output in ("gated", "highway")
 
 
@@ -58,17 +58,17 @@ def gated_recurrence(
     Args:
         product: [batch, steps, blocks * units].
         bias: [blocks * units], float32; or None.
-        highway: [batch, steps, units], if it is no block of the product; or None.
+        highway: [batch, steps, units], if it is not a block of the product; or None.
         prefix: [batch, steps, features], copied in front of the outputs; or None.
         initial_state: [batch, units], float32; or None.
         mask: [batch, steps], False where a step is masked; or None.
         cell: A key of `CELLS`.
-        blocks: Where in the product, counted in blocks, are the forget gate, the candidate, then,
-            as far as the cell has them, input gate, output gate, highway.
-        keep_states: Whether to keep the states that a gradient needs. If not, a gradient runs the
-            forward pass once more.
-        hold: Whether masked steps repeat the outputs of the last valid one, where these are not
-            states.
+        blocks: The positions in the product, counted in blocks, of the forget gate and the
+            candidate, then of the input gate, output gate and highway, if the cell has them.
+        keep_states: Whether to keep the states that the gradient needs. If not, the gradient runs
+            the forward pass again.
+        hold: Whether masked steps repeat the outputs of the last valid step, instead of zeros. Has
+            no effect on a cell whose outputs are states.
         algorithm: As for `linear_recurrence`.
     """
     optional = map(as_list, (bias, highway, prefix, initial_state, mask))
@@ -80,7 +80,7 @@ def gated_recurrence(
 
 
 class GatedInputs(NamedTuple):
-    """The inputs that `GatedRecurrence` and its gradient begin with, by their names."""
+    """The first inputs of `GatedRecurrence` and of its gradient op, by name."""
 
     product: Tensor
     bias: list[Tensor]
@@ -91,7 +91,7 @@ class GatedInputs(NamedTuple):
 
     @classmethod
     def split(cls, op: Any, tensors: list[Tensor]) -> tuple["GatedInputs", list[Tensor]]:
-        """The inputs of an op, and those that follow."""
+        """Splits the inputs of an op into these and the remaining ones."""
         product, *rest = tensors
         lists = []
         for name in ("biases", "highways", "prefixes", "initial_states", "masks"):
@@ -102,7 +102,7 @@ class GatedInputs(NamedTuple):
 
 
 def gated_attributes_of(op: Any) -> dict[str, Any]:
-    """The attributes of an op that both ops have, as keyword arguments."""
+    """The attributes that the op and its gradient op share, as keyword arguments."""
     return {
         "cell": tf.compat.as_str(op.get_attr("cell")),
         "blocks": list(op.get_attr("blocks")),
@@ -121,7 +121,7 @@ def _gradient(op: Any, d_outputs: Tensor, *rest: Tensor) -> list[Tensor]:
         states = op.outputs[0]
     elif d_states:
         states = op.outputs[1]
-    else:  # They were not kept.
+    else:  # The forward pass did not keep the states, so run it again.
         again = {**attributes, "hold": False}
         states = call("GatedRecurrence", inputs._asdict(), num_states=1, **again).states[0]
     narrow = [tf.cast(state, inputs.product.dtype) for state in inputs.initial_state]
@@ -139,9 +139,9 @@ def _gradient(op: Any, d_outputs: Tensor, *rest: Tensor) -> list[Tensor]:
 
 @register_gradient("GatedRecurrenceGrad")
 def _second_gradient(op: Any, *u: Tensor) -> list[Tensor]:
-    """By the unfused function, for which any order follows from TensorFlow's own gradients.
+    """Differentiates the unfused function, for which TensorFlow has derivatives of any order.
 
-    The states are recomputed from the other inputs: their own gradient is None.
+    The states are recomputed from the other inputs, so the gradient with respect to them is None.
     """
     inputs, rest = GatedInputs.split(op, list(op.inputs))
     attributes = gated_attributes_of(op)
@@ -155,7 +155,7 @@ def _second_gradient(op: Any, *u: Tensor) -> list[Tensor]:
         with tf.GradientTape() as inner:
             inner.watch(operands)
             again, _ = GatedInputs.split(op, [*operands, *inputs.mask])
-            if not again.initial_state:  # Its gradient is an output, given or not.
+            if not again.initial_state:  # The gradient op returns its gradient in any case.
                 units = tf.shape(again.product)[-1] // len(attributes["blocks"])
                 zeros = tf.zeros([tf.shape(again.product)[0], units], tf.float32)
                 inner.watch(zeros)
@@ -193,14 +193,14 @@ def unfused_gated_recurrence(
     hold: bool = False,
     algorithm: Algorithm,
 ) -> tuple[Tensor, Tensor]:
-    """The same in TensorFlow's ops around `linear_recurrence`, in float32 or float64."""
+    """`gated_recurrence` in TensorFlow's ops around `linear_recurrence`, in float32 or float64."""
     arithmetic = CELLS[cell]
     dtype = product.dtype
     wide = tf.float64 if dtype == tf.float64 else tf.float32
     steps = None if mask is None else tf.expand_dims(mask, -1)
 
     def valid(tensor: Tensor, otherwise: int = 0) -> Tensor:
-        """The tensor where steps are valid: what is masked may be anything, NaN included."""
+        """Replaces masked steps by `otherwise`, because they may hold anything, even NaN."""
         if steps is None:
             return tensor
         return tf.where(steps, tensor, tf.cast(otherwise, tensor.dtype))
@@ -253,17 +253,17 @@ def gated_arithmetic(
     activation: Callable[[Tensor], Tensor],
     state_activation: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The equations of all gated cells, step by step or for all steps.
+    """The equations of all gated cells, for one step or for all steps.
 
     Args:
-        block: Pre-activations "forget" and "candidate", and, as far as the cell has them, "input",
-            "output", and the highway itself.
+        block: Maps "forget" and "candidate", and "input" and "output" if the cell has them, to
+            pre-activations; and "highway", if the cell has one, to the highway itself.
         output: See `GatedCell`.
         recur: Computes the states, and the last one, from decays and impulses.
         previous: The states before each step, from those after it.
         gate: A gate and its complement, from a pre-activation.
-        activation: That of the candidate.
-        state_activation: That of the states on their way to the output. None: the identity.
+        activation: Activation of the candidate.
+        state_activation: Activation of the states in the output. None: the identity.
     """
     forget, input_ = gate(block["forget"])
     if "input" in block:

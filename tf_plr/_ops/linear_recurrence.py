@@ -29,9 +29,8 @@ def linear_recurrence(
     states[t] = decays[t] * states[t - 1] + impulses[t],    states[-1] = initial_state
     ```
 
-    elementwise over all other axes. It can be differentiated any number of times; in 16-bit
-    types it is accumulated in float32. Of symbolic Keras tensors it makes a node of a functional
-    model.
+    elementwise over all other axes. It has derivatives of any order. 16-bit types are accumulated
+    in float32. Called on symbolic Keras tensors, it adds a node to a functional model.
 
     Source: Martin and Cundy, *Parallelizing Linear Recurrent Neural Nets Over Sequence Length*,
     ICLR 2018, section 2 (https://arxiv.org/abs/1709.04057).
@@ -42,18 +41,19 @@ def linear_recurrence(
     array([1.  , 1.5 , 1.75], dtype=float32)
 
     Args:
-        decays: float16, bfloat16, float32, float64, complex64 or complex128 tensor of any rank
-            from 1 and any size from 0.
+        decays: float16, bfloat16, float32, float64, complex64 or complex128 tensor of rank 1 or
+            higher. Sizes may be 0.
         impulses: Tensor of the shape and dtype of `decays`.
-        initial_state: Tensor of the dtype of `decays` and its shape without `axis`. None: zeros.
-        axis: The axis of time, from `-rank` to `rank - 1`. No axis costs a transposition.
+        initial_state: Tensor of the dtype of `decays`, and of its shape without `axis`. None:
+            zeros.
+        axis: The axis of time, from `-rank` to `rank - 1`. No axis needs a transposition.
         reverse: Whether to run from the end of the axis to its start.
-        algorithm: `"serial"` walks through time, in parallel over columns; `"parallel"` also
-            splits time, combining products of decays, which may overflow where the states
-            themselves do not if many decays exceed 1 (`"serial"` combines those of neighbouring
-            steps only, at most 16 on a CPU); `"auto"` chooses between the two by shape;
-            `"composed"` uses only stock TensorFlow ops: slower, but the graph runs wherever
-            TensorFlow's own ops do, without tf_plr (under XLA with a known number of steps).
+        algorithm: `"serial"` walks through time, in parallel over columns. `"parallel"` also splits
+            time, and multiplies the decays of many steps; if many decays exceed 1, such a product
+            may overflow although the states do not. (`"serial"` multiplies those of neighbouring
+            steps only, at most 16 on a CPU.) `"auto"` chooses between the two by shape.
+            `"composed"` uses only stock TensorFlow ops. It is slower, but the graph runs without
+            tf_plr, wherever TensorFlow's own ops do (under XLA, the number of steps must be known).
 
     Returns:
         The states after each step: a tensor of the shape and dtype of `decays`.
@@ -61,7 +61,7 @@ def linear_recurrence(
     Raises:
         TypeError: dtypes that differ or are not supported; ragged or sparse tensors.
         ValueError: shapes that differ, an axis out of range, an unknown algorithm.
-        tf.errors.InvalidArgumentError: the same, where only the running graph knows the shapes.
+        tf.errors.InvalidArgumentError: the same, if shapes are known only when the graph runs.
         ImportError: the native library is missing, or was built for another TensorFlow and the
             portable one cannot take its place.
     """
@@ -74,7 +74,7 @@ def linear_recurrence(
     given = (decays, impulses, initial_state)
     symbols = [a for a in given if isinstance(a, keras.KerasTensor)]
     if symbols:
-        # As in `checked`, Python and NumPy values take the dtype of what is beside them.
+        # As in `checked`, Python and NumPy values take the dtype of the first Keras tensor.
         convertible = [
             a
             if a is None or isinstance(a, keras.KerasTensor) or tf.is_tensor(a)
@@ -97,7 +97,7 @@ def linear_recurrence(
             decays, impulses, initial_state, axis=axis, reverse=reverse, algorithm=algorithm
         )
     except Exception:
-        # The native op has found the mistake; say it in the caller's words where that can be done.
+        # The native op failed. If `checked` finds the mistake, its error names the argument.
         checked(decays, impulses, initial_state, axis)
         raise
 
@@ -165,7 +165,7 @@ def _gradient(op: Any, d_states: Tensor) -> list[Tensor]:
 def _second_gradient(
     op: Any, u_decays: Tensor, u_impulses: Tensor, *u_initial_state: Tensor
 ) -> list[Tensor]:
-    """The gradient op's own gradient, in the same two ops, so that any order follows."""
+    """The gradient of the gradient op. It uses the same two ops, so it has one of any order."""
     decays, states, _, *columns = op.inputs
     count = op.get_attr("num_initial_states")
     initial_state, d_last_state = columns[:count], columns[count:]

@@ -9,7 +9,7 @@ from tf_plr._types import Tensor
 
 
 class TimeAxis:
-    """The axis of time of tensors; a negative one needs no known rank."""
+    """The time axis of tensors. If it is negative, their rank may be unknown."""
 
     def __init__(self, axis: int, reverse: bool) -> None:
         self.axis = axis
@@ -47,7 +47,7 @@ class TimeAxis:
         return self.without_last(self.join(head, states), 1)
 
     def unshift(self, d_previous: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients with respect to both arguments of `previous`, from that of its result."""
+        """Given the gradient with respect to `previous(a, b)`, returns those of `a` and `b`."""
         first = self.first(d_previous, 1)
         d_states = self.join(self.without_first(d_previous, 1), tf.zeros_like(first))
         return d_states, tf.reduce_sum(first, self.axis)

@@ -90,8 +90,8 @@ def _windows(pfor_input: Any, op: str, names: tuple[str, str]) -> list[Any]:
 class _StackedGatedInputs:
     """The inputs of all iterations of a gated op, as one larger batch.
 
-    A bias that differs between iterations is added to the product, in float32; then so is all that
-    has the product's dtype.
+    If the bias differs between iterations, it is added to the product in float32. All inputs of the
+    product's dtype are then cast to float32, too.
     """
 
     def __init__(self, pfor_input: Any) -> None:
@@ -122,18 +122,18 @@ class _StackedGatedInputs:
 
 
 def _fold(tensor: Tensor) -> Tensor:
-    """The batches of all iterations as one."""
+    """Merges the batches of all iterations into one."""
     shape = tf.shape(tensor)
     return tf.reshape(tensor, tf.concat([[shape[0] * shape[1]], shape[2:]], 0))
 
 
 def _unfold(tensor: Tensor, leading: Tensor) -> Tensor:
-    """Undoes `_fold`; leading: the number of iterations, and the batch size of each."""
+    """Undoes `_fold`. `leading` is [number of iterations, batch size of each]."""
     return tf.reshape(tensor, tf.concat([leading, tf.shape(tensor)[1:]], 0))
 
 
 def _stack(pfor_input: Any) -> tuple[list[Tensor], dict[str, Any]]:
-    """The inputs of all iterations, which are one problem with one more axis in front."""
+    """The inputs and attributes of one call for all iterations, with a new first axis."""
     pfor_input.stack_inputs()
     inputs = [pfor_input.stacked_input(i) for i in range(pfor_input.num_inputs)]
     attributes = attributes_of(pfor_input.op)

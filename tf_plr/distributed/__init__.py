@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One sequence over several devices, the replicas of a `tf.distribute` strategy."""
+"""Spreads each sequence over several devices: the replicas of a `tf.distribute` strategy."""
 
 from typing import Any, Literal
 
@@ -17,9 +17,10 @@ def shard_sequences(
     """Cuts the sequences in a dataset's batches into parts of equal length, one for each replica.
 
     Sequences [batch, time, ...] become [replicas * batch, time / replicas, ...]: the first parts of
-    all, then the second parts, and so on. `fit` and `strategy.experimental_distribute_dataset` give
-    each replica its share of the batch in this order; layers with `sequence_parallel=True` take it
-    from there. Layers between them must treat every step by itself, as `Dense` does.
+    all sequences, then the second parts, and so on. `fit` and
+    `strategy.experimental_distribute_dataset` give each replica its share of the batch in this
+    order, which layers with `sequence_parallel=True` expect. Layers between them must process each
+    step independently, as `Dense` does.
 
     Example:
 
@@ -31,18 +32,19 @@ def shard_sequences(
     Args:
         dataset: `tf.data.Dataset` of batches: sequences, or (sequences, targets), or (sequences,
             targets, sample weights). Sequences may be any structure of tensors [batch, time, ...].
-        replicas: Their number, `strategy.num_replicas_in_sync`.
-        targets: `"sequence"`: a target for each sequence, [batch, ...], which every replica gets;
-            `"step"`: one for each step, [batch, time, ...], cut as the sequences are. Sample
-            weights are cut if they have an axis of time.
+        replicas: Number of replicas, `strategy.num_replicas_in_sync`.
+        targets: `"sequence"`: one target for each sequence, [batch, ...]; every replica gets all of
+            them. `"step"`: one target for each step, [batch, time, ...]; they are cut like the
+            sequences. Sample weights are cut if they have a time axis.
 
     Returns:
         A `tf.data.Dataset` of the same structure.
 
     Raises:
-        ValueError: a number of steps that replicas cannot share equally; other arguments out of
-            range.
-        tf.errors.InvalidArgumentError: the same, where only the running graph knows the steps.
+        ValueError: the number of steps is not a multiple of `replicas`, or another argument is out
+            of range.
+        tf.errors.InvalidArgumentError: the same, if the number of steps is known only when the
+            graph runs.
     """
     if replicas < 1:
         raise ValueError(f"replicas must be at least 1, but is {replicas}")
@@ -54,7 +56,7 @@ def shard_sequences(
         if tensor.shape[1] is not None and tensor.shape[1] % replicas != 0:
             raise ValueError(f"{message}, but the shape is {tuple(tensor.shape)}")
         equal = tf.debugging.assert_equal(tf.shape(tensor)[1] % replicas, 0, message)
-        with tf.control_dependencies([equal]):  # Before `split` says so in its own words.
+        with tf.control_dependencies([equal]):  # Fails before `split`, whose message is less clear.
             return tf.concat(tf.split(tensor, replicas, axis=1), axis=0)
 
     def repeat(tensor: Any) -> Any:
@@ -86,34 +88,36 @@ def linear_recurrence(
 ) -> Tensor:
     """Computes a linear recurrence whose steps are spread over replicas, in equal shards.
 
-    To be called in a replica, by `strategy.run` in a `tf.function`: replica 0 has the first steps
-    of each sequence, replica 1 those after them, and so on. Every replica reduces its steps to one
-    map, from the state before them to the state after. These are exchanged; each replica applies
-    those of the steps before its own, in a fixed order, and runs its shard from the state that it
-    finds. Gradients take the same way back, once: there are no second ones. With one replica, or
-    in no strategy, nothing is exchanged. In 16-bit types, the state at the border of a shard is
-    rounded to 16 bits.
+    Call it in a replica: by `strategy.run`, in a `tf.function`. Replica 0 has the first steps of
+    each sequence, replica 1 the next ones, and so on. Each replica reduces its steps to one map,
+    from the state before them to the state after them, and the replicas exchange these maps. Each
+    replica then applies the maps of the steps before its own, in a fixed order, and runs its shard
+    from the resulting state. The gradient is computed in the same way, in the opposite direction;
+    second derivatives are not supported. With one replica, or without a strategy, nothing is
+    exchanged. In 16-bit types, the state between two shards is rounded to 16 bits.
 
     Args:
-        decays: Tensor of this replica's steps, as for `tf_plr.linear_recurrence`; its shape must be
-            that of the other replicas'.
+        decays: Tensor of this replica's steps, as for `tf_plr.linear_recurrence`. Its shape must be
+            the same in all replicas.
         impulses: Tensor of the shape and dtype of `decays`.
-        initial_state: The state before the first of all steps; that of the replica which has this
-            step is used. None: zeros.
+        initial_state: The state before the first step of the whole sequence. Only the replica that
+            has this step uses it. None: zeros.
         axis: The axis of time.
-        reverse: Whether to run from the end of the axis, and from the last replica, to the start.
+        reverse: Whether to run backwards: from the last replica to the first, and from the end of
+            the axis to its start.
         algorithm: `"auto"`, `"parallel"` or `"serial"`.
 
     Returns:
         The states after each of this replica's steps: a tensor of the shape and dtype of `decays`.
 
     Raises:
-        TypeError, ValueError: as `tf_plr.linear_recurrence`, and for `"composed"` with several
-            replicas.
-        LookupError: a second derivative is asked for.
-        RuntimeError: called outside of replicas, but in the scope of a strategy that has several.
-        tf.errors.InvalidArgumentError: the function is compiled by XLA, in which replicas would
-            wait for each other forever.
+        TypeError, ValueError: as for `tf_plr.linear_recurrence`; or `algorithm` is `"composed"`
+            with several replicas.
+        LookupError: a second derivative is computed.
+        RuntimeError: called in the scope of a strategy with several replicas, but outside of
+            `strategy.run`.
+        tf.errors.InvalidArgumentError: XLA compiles the function. Under XLA, replicas would wait
+            for each other forever.
     """
     exchange = Exchange(reverse)
     how: dict[str, Any] = {"axis": axis, "reverse": reverse, "algorithm": algorithm}

@@ -8,22 +8,23 @@ from tf_plr._types import Tensor
 
 
 class Exchange:
-    """Replica 0 has the first steps of each sequence, replica 1 those after them, and so on.
+    """Exchanges tensors between replicas that hold consecutive parts of each sequence.
 
-    Make it and call it in a replica: by `strategy.run` in a `tf.function`, outside of the graph's
+    Replica 0 has the first steps of each sequence, replica 1 the next ones, and so on. Create and
+    call an exchange in a replica: by `strategy.run`, in a `tf.function`, outside of the graph's
     loops and branches. Each method is one all-reduce of a buffer with a slot for each replica. Each
     replica combines the slots itself, in a fixed order, so that no bit depends on timing. All
-    methods but `carry_before` can be differentiated.
+    methods except `carry_before` can be differentiated.
 
     Args:
         reverse: Whether steps are processed from the last replica to the first. The methods count
             replicas in the order of processing.
 
     Raises:
-        RuntimeError: made outside of replicas, but in the scope of a strategy that has several; in
-            a strategy that does not know which replica it traces.
-        tf.errors.InvalidArgumentError: called in a function that XLA compiles, in which replicas
-            would wait for each other forever.
+        RuntimeError: created in the scope of a strategy with several replicas, but outside of
+            `strategy.run`; or the strategy does not trace each replica by itself.
+        tf.errors.InvalidArgumentError: XLA compiles the function. Under XLA, replicas would wait
+            for each other forever.
     """
 
     def __init__(self, reverse: bool) -> None:
@@ -51,20 +52,19 @@ class Exchange:
         Args:
             transition: [2, ...]: this replica's steps map a carry to transition[0] * carry +
                 transition[1].
-            start: [...], the carry before all steps; that of the first replica is used. None:
-                zeros.
-            backward: Whether from the last replica to the first instead.
+            start: [...], the carry before all steps. Only the first replica uses it. None: zeros.
+            backward: Whether carries run from the last replica to the first.
         """
-        # Tapes must see the same operations in all replicas: else the backward passes take the
-        # exchanges in different orders, and pair the wrong ones. These operations differ between
-        # replicas, so no tape sees them.
+        # A tape must see the same operations in all replicas. Otherwise, backward passes would run
+        # the all-reduces in different orders, and pair the wrong ones. The operations below differ
+        # between replicas, so tapes must not see them.
         transition = tf.stop_gradient(transition)
         place = self.replicas - 1 - self._place if backward else self._place
         if place == 0:
             decay, impulse = tf.unstack(transition)
             start = tf.zeros_like(impulse) if start is None else tf.stop_gradient(start)
             start = tf.cast(start, impulse.dtype)
-            # The carry after these steps. Nobody uses the decay.
+            # The impulse is the carry after these steps. No replica uses the decay.
             sent = self._slots(tf.stack([decay, decay * start + impulse]), place)
             # Keeps the all-reduce alive: this replica ignores it, the others wait for it.
             with tf.control_dependencies([sent]):
@@ -77,13 +77,12 @@ class Exchange:
         carries = linear_recurrence(decays[1:], impulses[1:], impulses[0], algorithm="serial")
         return carries[-1]
 
-    # The methods below have gradients, and so the same operations in all replicas: see above.
+    # The methods below have gradients, so they run the same operations in all replicas: see above.
 
     def from_previous(self, tensor: Tensor, first: Tensor) -> Tensor:
-        """The tensor of the replica before this one; `first` where there is none."""
-        previous = self._slots(tensor, self._place)[
-            max(0, self._place - 1)
-        ]  # The first reads its own.
+        """The tensor of the replica before this one; in the first replica, `first`."""
+        # The first replica reads its own slot, and ignores it.
+        previous = self._slots(tensor, self._place)[max(0, self._place - 1)]
         return tf.where(self._place == 0, tf.cast(first, tensor.dtype), previous)
 
     def from_last(self, tensor: Tensor) -> Tensor:
@@ -96,7 +95,7 @@ class Exchange:
         return tf.where(self._place == 0, tensor, tf.zeros_like(tensor))
 
     def _slots(self, tensor: Tensor, place: int) -> Tensor:
-        """The tensors of all replicas: [replicas, ...], that of this one at its place."""
+        """The tensors of all replicas, [replicas, ...]; this replica's is at `place`."""
         zeros = tf.zeros_like(tensor)
         own = [tensor if i == place else zeros for i in range(self.replicas)]
         return self._all_reduce(tf.stack(own))
@@ -105,9 +104,10 @@ class Exchange:
         if tensor.dtype.is_complex:  # Collectives do not take complex numbers.
             parts = tf.math.real(tensor), tf.math.imag(tensor)
             return tf.complex(*(self._all_reduce(part) for part in parts))
-        if tensor.dtype.size == 2:  # Exact, and of few elements.
+        if tensor.dtype.size == 2:  # The cast is exact, and cheap for so few elements.
             return tf.cast(self._all_reduce(tf.cast(tensor, tf.float32)), tensor.dtype)
-        # An op without a kernel under XLA: replicas would wait for each other forever there.
+        # XLA has no kernel for this op, so it refuses to compile the function. If it compiled it,
+        # replicas would wait for each other forever.
         guard = tf.raw_ops.Timestamp(name="an_exchange_between_replicas_cannot_run_under_XLA")
         with tf.control_dependencies([guard]):
             tensor = tf.identity(tensor)

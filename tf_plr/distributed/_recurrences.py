@@ -90,7 +90,7 @@ def gated_recurrence_over(
 
         before = exchange.carry_before(transition_of([]), initial_state)
         arguments = [before, *tensors]
-        # Persistent, as may be a tape around it.
+        # Persistent, because a persistent tape around this may compute its gradient several times.
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(arguments)
             results = gated_recurrence(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Keras layers that are parallel in time, their step-by-step cells, and the bases of both."""
+"""Keras layers that run in parallel over time, their step-by-step cells, and the base classes."""
 
 from tf_plr.layers.base import LinearRecurrentCell, LinearRecurrentLayer, Steps
 from tf_plr.layers.gilr import GILR, GILRCell

@@ -14,7 +14,7 @@ from tf_plr.layers import base
 class GILRCell(base.LinearRecurrentCell):
     """One step of `GILR`, for decoding and for `keras.layers.RNN`.
 
-    The arguments are those of `GILR`, up to `seed`. `dropout` drops other features at each step.
+    It takes the arguments of `GILR` up to `seed`. `dropout` draws new features at each step.
 
     Call arguments:
         inputs: Tensor [batch, features].
@@ -85,10 +85,10 @@ class GILR(base.LinearRecurrentLayer):
         use_bias: Whether the gates and impulses have a bias vector.
         kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. (The authors' code
             draws weights uniformly from -0.05 to 0.05.)
-        bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
-        forget_bias: A number or an initializer: where the bias of the gate g starts. A bias of b
-            remembers about exp(b) steps. Default: `"time_scales"`, that is `TimeScales()`: memories
-            of 1 to 1,000 steps.
+        bias_initializer: Initializer of `bias`, except the forget gate's. Default: `"zeros"`.
+        forget_bias: A number or an initializer: the initial bias of the gate g. A gate with bias b
+            remembers about exp(b) steps. Default: `"time_scales"`, which means `TimeScales()`:
+            memories of 1 to 1,000 steps.
         kernel_regularizer: Regularizer of `kernel`.
         bias_regularizer: Regularizer of `bias`.
         kernel_constraint: Constraint of `kernel`.
@@ -121,7 +121,7 @@ class GILR(base.LinearRecurrentLayer):
 
     Raises:
         ValueError, TypeError: an argument that is out of range, or of the wrong type or shape.
-        tf.errors.InvalidArgumentError: the same, where only the running graph knows the shapes.
+        tf.errors.InvalidArgumentError: the same, if shapes are known only when the graph runs.
 
     Reference:
         Martin and Cundy, *Parallelizing Linear Recurrent Neural Nets Over Sequence Length*, ICLR

@@ -19,8 +19,8 @@ from tf_plr.layers.base.gates import pad_prefix_rows
 class LinearSurrogateLSTMCell(base.LinearRecurrentCell):
     """One step of `LinearSurrogateLSTM`, for decoding and for `keras.layers.RNN`.
 
-    The arguments are those of `LinearSurrogateLSTM`, up to `seed`. `dropout` and
-    `recurrent_dropout` drop other features at each step.
+    It takes the arguments of `LinearSurrogateLSTM` up to `seed`. `dropout` and `recurrent_dropout`
+    draw new features at each step.
 
     Call arguments:
         inputs: Tensor [batch, features].
@@ -80,7 +80,7 @@ class LinearSurrogateLSTMCell(base.LinearRecurrentCell):
         kernel = ops.convert_to_tensor(self.kernel)
         surrogate_bias, bias = self._split(self.bias) if self.use_bias else (None, None)
         joined = self._joins(steps, inputs, training)
-        if steps.fuses and inputs.ndim == 3:  # Windows of a large product would be copied.
+        if steps.fuses and inputs.ndim == 3:  # Splitting one large product would copy it.
             surrogate_kernel, kernel = self._split(kernel)
             of_surrogate = self.product(inputs, surrogate_kernel)
             of_gates = None if joined else self.product(inputs, kernel)
@@ -118,8 +118,11 @@ class LinearSurrogateLSTMCell(base.LinearRecurrentCell):
         return output, [last_surrogate, last_c]
 
     def _joins(self, steps: base.Steps, inputs: Tensor, training: bool) -> bool:
-        """Whether the surrogate writes its states beside the inputs, for one product of both."""
-        # Inputs are copied; and for one step so would be the kernels.
+        """Whether the surrogate writes its states beside the inputs, so that both share a product.
+
+        Joining copies the inputs, so they must have few features. In a single step, it would copy
+        the kernels, too.
+        """
         few = inputs.ndim == 3 and self.kernel.shape[0] <= 4 * self.units
         drops = training and self.recurrent_dropout > 0
         native = self.native_cell(steps, inputs.dtype, self.activation, "previous")
@@ -127,7 +130,7 @@ class LinearSurrogateLSTMCell(base.LinearRecurrentCell):
         return few and not drops and one_dtype and self.shift_surrogate and native is not None
 
     def _split(self, tensor: Tensor) -> list[Tensor]:
-        """What belongs to the surrogate's two blocks, and to the other four."""
+        """Splits a tensor into the surrogate's two blocks and the other four."""
         return list(tf.split(tensor, [2 * self.units, 4 * self.units], axis=-1))
 
     def get_config(self) -> dict[str, Any]:
@@ -144,7 +147,7 @@ class LinearSurrogateLSTMCell(base.LinearRecurrentCell):
 
 @keras.saving.register_keras_serializable(package="tf_plr")
 class LinearSurrogateLSTM(base.LinearRecurrentLayer):
-    """Linear surrogate LSTM, also known as GILR-LSTM; `tf_plr.GILRLSTM` is the same class.
+    """LS-LSTM, the linear surrogate LSTM or GILR-LSTM. `tf_plr.GILRLSTM` is the same class.
 
     ```
     s_t = GILR(x)_t with tau = tanh                             (the surrogate, h~ in the paper)
@@ -154,11 +157,13 @@ class LinearSurrogateLSTM(base.LinearRecurrentLayer):
     h_t = o_t * c_t
     ```
 
-    An LSTM's gates look at h_{t-1}, which ties each step to the one before; these look at a GILR
-    of the inputs, and so every step can be computed at once. Like the paper, and unlike an LSTM,
-    h_t has no activation of c_t. `kernel` holds the blocks (forget, candidate) of the surrogate,
-    then V for f, i, o, z, all drawn with one fan; `recurrent_kernel` holds U in the same order. An
-    LSTM of the same size has 2 * units * (input_dim + 1) fewer parameters.
+    The gates of an LSTM look at h_{t-1}, so each step has to wait for the one before. These gates
+    look at a GILR of the inputs instead, so all steps can be computed at once. As in the paper, and
+    unlike in an LSTM, h_t applies no activation to c_t.
+
+    `kernel` holds the blocks (forget, candidate) of the surrogate, then V for f, i, o, z. One call
+    of the initializer draws all blocks, with the fan of the whole kernel. `recurrent_kernel` holds
+    U for f, i, o, z. An LSTM of the same size has 2 * units * (input_dim + 1) fewer parameters.
 
     Example:
 
@@ -167,23 +172,21 @@ class LinearSurrogateLSTM(base.LinearRecurrentLayer):
 
     Args:
         units: Positive integer, dimensionality of the output.
-        activation: Activation of the impulses: tanh of z_t, and tau of the surrogate. Default:
-            tanh.
+        activation: Activation of z_t, and tau of the surrogate. Default: tanh.
         recurrent_activation: Activation of the gates. Default: sigmoid.
         use_bias: Whether the gates and impulses have a bias vector.
         kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. (The authors' code
             draws weights uniformly from -0.05 to 0.05.)
         recurrent_initializer: Initializer of `recurrent_kernel`. Default: `"orthogonal"`.
-        bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
-        forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
-            of b remembers about exp(b) steps. Default: `"time_scales"`, that is `TimeScales()`:
-            memories of 1 to 1,000 steps. (The authors' code starts at 5, with `input_bias=None`:
-            then c adds up 74 candidates, and losses start high.)
-        input_bias: A number or an initializer: where the bias of the input gate i starts;
-            `"coupled"`: so that i starts as 1 - f (Tallec and Ollivier, 2018); `"normalized"`, the
-            default: so that i^2 + f^2 = 1, and c starts with the variance of the candidates,
-            however long the memory (Orvieto et al., ICML 2023, section 3.4). None: as
-            `bias_initializer` has it.
+        bias_initializer: Initializer of `bias`, except the forget gate's. Default: `"zeros"`.
+        forget_bias: A number or an initializer: the initial bias of the forget gate f. A gate with
+            bias b remembers about exp(b) steps. Default: `"time_scales"`, which means
+            `TimeScales()`: memories of 1 to 1,000 steps. (The authors' code starts at 5, with
+            `input_bias=None`: c then sums 74 candidates, and the initial loss is high.)
+        input_bias: A number or an initializer: the initial bias of the input gate i. `"coupled"`: i
+            starts at 1 - f (Tallec and Ollivier, 2018). `"normalized"`, the default: i starts with
+            i^2 + f^2 = 1, so that c starts with the variance of the candidates, however long the
+            memory (Orvieto et al., ICML 2023, section 3.4). None: use `bias_initializer`.
         kernel_regularizer: Regularizer of `kernel`.
         recurrent_regularizer: Regularizer of `recurrent_kernel`.
         bias_regularizer: Regularizer of `bias`.
@@ -223,7 +226,7 @@ class LinearSurrogateLSTM(base.LinearRecurrentLayer):
 
     Raises:
         ValueError, TypeError: an argument that is out of range, or of the wrong type or shape.
-        tf.errors.InvalidArgumentError: the same, where only the running graph knows the shapes.
+        tf.errors.InvalidArgumentError: the same, if shapes are known only when the graph runs.
 
     Reference:
         Martin and Cundy, *Parallelizing Linear Recurrent Neural Nets Over Sequence Length*, ICLR

@@ -12,7 +12,7 @@ from tf_plr.layers import base
 from tf_plr.layers.base import arguments
 from tf_plr.layers.base.biases import serialize_bias
 
-# The gates of each pooling, in the order of their blocks after the candidate's.
+# The gates of each pooling, in the order of their blocks, which follow the candidate's block.
 POOLINGS = {"f": ("forget",), "fo": ("forget", "output"), "ifo": ("forget", "output", "input")}
 
 
@@ -20,12 +20,12 @@ POOLINGS = {"f": ("forget",), "fo": ("forget", "output"), "ifo": ("forget", "out
 class QRNNCell(base.LinearRecurrentCell):
     """One step of `QRNN`, for decoding and for `keras.layers.RNN`.
 
-    The arguments are those of `QRNN`, up to `seed`, and `input_dim`. `dropout` drops other features
-    at each step.
+    It takes the arguments of `QRNN` up to `seed`, and `input_dim`. `dropout` draws new features at
+    each step.
 
     Args:
-        input_dim: Positive integer, number of input features, which the sizes of the states depend
-            on. `keras.layers.RNN` asks for these before it builds the cell.
+        input_dim: Positive integer, number of input features. The state sizes depend on it, and
+            `keras.layers.RNN` asks for the state sizes before it builds the cell.
 
     Call arguments:
         inputs: Tensor [batch, features].
@@ -53,7 +53,7 @@ class QRNNCell(base.LinearRecurrentCell):
     ) -> None:
         super().__init__(units, activation, forget_bias=forget_bias, **kwargs)
         self.kernel_size = arguments.positive_integer("kernel_size", kernel_size)
-        if pooling not in tuple(POOLINGS):  # A tuple, as what came may not be hashable.
+        if pooling not in tuple(POOLINGS):  # A tuple, because `pooling` may not be hashable.
             raise ValueError(f"pooling must be one of {tuple(POOLINGS)}, but is {pooling!r}")
         self.pooling = pooling
         self.blocks = ("candidate", *POOLINGS[pooling])
@@ -134,13 +134,13 @@ class QRNN(base.LinearRecurrentLayer):
     pooling "ifo":  c_t = f_t . c_{t-1} + i_t . z_t,         h_t = o_t . c_t
     ```
 
-    where W * x is a causal convolution: at t it sees x_{t-kernel_size+1} to x_t, and biases are
-    left out. `kernel` is [kernel_size, input_dim, blocks], oldest input first, with the blocks z,
-    f, o, i that `pooling` needs. Masked steps are not in the window: it holds the last valid
+    where W * x is a causal convolution: at t it sees x_{t-kernel_size+1} to x_t. The equations
+    omit the biases. `kernel` is [kernel_size, input_dim, blocks], oldest input first, with the
+    blocks z, f, o, i that `pooling` needs. The window skips masked steps: it holds the last valid
     inputs. There is no zoneout.
 
-    The code of Martin and Cundy stacks one shifted copy fewer than it means to: for a width of 2,
-    none at all. Here `kernel_size` is the width that the equations mean.
+    The code of Martin and Cundy stacks one shifted copy too few: none at all for a width of 2. Here
+    `kernel_size` is the width in the equations.
 
     Example:
 
@@ -156,16 +156,15 @@ class QRNN(base.LinearRecurrentLayer):
         use_bias: Whether the gates and impulses have a bias vector.
         kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. (The authors' code
             draws weights uniformly from -0.05 to 0.05.)
-        bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
-        forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
-            of b remembers about exp(b) steps. Default: `"time_scales"`, that is `TimeScales()`:
-            memories of 1 to 1,000 steps.
-        input_bias: A number or an initializer: where the bias of the input gate i starts;
-            `"coupled"`: so that i starts as 1 - f (Tallec and Ollivier, 2018); `"normalized"`, the
-            default: so that i^2 + f^2 = 1, and c starts with the variance of the candidates,
-            however long the memory (Orvieto et al., ICML 2023, section 3.4). None: as
-            `bias_initializer` has it. Only pooling "ifo" has an input
-            gate.
+        bias_initializer: Initializer of `bias`, except the forget gate's. Default: `"zeros"`.
+        forget_bias: A number or an initializer: the initial bias of the forget gate f. A gate with
+            bias b remembers about exp(b) steps. Default: `"time_scales"`, which means
+            `TimeScales()`: memories of 1 to 1,000 steps.
+        input_bias: A number or an initializer: the initial bias of the input gate i. `"coupled"`: i
+            starts at 1 - f (Tallec and Ollivier, 2018). `"normalized"`, the default: i starts with
+            i^2 + f^2 = 1, so that c starts with the variance of the candidates, however long the
+            memory (Orvieto et al., ICML 2023, section 3.4). None: use `bias_initializer`. Only
+            pooling "ifo" has an input gate.
         kernel_regularizer: Regularizer of `kernel`.
         bias_regularizer: Regularizer of `bias`.
         kernel_constraint: Constraint of `kernel`.
@@ -199,7 +198,7 @@ class QRNN(base.LinearRecurrentLayer):
 
     Raises:
         ValueError, TypeError: an argument that is out of range, or of the wrong type or shape.
-        tf.errors.InvalidArgumentError: the same, where only the running graph knows the shapes.
+        tf.errors.InvalidArgumentError: the same, if shapes are known only when the graph runs.
 
     References:
         Bradbury, Merity, Xiong and Socher, *Quasi-Recurrent Neural Networks*, ICLR 2017
@@ -256,5 +255,5 @@ class QRNN(base.LinearRecurrentLayer):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        del config["input_dim"]  # Of the cell alone: the layer sees its inputs.
+        del config["input_dim"]  # Only the cell needs it: the layer sees its inputs.
         return config

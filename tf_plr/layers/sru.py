@@ -14,7 +14,7 @@ from tf_plr.layers import base
 class SRUCell(base.LinearRecurrentCell):
     """One step of `SRU`, for decoding and for `keras.layers.RNN`.
 
-    The arguments are those of `SRU`, up to `seed`. `dropout` drops other features at each step.
+    It takes the arguments of `SRU` up to `seed`. `dropout` draws new features at each step.
 
     Call arguments:
         inputs: Tensor [batch, features].
@@ -76,13 +76,13 @@ class SRU(base.LinearRecurrentLayer):
     h_t = r_t * g(c_t) + (1 - r_t) * x_t
     ```
 
-    g is `activation`, the identity by default as in Martin and Cundy, tanh in the first
-    publication, where x~ has no bias b; `kernel` is [W | W_f | W_r]. Where the input size is not
-    `units`, `kernel` has a fourth block, and its product with x_t takes the place of x_t in the
-    highway, without bias or normalisation. Dropout spares the highway where it is x_t.
+    g is `activation`. Its default is the identity, as in Martin and Cundy; the first publication
+    uses tanh, and no bias b in x~. `kernel` is [W | W_f | W_r]. If the input size is not `units`,
+    `kernel` has a fourth block; its product with x_t replaces x_t in the highway, without bias or
+    normalisation. Dropout does not apply to a highway that is x_t itself.
 
-    Not to be confused with the SRU of EMNLP 2018, whose gates also see c_{t-1}: that is not a
-    linear recurrence, and is not computed here.
+    Do not confuse this SRU with that of EMNLP 2018. The gates of that one also see c_{t-1}, so it
+    is not a linear recurrence, and this layer cannot compute it.
 
     Example:
 
@@ -91,15 +91,15 @@ class SRU(base.LinearRecurrentLayer):
 
     Args:
         units: Positive integer, dimensionality of the output.
-        activation: g, the activation of c_t; impulses have none. Default: the identity.
+        activation: g, the activation of c_t. Impulses have no activation. Default: the identity.
         recurrent_activation: Activation of the gates. Default: sigmoid.
         use_bias: Whether the gates and impulses have a bias vector.
         kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. (The authors' code
             draws weights uniformly from -0.05 to 0.05.)
-        bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
-        forget_bias: A number or an initializer: where the bias of the forget gate f starts. A bias
-            of b remembers about exp(b) steps. Default: `"time_scales"`, that is `TimeScales()`:
-            memories of 1 to 1,000 steps. (The authors' code starts at 5.)
+        bias_initializer: Initializer of `bias`, except the forget gate's. Default: `"zeros"`.
+        forget_bias: A number or an initializer: the initial bias of the forget gate f. A gate with
+            bias b remembers about exp(b) steps. Default: `"time_scales"`, which means
+            `TimeScales()`: memories of 1 to 1,000 steps. (The authors' code starts at 5.)
         kernel_regularizer: Regularizer of `kernel`.
         bias_regularizer: Regularizer of `bias`.
         kernel_constraint: Constraint of `kernel`.
@@ -132,7 +132,7 @@ class SRU(base.LinearRecurrentLayer):
 
     Raises:
         ValueError, TypeError: an argument that is out of range, or of the wrong type or shape.
-        tf.errors.InvalidArgumentError: the same, where only the running graph knows the shapes.
+        tf.errors.InvalidArgumentError: the same, if shapes are known only when the graph runs.
 
     References:
         Lei and Zhang, *Training RNNs as Fast as CNNs*, arXiv:1709.02755v1, 2017; Martin and Cundy,

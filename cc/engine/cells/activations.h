@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The functions that gates and impulses are made with, and their slopes. Each is written once, for
-// a float on a GPU and for a vector of floats on a CPU; Math says what the two do differently.
+// The functions that make up gates and impulses, and their derivatives. Each is written once, for a
+// float on a GPU and for a vector of floats on a CPU; Math holds what differs between the two.
 //
-// All but the coarse ones keep relative accuracy near zero, as the activations of TensorFlow do,
-// and have no branches. The polynomials are least-maximum fits of the relative error, which is
-// below 5e-9; the rest is float32's rounding, also that of the exponential's argument.
+// All but the coarse ones keep relative accuracy near zero, as TensorFlow's activations do, and
+// have no branches. The polynomials are minimax fits with a relative error below 5e-9. The rest of
+// the error is float32 rounding, including that of the exponential's argument.
 #ifndef TF_PLR_ENGINE_CELLS_ACTIVATIONS_H_
 #define TF_PLR_ENGINE_CELLS_ACTIVATIONS_H_
 
@@ -14,8 +14,8 @@
 
 namespace tf_plr {
 
-// Exp (of at most 88), Divide (by 1 to 2), Abs, and Where (by lanes). For vectors:
-// cpu/vector_math.h.
+// Has Exp (for arguments up to 88), Divide (by 1 to 2), Abs, and Where (by lanes).
+// cpu/vector_math.h defines it for vectors.
 template <typename A>
 struct Math;
 
@@ -48,9 +48,9 @@ struct Math<float> {
   }
 };
 
-// For activations and output gates where the arrays have 8 bits: one instruction for a tanh, right
-// to 11 bits of the largest values, not of those near zero. Forget and input gates are as exact as
-// ever: what they let by may be small, and is summed over many steps.
+// For activations and output gates of bfloat16 arrays, which have 8 bits. Tanh is one instruction:
+// it is accurate to 11 bits of the largest values, but not relative to values near zero. Forget and
+// input gates stay exact: what they let through may be small, and is summed over many steps.
 struct CoarseMath : Math<float> {
   static constexpr bool kIsCoarse = true;
 
@@ -75,9 +75,9 @@ TF_PLR_HOST_DEVICE A Polynomial(A x, float c0, float c1, float c2, float c3, flo
   return c0 + x * Polynomial(x, c1, c2, c3, c4);
 }
 
-// A gate and its complement, each to a relative accuracy: at a pre-activation of 20 the one is 1, and
-// the other still 2e-9. The argument of the exponential is rounded once more on a GPU, which makes
-// the small one wrong by up to 2e-7 of itself at |x| = 20, and by 1.8e-6 at 30.
+// A gate and its complement, both with small relative error: at a pre-activation of 20, one is 1
+// and the other is still 2e-9. A GPU rounds the argument of the exponential once more, so the
+// relative error of the smaller one grows to 2e-7 at |x| = 20, and to 1.8e-6 at 30.
 template <typename A>
 struct Gate {
   A open, closed;
@@ -92,7 +92,7 @@ TF_PLR_HOST_DEVICE Gate<A> Sigmoid(A x) {
   return {M::Where(x >= 0, more, less), M::Where(x >= 0, less, more)};
 }
 
-// That of an output gate, which scales what is written and nothing else.
+// The sigmoid of an output gate. It may be coarse, because it scales outputs only.
 template <typename M, typename A>
 TF_PLR_HOST_DEVICE Gate<A> PlainSigmoid(A x) {
   if constexpr (M::kIsCoarse) {
@@ -134,7 +134,8 @@ TF_PLR_HOST_DEVICE A ExpMinus1(A x) {
 
 enum class Activation { kLinear, kTanh, kElu };
 
-// Of(x), and the gradient by x from that by Of(x).
+// Of(x) is the activation. Gradient turns the gradient with respect to Of(x) into the gradient with
+// respect to x.
 template <Activation kActivation>
 struct ActivationFunction;
 

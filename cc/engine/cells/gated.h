@@ -11,13 +11,13 @@
 //   kGated     h_t = o_t c_t                      LinearSurrogateLSTM, QRNN "fo" and "ifo"
 //   kHighway   h_t = o_t c_t + (1 - o_t) x_t      SRU
 //
-// A block is a window of a matrix product, whose rows hold several of them side by side; the engine
-// adds the bias when it loads one. States are float32 between steps, whatever the arrays are.
-// M is the arithmetic of the engine's numbers: see activations.h. After Step, Emit needs none of
-// the inputs that Step used, but for gradient cells.
+// A row of the matrix product holds several blocks side by side; a block is a window of these rows.
+// The engine adds the bias when it loads a block. States are float32 between steps, whatever the
+// type of the arrays. M is the Math of activations.h for the engine's numbers. Emit does not read
+// the inputs that Step has read, except in gradient cells.
 //
-// A *masked* step leaves the state as it was, whatever its inputs are, and so the outputs that are
-// states; others are zero.
+// A *masked* step does not change the state, whatever its inputs are. Its outputs are the state if
+// outputs are states; otherwise they are zero.
 #ifndef TF_PLR_ENGINE_CELLS_GATED_H_
 #define TF_PLR_ENGINE_CELLS_GATED_H_
 
@@ -46,7 +46,7 @@ struct GatedCell {
     return !kHasHighway || input != kHighway;
   }
 
-  // Outputs. Where these are not the states, a gradient needs c_{t-1} beside; null: not wanted.
+  // Outputs. If h is not a state, the gradient also needs c_{t-1}. A null output is not written.
   static constexpr int kH = 0, kPreviousStates = 1;
   static constexpr int kOutputs = kHasOutputGate ? 2 : 1;
 
@@ -79,7 +79,7 @@ struct GatedCell {
     }
   }
 
-  // What a masked step does to the state: nothing.
+  // A masked step does not change the state.
   static constexpr bool kStepsWhereMasked = false;
 
   template <typename A>
@@ -89,13 +89,14 @@ struct GatedCell {
   }
 };
 
-// The reverse pass, processed against its direction. The gates are computed again. With g_t the
-// gradient of c_t from all later steps, the carry is what step t hands to its predecessor:
+// The reverse pass, processed against the forward direction. It computes the gates again. g_t is
+// the gradient with respect to c_t, from all later steps. The carry k_t is what step t hands to its
+// predecessor:
 //
 //   kPrevious           g_t = k_{t+1},              k_t = f_t g_t + d_h_t
 //   the others          g_t = k_{t+1} + o_t d_h_t,  k_t = f_t g_t              (o_t = 1 in kState)
 //
-// and each block's gradient is that of its gate, times the slope.
+// The gradient of each block is the gradient of its gate times the gate's slope.
 template <Activation kActivation, InputGate kInputGate, Output kOutput>
 struct GatedGradientCell {
   using Forward = GatedCell<kActivation, kInputGate, kOutput>;
@@ -110,7 +111,7 @@ struct GatedGradientCell {
                        kHighway = kCandidate + 2 + kOwn;
   static constexpr int kInputs = kCandidate + 2 + kOwn + kHasHighway;
   static constexpr int kStepInputs = 2 + kHasOutputGate;
-  // Where the states themselves are what was kept, c_{t-1} is one step further on.
+  // If the forward pass kept the states themselves, c_{t-1} is one step further on.
   static constexpr int kLookahead = kOutput == Output::kState ? kPreviousStates : -1;
   TF_PLR_HOST_DEVICE static constexpr bool HasBias(int input) {
     return input != kDH && input != kPreviousStates && (!kHasHighway || input != kHighway);
@@ -166,7 +167,7 @@ struct GatedGradientCell {
     out[Forward::kCandidate] = F::template Gradient<M>(in[kCandidate], candidate, input * gradient);
   }
 
-  // Where outputs are states, those of masked steps have gradients too.
+  // If outputs are states, masked steps repeat the state, so the gradients of their outputs count.
   static constexpr bool kStepsWhereMasked = !kHasOutputGate;
   template <typename A>
   TF_PLR_HOST_DEVICE static Transition<A> StepMasked(A d_h) {
@@ -179,9 +180,9 @@ struct GatedGradientCell {
   }
 };
 
-// The cells that the layers' defaults need: the one list from which the op's names for them, the
-// compiled kernels and the tests are made. M(T, Name, name in the op, activation, input gate,
-// output), where T is whatever the list's user gave.
+// The cells that the layers' defaults need. The op's names of cells, the compiled kernels and the
+// tests all come from this one list. An entry is M(T, Name, name in the op, activation, input gate,
+// output); the user of the list chooses T.
 #define TF_PLR_FOR_EACH_GATED_CELL(M, T)                   \
   M(T, Gilr, "gilr", kElu, kCoupled, kState)               \
   M(T, Surrogate, "surrogate", kTanh, kCoupled, kPrevious) \

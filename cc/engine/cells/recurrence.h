@@ -5,13 +5,13 @@
 // The engine walks the steps of a column in *processing order* (t = 1..T, or T..1 if reversed),
 // holds the carry between steps, and for each step
 //
-//   reads    kInputs arrays; array kLookahead, if any, is read one step further on, and past the
-//            last step from a boundary value, so that a gradient finds h_{t-1};
+//   reads    kInputs arrays. Array kLookahead, if any, is read one step ahead; past the last step,
+//            a boundary value takes its place. So a gradient finds h_{t-1};
 //   carries  carry = Step(in).Apply(carry), where Step may use the first kStepInputs arrays only;
 //   writes   kOutputs arrays, from the inputs and from the carry before and after the step.
 //
-// Arrays of carries are of the type Column<T> for step arrays of T. What kGated cells have beside
-// is said in cells/gated.h.
+// If step arrays are of type T, arrays of carries are of type Column<T>. cells/gated.h documents
+// what kGated cells need in addition.
 #ifndef TF_PLR_ENGINE_CELLS_RECURRENCE_H_
 #define TF_PLR_ENGINE_CELLS_RECURRENCE_H_
 
@@ -41,9 +41,9 @@ struct RecurrenceCell {
   }
 };
 
-// The reverse pass of RecurrenceCell, processed against its direction. With g_t the gradient of
-// state t from all later steps, the carry is what step t hands to its predecessor,
-// k_t = conj(decays_t) g_t, so that g_t = k_{t+1} + d_states_t needs no shifted decays:
+// The reverse pass of RecurrenceCell, processed against its direction. g_t is the gradient with
+// respect to state t, from all later steps. The carry k_t = conj(decays_t) g_t is what step t hands
+// to its predecessor. So g_t = k_{t+1} + d_states_t needs no shifted decays:
 //
 //   k_t = conj(decays_t) (k_{t+1} + d_states_t),   d_impulses_t = g_t,
 //   d_decays_t = conj(states_{t-1}) g_t,           d_initial_state = k_1.

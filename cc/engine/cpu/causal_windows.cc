@@ -17,7 +17,7 @@ namespace {
 // Calls function(sequence, source, worker) for all sources.
 template <typename T, typename Function>
 void ForSources(const CausalWindows<T>& windows, const Workers& workers, const Function& function) {
-  constexpr int64_t kBytes = 1 << 16;  // Of the windows, that a task has.
+  constexpr int64_t kBytes = 1 << 16;  // Bytes of windows per task.
   const int64_t row_bytes = (windows.before + 1) * windows.width * int64_t{sizeof(T)};
   const int64_t rows = std::max<int64_t>(1, kBytes / std::max<int64_t>(1, row_bytes));
   const int64_t chunks = (windows.Sources() + rows - 1) / rows;
@@ -28,7 +28,7 @@ void ForSources(const CausalWindows<T>& windows, const Workers& workers, const F
   });
 }
 
-// The first step from `step` on that is not masked, or their number.
+// Returns the first unmasked step at or after `step`, or windows.steps if there is none.
 template <typename T>
 int64_t NextValid(const CausalWindows<T>& windows, int64_t sequence, int64_t step) {
   if (windows.mask == nullptr) return step;

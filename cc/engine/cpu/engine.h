@@ -3,10 +3,11 @@
 //
 // A *row* is one step of consecutive columns: contiguous memory. A *block* is a range of columns
 // over a range of steps. The serial plan gives each thread blocks that span all steps. The parallel
-// plan cuts the steps into chunks as well: a thread reduces a block to one transition per column,
-// takes the carries that the block before handed over, hands on its own, and only then scans the
-// block, by now in cache. Memory is so read once; and since the chunks do not depend on the number
-// of threads and columns never mix, neither does any bit of an algorithm's result.
+// plan cuts the steps into chunks as well. A thread reduces a block to one transition per column,
+// takes the carries from the block before, hands its own on, and only then scans the block, which
+// is in cache by now. So memory is read once. Chunks do not depend on the number of threads, and
+// columns never mix; for a given algorithm, every bit of the result is therefore the same for any
+// number of threads.
 #ifndef TF_PLR_ENGINE_CPU_ENGINE_H_
 #define TF_PLR_ENGINE_CPU_ENGINE_H_
 
@@ -40,15 +41,16 @@ struct Tuning {
   static constexpr int64_t kMinBlockRowBytes = 2 << 10;
   // A chunk's arrays together, so that its second pass finds them in the second-level cache.
   static constexpr int64_t kChunkBytes = 128 << 10;
-  // Of a block that is reduced first.
+  // Most columns of a block that is reduced before it is scanned.
   static constexpr int64_t kMaxReducedColumns = 256;
-  // An output of so many bytes leaves the caches before anyone reads it.
+  // An output of at least this size is evicted from the caches before anyone reads it.
   static constexpr int64_t kStreamOutBytes = 32 << 20;
-  // Less work than this per task is not worth fetching, and per thread not worth waking it up.
+  // A task with less work than this is not worth fetching, and a thread with less is not worth
+  // waking.
   static constexpr int64_t kMinTaskBytes = 64 << 10;
 };
 
-// Gated cells compute for longer than they load.
+// Gated cells compute for longer than they load, so smaller blocks and tasks pay.
 struct GatedTuning : Tuning {
   static constexpr int64_t kMinBlockRowBytes = 128;
   static constexpr int64_t kMinTaskBytes = 8 << 10;
@@ -62,8 +64,8 @@ struct Block {
   int64_t steps;
 };
 
-// Uninitialised memory for `size` elements, aligned for any vector of them; not allocated() where
-// there is no more.
+// Uninitialised memory for `size` elements, aligned for any vector of them. allocated() is false if
+// memory ran out.
 template <typename T>
 class Buffer {
  public:
@@ -152,11 +154,12 @@ class Engine {
 
   static constexpr char kNoMemory[] = "the CPU engine could not allocate its carries";
 
-  // A block's place among those of its columns, which hand something over in the order of time.
+  // A block's place among the blocks of its columns. Each one hands its result to the block of the
+  // next chunk, in processing order.
   struct Turn {
     int64_t chunk;
     bool last;
-    std::atomic<int64_t>* handed_over;  // How many have; null where there is one only.
+    std::atomic<int64_t>* handed_over;  // Chunks that have handed over; null if there is only one.
 
     void Await() const {
       while (handed_over->load(std::memory_order_acquire) < chunk) std::this_thread::yield();
@@ -166,7 +169,7 @@ class Engine {
     }
   };
 
-  // Of the block that a worker is at.
+  // The memory of one worker, for its current block.
   struct Scratch {
     A* carry;
     Transition<A>* transition;  // Null where nothing is reduced.
@@ -200,14 +203,14 @@ class Engine {
               vectors_.data() + first};
     }
 
-    const Buffer<T> zeros;  // Of a block's columns, where a gradient looks past the last step.
-    // What blocks hand to the next in time: the carries of their columns, and for each range of
-    // columns how many chunks have done so.
+    const Buffer<T> zeros;  // Stand in for a null boundary, for the columns of one block.
+    // Handed over from chunk to chunk: the carry of each column, and, for each range of columns,
+    // the number of chunks that have handed over.
     const Buffer<A> carries;
     const Buffer<std::atomic<int64_t>> chunks;
 
    private:
-    static constexpr int64_t kMaxLanes = 64;  // A bound, which also keeps workers' parts aligned.
+    static constexpr int64_t kMaxLanes = 64;  // An upper bound; also keeps workers' parts aligned.
     const int64_t worker_columns_;
     const Buffer<A> carry_;
     const Buffer<Transition<A>> transition_, vectors_;
@@ -217,7 +220,8 @@ class Engine {
   template <typename OnBlock>
   void RunBlocks(const Plan& plan, const Memory& memory, int threads, const Workers& workers,
                  const OnBlock& run_block) const {
-    // Blocks in the order of time. Small ones share a task, but never two of the same columns.
+    // Blocks run in processing order. Small blocks share a task, but a task has no two blocks of
+    // the same columns.
     const int64_t column_blocks = problem_.outer * plan.slice_blocks;
     const int64_t block_bytes = plan.chunk_steps * plan.block_columns * kElementBytes;
     const int64_t task_blocks = std::clamp<int64_t>(
@@ -236,13 +240,13 @@ class Engine {
         run_block(BlockAt(plan, chunk, column_block), turn, scratch);
       }
     };
-    // By reference: a copy may allocate, and throw.
+    // Pass `schedule` by reference: a copy may allocate, and so throw.
     RunTasks({threads, std::cref(workers.schedule)}, CeilDiv(blocks, task_blocks), run);
   }
 
   static int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-  // Then what is overwritten is in the caches anyway.
+  // Such outputs are not stored past the caches: the memory they overwrite is in the caches anyway.
   static bool IsInPlace(const Arrays<Cell, T>& arrays) {
     return std::any_of(std::begin(arrays.outputs), std::end(arrays.outputs), [&](const T* output) {
       return std::count(std::begin(arrays.inputs), std::end(arrays.inputs), output) > 0;
@@ -255,8 +259,8 @@ class Engine {
         std::min<int64_t>(workers.threads, 1 + bytes / CellTuning::kMinTaskBytes));
   }
 
-  // Cutting the steps computes everything twice, which pays when it employs threads that the
-  // columns alone would leave idle, and enough of them.
+  // Cutting the steps doubles the arithmetic. It pays if it employs enough threads that the columns
+  // alone would leave idle.
   Algorithm Choose(int threads) const {
     const int64_t row_bytes = problem_.inner * sizeof(T);
     const int64_t blocks = problem_.outer * CeilDiv(row_bytes, CellTuning::kMinBlockRowBytes);
@@ -312,7 +316,7 @@ class Engine {
     Scan(block, scratch);
   }
 
-  // The number of the block's first row, in processing order, in every step array.
+  // The index, in every step array, of the row that the block processes first.
   int64_t RowOf(const Block& block) const {
     const int64_t outer = block.column / problem_.inner;
     const int64_t step =
@@ -381,7 +385,7 @@ class Engine {
     return Cell::kLookahead >= 0 && Cell::kLookahead < Pass::kInputs;
   }
 
-  // Of the arrays that the pass uses; there may be no others.
+  // The rows of the arrays that the pass uses. Other arrays may be null.
   template <typename Pass>
   auto RowsOf(const Block& block, void* vectors) const {
     if constexpr (Cell::kGated) {
@@ -442,7 +446,7 @@ class Engine {
   const T* zeros_ = nullptr;
 };
 
-// That of run.h.
+// Declared in run.h.
 template <typename Cell, typename T>
 const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
                 const Workers& workers) {

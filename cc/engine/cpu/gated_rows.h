@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The inner loops of the CPU engine for gated cells: see rows.h for the others'. Their arithmetic
-// dwarfs the loads of carries, so one loop serves every width: vectors of neighbouring columns,
-// carries in memory, and a last vector that is filled up where the row does not fill it.
+// The inner loops of the CPU engine for gated cells; rows.h has the loops for other cells.
+// Arithmetic dwarfs the loads of carries, so one loop serves every width: vectors of neighbouring
+// columns, carries in memory, and a last vector that is padded if the row does not fill it.
 #ifndef TF_PLR_ENGINE_CPU_GATED_ROWS_H_
 #define TF_PLR_ENGINE_CPU_GATED_ROWS_H_
 
@@ -60,7 +60,7 @@ class GatedRowWalker {
   }
 
  private:
-  // A vector of columns, of which, if kPart, only the first `width` exist.
+  // Steps one vector of columns. If kPart, only its first `width` columns exist.
   template <bool kPart>
   TF_PLR_INLINE static void Step(const GatedRows<Cell, T>& rows, int64_t column, int width,
                                  bool masked, CarryV& carry) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The 16-bit types on the CPU: in memory only, accumulated in float32, converted by the vector.
-// Not every processor has instructions for it; and the arithmetic here, on integers and on normal
-// float32 numbers, is exact where the caller has switched float32's subnormal numbers off.
+// The 16-bit types on the CPU. They exist in memory only: vectors are widened to float32,
+// accumulated, and narrowed again. The conversions use no special instructions, because not every
+// processor has them. They use integers and normal float32 numbers only, so they stay exact if the
+// caller has switched subnormal numbers off.
 #ifndef TF_PLR_ENGINE_CPU_HALF_PRECISION_H_
 #define TF_PLR_ENGINE_CPU_HALF_PRECISION_H_
 
@@ -23,7 +24,7 @@ struct AccumulatorOf<Eigen::bfloat16> {
   using type = float;
 };
 
-// How many values are converted, and what as.
+// The vector types that convert kLanes values at once.
 template <int kLanes>
 struct Bits {
   using Float = Vector<float, kLanes>;
@@ -37,7 +38,8 @@ struct Bits {
     std::memcpy(&to, &from, sizeof(to));
     return to;
   }
-  // By lanes; a comparison's result has all bits set where it holds.
+  // Selects lane by lane. `condition` is the result of a comparison: all bits are set in the lanes
+  // where it holds.
   template <typename Condition>
   TF_PLR_INLINE static Word Select(Condition condition, Word yes, Word no) {
     const Word mask = Cast<Word>(condition);
@@ -84,7 +86,7 @@ struct Float16Format : Bits<kLanes> {
     return sign | Bits<kLanes>::Select(magnitude >= (31u << 23), infinite_or_nan, finite);
   }
 
-  // To nearest, ties to even; what is too large becomes infinite.
+  // Rounds to nearest, ties to even; numbers that are too large become infinite.
   TF_PLR_INLINE static Word Narrow(Word wide) {
     const Word sign = (wide >> 16) & 0x8000;
     const Word magnitude = wide & 0x7fffffff;
@@ -103,7 +105,7 @@ struct Float16Format : Bits<kLanes> {
 template <typename T, typename Format, int kLanes>
 struct HalfPrecisionMemory {
   using F = Bits<kLanes>;
-  using Streamed = typename F::Short;  // What is streamed out at once.
+  using Streamed = typename F::Short;  // The vector that one streaming store writes.
 
   TF_PLR_INLINE static typename F::Float Load(const T* from) {
     typename F::Short narrow;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The functions of run.h, compiled for one element, TF_PLR_ELEMENT or TF_PLR_GATED_ELEMENT, so that
-// builds compile several at once; or, without either, for all.
+// Instantiates the functions of run.h. TF_PLR_ELEMENT or TF_PLR_GATED_ELEMENT selects one element,
+// so that a build can compile several in parallel; with neither, this file instantiates all.
 #include "cc/engine/cpu/engine.h"
 
 namespace tf_plr {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// One build for every x86-64-v2 and later: a body is compiled for three instruction sets and picked
-// at run time.
+// One build serves every x86-64-v2 processor and later: each body is compiled for three instruction
+// sets, and the best one that the processor has is picked at run time.
 #ifndef TF_PLR_ENGINE_CPU_PROCESSOR_H_
 #define TF_PLR_ENGINE_CPU_PROCESSOR_H_
 
@@ -8,7 +8,7 @@
 #include <cstring>
 #include <type_traits>
 
-// For functions and lambdas that are to take on the instruction set of the caller.
+// For functions and lambdas that must be compiled for the caller's instruction set.
 #define TF_PLR_INLINE __attribute__((always_inline)) inline
 #define TF_PLR_INLINE_LAMBDA __attribute__((always_inline))
 
@@ -32,8 +32,8 @@ __attribute__((target("avx2,fma"))) void RunWithAvx2(const Body& body) {
   body(RegisterBytes<32>());
 }
 
-// Whether tests leave these instructions in: TF_PLR_INSTRUCTIONS=avx2 leaves AVX-512 out, and
-// TF_PLR_INSTRUCTIONS=baseline AVX2 as well.
+// Returns false if a test disables `instructions`: TF_PLR_INSTRUCTIONS=avx2 disables AVX-512, and
+// TF_PLR_INSTRUCTIONS=baseline disables AVX2 as well.
 inline bool MayUse(const char* instructions) {
   const char* most = std::getenv("TF_PLR_INSTRUCTIONS");
   if (most == nullptr) return true;

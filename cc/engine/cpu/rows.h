@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 // The inner loops of the CPU engine: one pass over consecutive rows of one range of columns.
 //
-// There are two passes. A scan moves a carry through the rows and writes the outputs; a reduction
-// writes nothing and finds the transition that the rows make together. And there are two ways to
+// There are two passes. A scan moves a carry through the rows and writes the outputs. A reduction
+// writes nothing; it composes the rows into one transition per column. And there are two ways to
 // fill vectors:
 //
 //   columns   neighbouring columns of one row; the carries are vectors too, in registers if they
 //             fit;
 //   packed    several rows that are shorter than a vector. Their steps are composed within the
-//             vector, in log2 as many rounds, and only then meet the carry: the chain through time
+//             vector, in log2(rows) rounds, before the carry is applied: the chain through time
 //             is one multiply-add per vector instead of one per row.
 #ifndef TF_PLR_ENGINE_CPU_ROWS_H_
 #define TF_PLR_ENGINE_CPU_ROWS_H_
@@ -122,13 +122,14 @@ class RowWalker {
     return VectorStep<kStreamOut>(rows, LoadInputs(rows, at), at, before);
   }
 
-  // The last vector ends where the row ends, so that it computes some columns a second time. Its
-  // inputs are loaded first, as outputs may overwrite them.
+  // The last vector ends where the row ends, so it may overlap the one before and compute some
+  // columns twice. Its inputs are loaded first, because outputs may overwrite them.
   TF_PLR_INLINE static int64_t FirstColumn(const Rows<Cell, T>& rows, int64_t vector) {
     return std::min(vector * kLanes, rows.columns - kLanes);
   }
 
-  // Finds the number of vectors by counting up; false if they are more than kLimit.
+  // Keeps the carries in registers. Counts up to kVectors, the number of vectors of a row; returns
+  // false if it exceeds kLimit.
   template <int kVectors, int kLimit>
   TF_PLR_INLINE static bool InRegisters(const Rows<Cell, T>& rows, Carry* carry) {
     if constexpr (kVectors > kLimit) {
@@ -188,8 +189,8 @@ class RowWalker {
     for (int64_t v = 0; v <= count; ++v) StoreCarry(carries[v], carry + FirstColumn(rows, v));
   }
 
-  // Finds the number of columns, a power of two, by doubling; false if it is not one, or if a row
-  // fills a vector.
+  // Doubles kColumns until it equals the number of columns. Returns false if that is not a power of
+  // two, if a row fills a vector, or if rows are not contiguous.
   template <int kColumns>
   TF_PLR_INLINE static bool Packed(const Rows<Cell, T>& rows, Carry* carry) {
     if constexpr (kColumns >= kLanes) {
@@ -222,7 +223,7 @@ class RowWalker {
       advance(kReverse ? -kLanes : kLanes);
     }
     int last = kLanes;
-    if (at.count > 0) {  // Of the last rows make a vector, ended by zeros.
+    if (at.count > 0) {  // Pad the last rows with zeros to a full vector.
       last = static_cast<int>(at.count) * kColumns;
       const int skip = kReverse ? kLanes - last : 0;
       T in[Cell::kInputs][kLanes] = {}, out[Cell::kOutputs][kLanes];
@@ -236,7 +237,8 @@ class RowWalker {
     for (int c = 0; c < kColumns; ++c) GetLane(after, last - kColumns + c, carry[c]);
   }
 
-  // A vector of rows, from the lowest address on. before: ends with the carries of the row before.
+  // Processes one vector of rows, from the lowest address on. The last kColumns lanes of `before`
+  // are the carries of the row before.
   template <int kColumns, bool kReverse>
   TF_PLR_INLINE static CarryV PackedStep(const Rows<Cell, T>& rows, CarryV before) {
     using LastRow = RepeatLastOrder<kLanes, kColumns>;
@@ -259,8 +261,8 @@ class RowWalker {
     return after;
   }
 
-  // Each lane's step becomes the transition over this and all earlier rows in the vector, those
-  // kDistance lanes apart.
+  // Scans the steps over the rows of the vector: each lane's step becomes the transition over its
+  // row and all earlier rows. This round composes rows that are kDistance lanes apart.
   template <int kDistance>
   TF_PLR_INLINE static Transition<V> ComposeRows(Transition<V> steps) {
     if constexpr (kDistance >= kLanes) {

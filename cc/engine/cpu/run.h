@@ -13,15 +13,15 @@ namespace tf_plr {
 namespace cpu {
 
 // Runs Cell over `problem`. T is an element of types.h: any for RecurrenceCell and
-// RecurrenceGradientCell, a gated type's for the cells of cells/gated.h. Returns null, or what went
-// wrong; then nothing has been computed.
+// RecurrenceGradientCell, that of a gated type for the cells of cells/gated.h. Returns null, or
+// what went wrong and has then computed nothing.
 template <typename Cell, typename T>
 const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
                 const Workers& workers);
 
-// The transition of all steps, for each column; only the inputs that Cell::Step uses are read, and
-// the others, the outputs and the carries may be null. A: in which T is accumulated. Returns as
-// Run.
+// Computes the transition of all steps for each column. Reads only the inputs that Cell::Step uses;
+// the other inputs, the outputs and the carries may be null. A is the accumulator of T. Returns as
+// Run does.
 template <typename Cell, typename T, typename A>
 const char* Reduce(const Problem& problem, const Arrays<Cell, T>& arrays,
                    const ColumnTransitions<A>& transitions, const Workers& workers);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// SIMD vectors as accumulators: with the compiler's vector extension, arithmetic that is written
-// for one number computes a vector of them, on any processor. Here is what that leaves open: lanes
-// and memory. A vector of complex numbers is a complex number of vectors, and so for transitions.
+// SIMD vectors as accumulators. With the compiler's vector extension, code written for one number
+// also computes a vector of numbers, on any processor. This file adds what the extension lacks:
+// access to lanes, and loads and stores. A vector of complex numbers is a complex number of
+// vectors, and a vector of transitions is a transition of vectors.
 #ifndef TF_PLR_ENGINE_CPU_SIMD_H_
 #define TF_PLR_ENGINE_CPU_SIMD_H_
 
@@ -29,7 +30,7 @@ struct AccumulatorOf {
 template <typename T>
 using Accumulator = typename AccumulatorOf<T>::type;
 
-// kLanes of A.
+// A vector of kLanes values of type A.
 template <typename A, int kLanes>
 struct VectorOf {
   typedef A type __attribute__((vector_size(kLanes * sizeof(A))));
@@ -45,7 +46,7 @@ struct VectorOf<Transition<A>, kLanes> {
 template <typename A, int kLanes>
 using Vector = typename VectorOf<A, kLanes>::type;
 
-// The lanes of a register: complex numbers take two of them.
+// The number of lanes of type A that fill a register. A complex number takes the room of two reals.
 template <typename A>
 constexpr int LanesOf(int register_bytes) {
   return register_bytes / static_cast<int>(sizeof(A));
@@ -117,7 +118,7 @@ template <int kLanes, int kPeriod>
 struct RepeatLastOrder {
   static constexpr int At(int lane) { return kLanes - kPeriod + lane % kPeriod; }
 };
-// Rows of kColumns lanes, the last first.
+// Reverses the order of rows of kColumns lanes.
 template <int kLanes, int kColumns>
 struct ReverseRowsOrder {
   static constexpr int At(int lane) {
@@ -146,8 +147,8 @@ TF_PLR_INLINE Vector<A, kLanes> Broadcast(A value) {
   return v;
 }
 
-// Stores past the caches, which then need not load what is overwritten. To addresses that are
-// aligned to the vector; and before other threads may read them, FinishStreaming is called.
+// StreamOut stores past the caches, which then need not load the lines it overwrites. `to` must be
+// aligned to the vector. Call FinishStreaming before other threads may read the output.
 
 #if defined(__x86_64__)
 template <typename V>
@@ -178,7 +179,7 @@ TF_PLR_INLINE void StreamOut(V, void*) {}
 TF_PLR_INLINE void FinishStreaming() {}
 #endif
 
-// Vectors of A to and from memory that holds T. Specialized where T is narrower than A.
+// Loads and stores vectors of A; memory holds T. Specialized where T is narrower than A.
 template <typename A, typename T, int kLanes>
 struct Memory {
   static_assert(std::is_same_v<A, T>);
@@ -189,7 +190,7 @@ struct Memory {
   }
   TF_PLR_INLINE static void Store(Vector<A, kLanes> v, T* to) { std::memcpy(to, &v, sizeof(v)); }
 
-  using Streamed = Vector<A, kLanes>;  // What is streamed out at once.
+  using Streamed = Vector<A, kLanes>;  // The vector that one streaming store writes.
   TF_PLR_INLINE static void Stream(Vector<A, kLanes> v, T* to) { StreamOut(v, to); }
 };
 template <typename Real, int kLanes>
@@ -214,7 +215,7 @@ struct Memory<Complex<Real>, Complex<Real>, kLanes> {
   }
 
  private:
-  // The pairs of the first half of the lanes, and of the last.
+  // (real, imag) pairs: those of the first half of the lanes, and those of the last half.
   TF_PLR_INLINE static Reals First(Complex<Reals> v) {
     return Shuffle<InterleaveOrder<kLanes, 0>>(v.real, v.imag);
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What activations.h needs of a vector of floats.
+// The Math of activations.h for vectors of floats, on a CPU.
 #ifndef TF_PLR_ENGINE_CPU_VECTOR_MATH_H_
 #define TF_PLR_ENGINE_CPU_VECTOR_MATH_H_
 
@@ -17,7 +17,8 @@ struct Math {
   static constexpr bool kIsCoarse = false;
   using Word = cpu::Vector<uint32_t, sizeof(V) / sizeof(uint32_t)>;
 
-  // By lanes; a comparison's result has all bits set where it holds.
+  // Selects lane by lane. `condition` is the result of a comparison: all bits are set in the lanes
+  // where it holds.
   template <typename Condition>
   TF_PLR_INLINE static V Where(Condition condition, V yes, V no) {
     const Word mask = Cast<Word>(condition);
@@ -26,7 +27,7 @@ struct Math {
   TF_PLR_INLINE static V Abs(V x) { return Cast<V>(Cast<Word>(x) & 0x7fffffffu); }
   TF_PLR_INLINE static V Divide(V a, V b) { return a / b; }
 
-  // 2^n times e^r, for the integer n nearest to x / ln 2. Below -87, as at -87.
+  // Computes 2^n * e^r, where n is the integer nearest to x / ln 2. Clamps x to at least -87.
   TF_PLR_INLINE static V Exp(V x) {
     constexpr float kLeast = -87.0f;
     constexpr float kLog2E = 1.44269504f;

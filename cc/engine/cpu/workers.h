@@ -18,11 +18,12 @@ namespace tf_plr {
 struct Workers {
   using Schedule = std::function<void(std::function<void()>)>;
 
-  // A pool without threads, as XLA has where nobody gave it one, leaves the calling one.
+  // A pool may have no threads: XLA has none if nobody gave it a pool. The calling thread then runs
+  // all tasks.
   Workers(int threads, Schedule schedule)
       : threads(std::max(1, threads)), schedule(std::move(schedule)) {}
 
-  int threads;  // That may run at once, the calling one included.
+  int threads;  // The most that run at once, including the calling thread.
   Schedule schedule;
 };
 
@@ -66,7 +67,7 @@ void RunTasks(const Workers& workers, int64_t count, const Task& task) {
   try {
     for (int64_t i = 0; i < helpers; ++i) workers.schedule(work);
   } catch (...) {  // No memory, or no more threads.
-    // Those that have been scheduled, and the calling thread, do it all.
+    // The helpers scheduled so far and the calling thread run all tasks.
   }
   work();
   std::unique_lock<std::mutex> lock(shared->mutex);

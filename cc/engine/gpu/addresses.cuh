@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Arithmetic of addresses, where the compiler's own is slow.
+// Address arithmetic for which the compiler would generate slow code.
 #ifndef TF_PLR_ENGINE_GPU_ADDRESSES_CUH_
 #define TF_PLR_ENGINE_GPU_ADDRESSES_CUH_
 
@@ -10,9 +10,9 @@
 namespace tf_plr {
 namespace gpu {
 
-// Addresses of successive rows are found by adding, row by row: left alone, the compiler multiplies
-// for each, in 64 bits, and rows cost several times as much as what is computed in them. (It then
-// does not know that they are global memory; that costs nothing measurable.)
+// Advances an address by a row. The empty asm makes the compiler add: left alone, it multiplies in
+// 64 bits for every row, which costs several times as much as the work on the row. The compiler
+// then no longer knows that the address is in global memory; that costs nothing measurable.
 template <typename T>
 __device__ __forceinline__ T* AddBytes(T* address, int64_t bytes) {
   const int64_t sum = reinterpret_cast<int64_t>(address) + bytes;
@@ -21,7 +21,7 @@ __device__ __forceinline__ T* AddBytes(T* address, int64_t bytes) {
   return reinterpret_cast<T*>(opaque);
 }
 
-// In 32 bits where these do, which is much faster.
+// Divides in 32 bits if both numbers fit, which is much faster.
 __device__ __forceinline__ int64_t Divide(int64_t a, int64_t b) {
   return (a | b) >> 32 == 0 ? static_cast<uint32_t>(a) / static_cast<uint32_t>(b) : a / b;
 }

@@ -17,11 +17,11 @@ constexpr int kWindowWarps = 8, kSourcesOfWarp = 8;
 template <typename T>
 struct WindowParams {
   CausalWindows<T> windows;
-  int64_t warps, groups;  // Along the sources of one sequence; along the columns, the fastest.
+  int64_t warps, groups;  // Per sequence, along the sources; along the columns (the fastest).
 };
 
-// Finds the first step from some step on that is not masked; all lanes of a warp ask at once. What
-// it saw is remembered, as most questions are about the same few steps.
+// Finds the first unmasked step at or after a given step. All lanes of a warp call together. Caches
+// what it has read of the mask, because most calls are about the same few steps.
 template <typename T>
 class ValidSteps {
  public:
@@ -49,7 +49,7 @@ class ValidSteps {
     empty_from_ = first_ = step;
     valid_ = Valid(step);
   }
-  // To the next steps that are not all masked, or the last ones.
+  // Advances to the next kWarp steps that are not all masked, or past the end.
   __device__ void GoOn() {
     constexpr int kAtOnce = 8;  // Loads in flight.
     if (valid_ != 0) empty_from_ = first_ + kWarp - __clz(valid_);
@@ -70,7 +70,7 @@ class ValidSteps {
 
   const bool* const mask_;
   const int64_t steps_;
-  // Bit i of valid_: whether step first_ + i is valid. None from empty_from_ to first_ is.
+  // Bit i of valid_ is set if step first_ + i is valid. No step in [empty_from_, first_) is valid.
   int64_t empty_from_ = 0, first_ = -kWarp;
   unsigned valid_ = 0;
 };
@@ -128,7 +128,8 @@ cudaError_t LaunchWindows(const CausalWindows<T>& windows, cudaStream_t stream) 
                       {CeilDiv(warps, kWindowWarps), kWindowWarps * kWarp, 0, stream}, params);
 }
 
-// In packs of 16 bytes where those of a warp are no longer than a row; of 4; or element by element.
+// Uses packs of 16 bytes if they are aligned and a row fills a warp with them; otherwise packs of 4
+// bytes if aligned; otherwise single elements.
 template <bool kToWindows, typename T>
 const char* RunWindows(const CausalWindows<T>& of_elements, void* stream) {
   using Stored = typename StorageOf<T>::type;

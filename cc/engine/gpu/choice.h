@@ -37,8 +37,8 @@ struct RegisterTileCut {
   int64_t chains;
   int64_t chain_tiles;  // Tiles of a chain.
   int64_t prefetch_distance;
-  // Whether the tiles of each chain can be a cluster of a GPU with as many multiprocessors. If they
-  // cannot here, or not all clusters at once, they look back; the results are the same.
+  // Whether each chain's tiles may form a cluster, on a GPU with this many multiprocessors. If this
+  // GPU cannot run them all at once, the tiles look back instead; the results are the same.
   bool suits_clusters;
   bool by_slice;  // Chains of an outer slice advance together, not all chains.
 
@@ -61,9 +61,9 @@ struct RegisterTileCut {
   int64_t chains_together() const { return by_slice ? column_tiles : chains; }
 };
 
-// Steps are spread over blocks as the algorithm says. For "auto" they are where rows are short,
-// where chains can be clusters or are few for their length, and in plain gradients where they are
-// long and many to a slice. A register tile that has all steps spreads nothing.
+// kParallel spreads steps over blocks, kSerial does not. kAuto spreads them if rows are short, if
+// chains can be clusters, if chains are few for their length, and, in gradients without gates, if
+// chains are long and many per slice. A register tile that holds all steps has nothing to spread.
 inline Path Choose(const Problem& problem, const CellTraits& cell, const RegisterTileCut& cut,
                    bool one_shared_tile, Algorithm algorithm, const DeviceLimits& limits) {
   using Policy = RegisterTilePolicy;

@@ -19,8 +19,7 @@ struct SumParams {
   float *partial, *sums;
 };
 
-// A block has one chunk of the rows of as many columns as a warp has lanes; its warps take rows by
-// turns.
+// A block sums one chunk of rows over kWarp columns, one per lane. Its warps take rows in turn.
 template <typename T>
 __global__ void __launch_bounds__(kSumWarps* kWarp)
     SumChunks(const __grid_constant__ SumParams<T> p) {

@@ -11,7 +11,7 @@ namespace tf_plr {
 namespace gpu {
 namespace {
 
-// One Word a thread and turn.
+// Each thread copies one Word per iteration.
 template <typename Word>
 __global__ void CopyWords(const __grid_constant__ CopyRows copy) {
   const int64_t width = copy.width / sizeof(Word), filled = copy.filled / sizeof(Word);

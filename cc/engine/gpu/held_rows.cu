@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A warp has as many steps of a sequence as lanes, and masked ones are few: what is valid is read
-// and written only where it must be.
+// Each warp has kWarp steps of a sequence, one per lane. Masked steps are few, so the kernels touch
+// valid rows only where they must.
 #include <cstdint>
 
 #include "cc/engine/gpu/addresses.cuh"
@@ -13,14 +13,14 @@
 namespace tf_plr {
 namespace gpu {
 
-constexpr int kHeldWarps = 32, kHeldThreads = kHeldWarps * kWarp;  // As HoldWorkspaceBytes has it.
+constexpr int kHeldWarps = 32, kHeldThreads = kHeldWarps * kWarp;  // Must match HoldWorkspaceBytes.
 
 template <typename T>
 struct HeldParams {
   HeldRows<T> rows;
-  int64_t blocks;  // For the steps of one sequence.
-  int64_t groups;  // Of columns, each for other blocks; the fastest in the order of blocks.
-  int64_t* last = nullptr;  // Of Hold: [outer, blocks], what FindLastValid writes.
+  int64_t blocks;           // For the steps of one sequence.
+  int64_t groups;           // Groups of columns: the fastest index of the blocks.
+  int64_t* last = nullptr;  // For Hold: [outer, blocks], written by FindLastValid.
 };
 
 // The steps of one warp.
@@ -35,7 +35,7 @@ class WarpSteps {
         block_first_((chunk_ - outer_ * p.blocks) * kHeldThreads) {}
 
   __device__ int64_t Group() const { return group_; }
-  __device__ int64_t Chunk() const { return chunk_; }  // The place of its block among all.
+  __device__ int64_t Chunk() const { return chunk_; }  // Counts outer x blocks.
   __device__ int64_t First() const { return block_first_ + threadIdx.x / kWarp * kWarp; }
   __device__ T* Row(T* array, int64_t step) const {
     return array + rows_.Row(outer_, step) * rows_.width;
@@ -47,8 +47,8 @@ class WarpSteps {
   __device__ bool IsValid(int64_t step) const {
     return Exists(step) && rows_.IsValid(outer_, step);
   }
-  // Bit i is set if step first + i is valid, or, in the second, if no such step is masked. All
-  // lanes of a warp call these.
+  // Bit i of Valid is set if step first + i exists and is valid. Bit i of NotMasked is also set if
+  // that step does not exist. All lanes of the warp call together.
   __device__ unsigned Valid(int64_t first) const {
     return __ballot_sync(~0u, IsValid(first + Lane()));
   }
@@ -65,8 +65,9 @@ class WarpSteps {
   const int64_t chunk_, group_, outer_, block_first_;
 };
 
-// The last valid step of a sequence before each block of kHeldThreads steps, or -1. Reads the mask
-// once: a search from every masked step would be quadratic. One block has one sequence.
+// For each block of kHeldThreads steps: the last valid step of the sequence before it, or -1. One
+// thread block handles one sequence and reads its mask once; a search from every masked step would
+// take quadratic time.
 template <typename Word>
 __global__ void __launch_bounds__(kHeldThreads)
     FindLastValid(const __grid_constant__ HeldParams<Word> p) {
@@ -138,8 +139,8 @@ __global__ void __launch_bounds__(kHeldThreads)
   }
 }
 
-// A block has one column for each lane. A warp sums what follows its own steps, if that is few
-// rows; the rows of a long run are shared out among the block's warps.
+// Each lane has one column. A run is a valid step and the masked steps right after it. A warp sums
+// the short runs that begin in its own steps; all warps of the block share the rows of a long run.
 template <typename T>
 class HeldSums {
  public:
@@ -160,7 +161,7 @@ class HeldSums {
   __device__ void Run() {
     const int64_t first = steps_.First();
     const unsigned valid = steps_.Valid(first), not_masked = steps_.NotMasked(first + 1);
-    // Valid steps that masked ones follow; and all others, if they are to be copied.
+    // The steps to write: valid ones that a masked step follows; all valid ones if not in place.
     unsigned heads = p_.rows.from == p_.rows.to ? valid & ~not_masked : valid;
     unsigned long_runs = 0;
     for (; heads != 0; heads &= heads - 1) {
@@ -196,7 +197,7 @@ class HeldSums {
       __syncthreads();  // Publishes where each warp's part of the run ends.
       count = kHeldThreads;
       for (int warp = 0; warp < kHeldWarps; ++warp) count = min(count, shared_.ends[warp]);
-      __syncthreads();  // All have read that.
+      __syncthreads();  // Everyone has read the ends.
 #pragma unroll 8
       for (int i = warp_; i < count; i += kHeldWarps) sum += Get(next + i);
       next += kHeldThreads;
@@ -207,7 +208,7 @@ class HeldSums {
       for (int warp = 1; warp < kHeldWarps; ++warp) sum += shared_.sums[warp][lane_];
       Set(head, sum);
     }
-    __syncthreads();  // They have been read.
+    __syncthreads();  // Warp 0 has read the sums.
   }
 
   __device__ float Get(int64_t step) const {

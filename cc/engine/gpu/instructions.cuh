@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The machine instructions that the kernels use and CUDA C++ has no functions for.
+// PTX instructions that the kernels use and that CUDA C++ has no functions for.
 #ifndef TF_PLR_ENGINE_GPU_INSTRUCTIONS_CUH_
 #define TF_PLR_ENGINE_GPU_INSTRUCTIONS_CUH_
 
@@ -35,21 +35,22 @@ __device__ __forceinline__ void WaitForCopies() {
   asm volatile("cp.async.wait_group 0;" ::: "memory");
 }
 
-// Asks the second-level cache for a line.
+// Prefetches a line into the L2 cache.
 __device__ __forceinline__ void Prefetch(const void* address) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 
 // ---- A kernel that starts while the one before it on the stream still runs ----
 
-// From here on the next kernel may start, once all blocks say so, if it was launched for that.
+// Once all blocks have called this, the next kernel of the stream may start, if it was launched
+// with programmatic stream serialization.
 __device__ __forceinline__ void AllowNextKernel() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");
 #endif
 }
 
-// Until all that the kernel before wrote is there.
+// Waits until all writes of the kernel before are visible.
 __device__ __forceinline__ void WaitForKernelBefore() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -64,8 +65,8 @@ __device__ __forceinline__ void ArriveAtCluster() {
 #endif
 }
 
-// Until all threads of the cluster have arrived as often as this one. What they had written then is
-// there.
+// Waits until all threads of the cluster have arrived as often as this one. Their writes before
+// that are then visible.
 __device__ __forceinline__ void WaitForCluster() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("barrier.cluster.wait.aligned;" ::: "memory");

@@ -20,8 +20,8 @@ struct Grid {
   Grid(int64_t x, int64_t y = 1) : x(x), y(y) {}
 };
 
-// How many bytes of shared memory a launch has, and how many a launch of this kernel may have: as
-// that is set for all threads of the host, it must not depend on the launch.
+// `bytes` is the shared memory of this launch; `most` is the limit that is set for the kernel. All
+// host threads share that limit, so it must be the same for every launch of the kernel.
 struct SharedMemory {
   size_t bytes, most;
   SharedMemory(size_t bytes) : bytes(bytes), most(bytes) {}
@@ -64,7 +64,7 @@ bool IsForHopper(void (*kernel)(Params)) {
   if (cudaFuncGetAttributes(&code, kernel) == cudaSuccess) {
     return std::min(code.ptxVersion, code.binaryVersion) >= 90;
   }
-  cudaGetLastError();  // Or the next good call would report it.
+  cudaGetLastError();  // Clears the error, which a later call would otherwise report.
   return false;
 }
 
@@ -83,9 +83,9 @@ static __global__ void ClearStatus(const __grid_constant__ StatusWords words) {
   }
 }
 
-// Launches a kernel whose tiles look back. It may load its first tiles while the status is cleared:
-// clearing does not overlap with what comes before it, so these inputs are there; and each thread
-// waits (WaitForKernelBefore) before it looks at the status or writes anything.
+// Launches a kernel whose tiles look back. The kernel may load its first tiles while ClearStatus
+// still runs: ClearStatus starts after the kernel before it has ended, so the inputs are complete.
+// Each thread waits (WaitForKernelBefore) before it reads the status or writes anything.
 template <typename Params>
 cudaError_t LaunchLookBack(void (*kernel)(Params), const Launch& launch, const Params& params,
                            int64_t status_words) {
@@ -111,8 +111,8 @@ inline cudaLaunchAttribute ClustersOf(int64_t blocks) {
   return clusters;
 }
 
-// How many clusters of so many blocks can run at a time; 0 if the GPU has none, or none so large.
-// From here on the kernel may be launched in such clusters.
+// The number of clusters of `blocks` blocks that can run at once; 0 if the GPU has no clusters, or
+// none of this size. Also allows the kernel to be launched in such clusters.
 template <typename Params>
 int ClustersAtOnce(void (*kernel)(Params), const Launch& launch, int64_t blocks) {
   if (!IsForHopper(kernel)) return 0;
@@ -123,7 +123,7 @@ int ClustersAtOnce(void (*kernel)(Params), const Launch& launch, int64_t blocks)
       kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
   if (error == cudaSuccess) error = cudaOccupancyMaxActiveClusters(&count, kernel, &config);
   if (error == cudaSuccess) return count;
-  cudaGetLastError();  // Or the next good call would report it.
+  cudaGetLastError();  // Clears the error, which a later call would otherwise report.
   return 0;
 }
 

@@ -15,7 +15,7 @@
 namespace tf_plr {
 namespace gpu {
 
-// For an element type of the interface: how it is stored.
+// The device type that stores an element type of the interface.
 template <typename T>
 struct StorageOf {
   using type = T;
@@ -29,7 +29,7 @@ struct StorageOf<BFloat16> {
   using type = __nv_bfloat16;
 };
 
-// For a stored type: in which it is accumulated.
+// The type in which a stored type is accumulated.
 template <typename T>
 struct AccumulatorOf {
   using type = T;
@@ -45,7 +45,8 @@ struct AccumulatorOf<__nv_bfloat16> {
 template <typename T>
 using Accumulator = typename AccumulatorOf<T>::type;
 
-// Neighbouring elements, read or written at once; in registers of their own, whatever their type.
+// Neighbouring elements, loaded or stored at once. Words give each pack registers of its own,
+// whatever the element type.
 template <typename T, int kVector>
 struct alignas(kVector * sizeof(T)) Pack {
   using Word = std::conditional_t<kVector * sizeof(T) == 2, uint16_t, uint32_t>;
@@ -60,7 +61,7 @@ struct alignas(kVector * sizeof(T)) Pack {
     memcpy(values, words, sizeof(words));
     return Accumulator<T>(values[v]);
   }
-  // So that what was unpacked before does not stay in registers until it is needed again.
+  // Makes the compiler unpack again, so that values unpacked before need not stay in registers.
   __device__ Pack Reread() const {
     Pack same = *this;
     if constexpr (sizeof(T) == 2 && kVector == 2) asm volatile("" : "+r"(same.words[0]));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// From a problem to a launch: how the kernel that choice.h chooses cuts the problem into tiles, and
-// into how many blocks.
+// Turns a problem into a launch: how the kernel that choice.h chooses cuts the problem into tiles,
+// and how many blocks it launches.
 #ifndef TF_PLR_ENGINE_GPU_PLAN_CUH_
 #define TF_PLR_ENGINE_GPU_PLAN_CUH_
 
@@ -33,7 +33,7 @@ inline cudaError_t Read(DeviceLimits* limits) {
   return error;
 }
 
-// 2^bits is the least power of two from n on.
+// Returns the least `bits` for which 2^bits >= n.
 inline int BitsOf(int64_t n) {
   int bits = 0;
   while (int64_t{1} << bits < n) ++bits;
@@ -198,14 +198,14 @@ class SharedTilePlan {
                                                 kTeam);
   }
 
-  // Of rows of a thread, the largest number up to n, or the least, that is an odd number of words:
-  // so threads that read shared memory in strides meet in few banks.
+  // The largest number of rows per thread, at most n, that fills an odd number of words; at least
+  // one word. With an odd stride, threads that read shared memory together have few bank conflicts.
   static constexpr int kOfWord = sizeof(typename Tile::T) == 2 ? 2 : 1;
   static constexpr int64_t OddWords(int64_t n) {
     return std::max<int64_t>((n / kOfWord - 1) | 1, 1) * kOfWord;
   }
 
-  // Shorter tiles wait for each other longer than more rows take.
+  // With fewer rows, tiles wait for each other for longer than the additional rows take.
   static constexpr int64_t kMinRows = 4 + kOfWord;
 
   typename Tile::Params params_{};
@@ -213,8 +213,8 @@ class SharedTilePlan {
 
 // ---- The plan of a problem ----
 
-// What `function` returns for the plan of this problem. The plan, and so every bit of the results,
-// is a function of the arguments and the limits.
+// Calls `function` with the plan of this problem and returns its result. The plan, and so every bit
+// of the results, depends on the arguments and the limits only.
 template <int kVector, typename Cell, typename T, typename Function>
 auto WithPlanOf(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
                 const DeviceLimits& limits, const Function& function) {
@@ -237,7 +237,8 @@ auto WithPlanOf(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
   return function(StreamPlan<Stream<Cell, T, kVector>>(problem, arrays, limits));
 }
 
-// Neighbouring columns of a lane. 16-bit elements of gated cells always come in pairs.
+// Whether a lane can load two neighbouring columns at once. Gated cells with 16-bit elements
+// require it.
 template <typename Cell, typename T>
 bool SuitsPairs(const Problem& problem, const Arrays<Cell, T>& arrays) {
   return RowsAreAligned(problem, arrays, 2 * sizeof(T)) && (Cell::kGated || problem.inner > kWarp);
@@ -256,8 +257,8 @@ auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm a
   }
 }
 
-// The most workspace that a plan of this problem has, whatever the GPU and the alignment: more
-// multiprocessors have smaller tiles, and so more of them.
+// The most workspace that any plan of this problem needs, on any GPU and for any alignment. A GPU
+// with very many multiprocessors has the smallest tiles, and so the most of them.
 template <typename Cell, typename T>
 size_t MostWorkspaceBytesOf(const Problem& problem, Algorithm algorithm) {
   constexpr DeviceLimits kManyMultiprocessors{1 << 20, 227 << 10, false};

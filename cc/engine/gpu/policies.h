@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The numbers that plans are made with, each with its reason; tuned on an H100
+// The tuning constants of the plans, each with its reason. Tuned on an H100
 // (benchmarks/gpu_kernel.py).
 #ifndef TF_PLR_ENGINE_GPU_POLICIES_H_
 #define TF_PLR_ENGINE_GPU_POLICIES_H_
@@ -22,13 +22,13 @@ constexpr CellTraits TraitsOf() {
 }
 
 struct StreamPolicy {
-  // Half blocks where there is little for each to do: small problems, ...
+  // Blocks have half the warps if each has little to do: if inputs have fewer bytes than this, ...
   static constexpr int64_t kSmallInputBytes = 8 << 20;
-  // ... few steps, ...
+  // ... if there are at most this many steps, ...
   static constexpr int64_t FewSteps(const CellTraits& cell) { return cell.inputs > 2 ? 64 : 256; }
-  // ... or, of few inputs, few chains for a multiprocessor.
+  // ... or if a cell with at most two inputs has fewer chains per multiprocessor than this.
   static constexpr int64_t kFewChains = 2;
-  // Many more blocks for a multiprocessor than fit even out the load.
+  // Blocks per multiprocessor. Many more than fit at once even out the load.
   static constexpr int64_t kMaxBlocks = 32;
 };
 
@@ -37,32 +37,33 @@ struct RegisterTilePolicy {
   static constexpr int64_t MinColumns(const CellTraits& cell) {
     return cell.element_bytes == 2 ? 32 : 20;
   }
-  // Chains for a multiprocessor below which a tile with all steps is the fastest, and spreading
-  // steps may pay: ...
+  // With fewer chains per multiprocessor than this, a tile that holds all steps is the fastest. If
+  // no tile holds all steps, spreading them over blocks may pay: ...
   static constexpr int64_t kFewChains = 2;
-  // ... where there is a chain for each multiprocessor, from so many steps on.
+  // ... with one chain per multiprocessor, from this many steps on; with more chains, from
+  // proportionally more steps on.
   static constexpr int64_t ManySteps(const CellTraits& cell) {
     return cell.is_gradient || cell.element_bytes == 2 ? 2200 : 1024;
   }
-  // In gradients also where chains of so many tiles are worked on slice by slice; not in those of
-  // gated cells, which have more to compute for what they load.
+  // Gradients also spread steps if chains have at least this many tiles and advance slice by slice.
+  // Gradients of gated cells do not: they compute more for each byte they load.
   static constexpr int64_t kManyTiles = 16;
-  // A third of the blocks that run at a time are asked for ahead: what lies further ahead leaves
-  // the cache again.
+  // The prefetch distance is a third of the blocks that run at once. Lines that are prefetched
+  // further ahead are evicted before they are used.
   static constexpr int64_t kPrefetchShare = 3;
-  // Slice by slice, memory is best read; but a slice needs enough chains, or tiles would look back
-  // far, ...
+  // Memory is read best if chains advance slice by slice. But a slice needs at least this many
+  // chains, because tiles of few chains look back far; ...
   static constexpr int64_t kMinChainsOfSlice = 8;
-  // ... and enough tiles, in distances of the prefetch, as blocks do not ask for the next slice's.
+  // ... and this many prefetch distances of tiles, because blocks do not prefetch the next slice.
   static constexpr int64_t kMinTilesOfSlice = 4;
 };
 
 struct SharedTilePolicy {
-  // Smaller problems are cut into smaller tiles, so that of the multiprocessors this share has one.
+  // Small problems are cut into smaller tiles, so that this share of multiprocessors has one.
   static constexpr double kBusyShare = 0.75;
-  // Rows that a thread may have more than its share, to have an odd number of words.
+  // Additional rows that a thread may take to reach an odd number of words.
   static constexpr int64_t kSpareRows = 3;
-  // A quarter of the blocks that run at a time are asked for ahead.
+  // The prefetch distance is a quarter of the blocks that run at once.
   static constexpr int64_t kPrefetchShare = 4;
 };
 

@@ -29,12 +29,13 @@ inline const char* StoreMessage(const std::string& message) {
 }
 
 inline const char* Explain(cudaError_t error) {
-  cudaGetLastError();  // Or the next good call would report it.
+  cudaGetLastError();  // Clears the error, which a later call would otherwise report.
   if (error == cudaErrorInsufficientDriver) {
     return "tf_plr was built with a CUDA release that this GPU's driver is too old for. Update the "
            "driver, or rebuild tf_plr with an older CUDA toolkit.";
   }
-  // Launches report a missing image; what is asked about a kernel before, an invalid function.
+  // Without code for this architecture, a launch reports a missing image, but an earlier query
+  // about the kernel reports an invalid function.
   if (error != cudaErrorNoKernelImageForDevice && error != cudaErrorInvalidDeviceFunction) {
     return cudaGetErrorString(error);
   }

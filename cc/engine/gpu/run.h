@@ -13,8 +13,8 @@
 namespace tf_plr {
 namespace gpu {
 
-// Device memory that Run may need beside its arguments, on the current device; 0 where steps are
-// not split. Of the arrays only the alignment counts: null pointers are aligned.
+// Bytes of device memory that Run may need besides its arguments, on the current device; 0 if steps
+// are not split. Only the alignment of the arrays matters; a null pointer counts as aligned.
 template <typename Cell, typename T>
 size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm);
 
@@ -22,7 +22,7 @@ size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Alg
 template <typename Cell, typename T>
 size_t MostWorkspaceBytes(const Problem& problem, Algorithm algorithm);
 
-// Aligned to 16 bytes; may hold anything.
+// Aligned to 16 bytes; its contents do not matter.
 struct Workspace {
   void* data;
   size_t bytes;
@@ -38,9 +38,9 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
 template <typename Cell, typename T>
 size_t ReduceWorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays);
 
-// Enqueues what finds the transition of all steps, for each column; only the inputs that Cell::Step
-// uses are read, and the others, the outputs and the carries may be null. A: in which T is
-// accumulated. Returns as Run.
+// Enqueues the reduction of all steps to one transition for each column. Reads only the inputs that
+// Cell::Step uses; the other inputs, the outputs and the carries may be null. A is the accumulator
+// of T. Returns as Run does.
 template <typename Cell, typename T, typename A>
 const char* Reduce(const Problem& problem, const Arrays<Cell, T>& arrays,
                    const ColumnTransitions<A>& transitions, Workspace workspace, void* stream);

@@ -13,7 +13,8 @@ namespace gpu {
 
 constexpr int kWarpBits = 5, kWarp = 1 << kWarpBits;
 
-// The value of another lane among `mask`, numbered within `width` lanes.
+// Returns the value that `lane` holds, where lanes are numbered within groups of `width`. All lanes
+// of `mask` call together.
 template <typename V>
 __device__ __forceinline__ V Shuffle(V value, int lane, int width = kWarp, unsigned mask = ~0u) {
   uint32_t words[sizeof(V) / sizeof(uint32_t)];

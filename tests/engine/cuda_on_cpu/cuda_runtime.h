@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// As much of CUDA as the kernels use, on a CPU: so that their logic is tested where there is no
-// GPU, under schedules that a GPU seldom shows. Nothing here says anything about speed.
+// The part of CUDA that the kernels use, emulated on a CPU. It tests their logic without a GPU, and
+// under schedules that are rare on a GPU. It says nothing about speed.
 //
-// A block runs on one host thread, as one fiber for each of its threads; fibers switch at barriers,
-// shuffles, and looks at other blocks' words, in an order that changes from pass to pass. A few
-// host threads take blocks in the order of their numbers; or one host thread for each block of a
-// cluster.
+// A block runs on one host thread, with one fiber for each of its threads. Fibers switch at
+// barriers, shuffles and accesses to status words, in an order that changes from pass to pass. A
+// few host threads take blocks in the order of their numbers; with clusters, each block of a
+// cluster has a host thread.
 #ifndef TF_PLR_TESTS_ENGINE_CUDA_ON_CPU_CUDA_RUNTIME_H_
 #define TF_PLR_TESTS_ENGINE_CUDA_ON_CPU_CUDA_RUNTIME_H_
 
@@ -62,7 +62,7 @@ struct Cluster {
   std::atomic<unsigned> arrived{0};
 };
 
-// A copy into shared memory that has been asked for.
+// An asynchronous copy into shared memory that has not arrived yet.
 struct Copy {
   void* to;
   const void* from;
@@ -73,11 +73,11 @@ struct Fiber {
   ucontext_t start;
   jmp_buf place;  // Where it goes on; _setjmp and _longjmp are much faster than contexts.
   bool started, done;
-  bool waited;  // For the kernel before.
+  bool waited;  // Has called WaitForKernelBefore.
   unsigned cluster_arrivals, cluster_waits;
   std::vector<Copy> copies, committed_copies;
   std::unique_ptr<char[]> stack{new char[kStackBytes]};
-  const int* turn = nullptr;  // Waits while it is as it was.
+  const int* turn = nullptr;  // If not null, waits while *turn == turn_before.
   int turn_before;
   static constexpr size_t kStackBytes = 64 << 10;
 };

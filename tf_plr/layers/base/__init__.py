@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the layers of all models are made of."""
+"""The base classes that the layers and cells of all models share."""
 
 from tf_plr.layers.base.arguments import CellArguments, LayerOptions
 from tf_plr.layers.base.cell import LinearRecurrentCell

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""All steps of sequences, as a cell in a layer sees them."""
+"""`AllSteps`: runs a cell over all steps of its sequences at once."""
 
 from typing import Any
 
@@ -16,15 +16,16 @@ from tf_plr.layers.base.steps import Steps, operands_of_recur
 
 
 class AllSteps(Steps):
-    """All steps at once. A masked step leaves every state as it was.
+    """All steps at once. A masked step does not change any state.
 
     Args:
         algorithm: As for `tf_plr.linear_recurrence`.
         mask: Boolean [batch, time], False where a step is masked; or None.
-        holds: Whether masked steps output the last valid output, or else zeros.
+        holds: Whether masked steps repeat the last valid output. If not, they output zeros.
         starts_from_zeros: Whether the states before the first step are zeros.
     """
 
+    # Whether the fused op itself can repeat the last valid output.
     _fused_op_holds = True
 
     def __init__(
@@ -85,14 +86,16 @@ class AllSteps(Steps):
         return gated_recurrence(product, hold=hold, **options)
 
     def _output_states(self, states: Tensor) -> None:
-        # Masked steps keep the state; before the first valid step, outputs must be zeros.
+        # Masked steps repeat the last valid state, as `holds` asks for. Before the first valid
+        # step, they repeat the initial state, but must output zeros.
         if self._holds and self._starts_from_zeros:
             self._final_output = states
 
     def is_final(self, output: Tensor) -> bool:
-        """Whether masked steps of the cell's output are as they must be.
+        """Whether the masked steps of the cell's output are final already.
 
-        A subclass may have changed what its base class declared to be the output.
+        Compares identities, because a subclass may change the tensor that its base class passed as
+        `is_output`.
         """
         return self._mask is None or output is self._final_output
 
@@ -105,7 +108,7 @@ class AllSteps(Steps):
         return self._hold(inputs, state, self._index_of_last_valid()[:, -1:])[:, 0]
 
     def last_of_sequence(self, last: Tensor) -> Tensor:
-        """What comes last in the whole sequence, from what comes last in these steps."""
+        """Given the last value of these steps, returns the last value of the whole sequence."""
         return last
 
     def previous(self, states: Tensor, state: Tensor) -> Tensor:
@@ -127,14 +130,14 @@ class AllSteps(Steps):
         return self._stock_windows(inputs, history, size)
 
     def _stock_windows(self, inputs: Tensor, history: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        """As `causal_windows`, in TensorFlow's own ops."""
+        """Computes `causal_windows` in TensorFlow's own ops."""
         rows = ops.reshape(history, (-1, size - 1, inputs.shape[-1]))
         if self._mask is None:
             padded = ops.concatenate([rows, inputs], axis=1)
             last = ops.reshape(padded[:, 1 - size :], ops.shape(history))
             before = [self._cut(padded, k, size - 1 - k) for k in range(size - 1)]
             return ops.concatenate([*before, inputs], axis=-1), last
-        # A shift register that moves at valid steps only; its stages from young to old.
+        # A shift register that advances at valid steps only. The newest stage is computed first.
         window = [inputs]
         lasts: list[Tensor] = []
         for k in reversed(range(size - 1)):
@@ -146,14 +149,17 @@ class AllSteps(Steps):
 
     def _cut(self, tensor: Tensor, first: int, last: int) -> Tensor:
         """The tensor without its first `first` and last `last` steps."""
-        if tensor.shape[1] is None and not self.fuses:  # ONNX has no split into unknown sizes.
+        if tensor.shape[1] is None and not self.fuses:  # ONNX cannot split into unknown sizes.
             return tensor[:, first : -last if last else None]
         # On a CPU, split has a much faster gradient than a slice.
         sizes = [size for size in (first, -1, last) if size]
         return tf.split(tensor, sizes, axis=1)[1 if first else 0]
 
     def _index_of_last_valid(self) -> Tensor:
-        """At each step that of the last valid one, or -1, [batch, time]: a recurrence as well."""
+        """The index of the last valid step at each step, or -1; [batch, time].
+
+        This is a linear recurrence, too.
+        """
         if self._last_valid is None:
             steps = ops.shape(self._mask)[1]
             most = 2**24  # Integers up to here are exact in float32.
@@ -162,7 +168,9 @@ class AllSteps(Steps):
                 # float64 would keep the graph out of TFLite.
                 exact = "float32"
                 few = tf.debugging.assert_less_equal(
-                    steps, most, "a masked sequence may have 2**24 steps at most, if composed"
+                    steps,
+                    most,
+                    'a masked sequence must have at most 2**24 steps with algorithm="composed"',
                 )
                 with tf.control_dependencies([few]):
                     steps = tf.identity(steps)

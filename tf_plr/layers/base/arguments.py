@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The arguments of cells' and layers' constructors: their types, and checks that name them."""
+"""Types and checks of the constructor arguments of cells and layers; errors name the argument."""
 
 import difflib
 import math
@@ -21,11 +21,11 @@ class KerasOptions(TypedDict, total=False):
     name: str | None
     dtype: Any
     trainable: bool
-    autocast: bool  # Of no effect: inputs are always cast, states and biases never.
+    autocast: bool  # Has no effect: inputs are always cast; states and biases never are.
 
 
 class LayerOptions(KerasOptions, total=False):
-    """What every Keras layer takes that can stand first in a model."""
+    """The keyword arguments of every Keras layer that can be the first one in a model."""
 
     activity_regularizer: RegularizerLike
     input_shape: Any
@@ -47,9 +47,10 @@ class CellArguments(KerasOptions, total=False):
     seed: int | None
 
 
-LARGEST_BIAS = 30  # Of a gate: a memory of 10^13 steps. More is a number of steps, by mistake.
+# Such a gate remembers 10^13 steps. A larger value is probably meant as a number of steps.
+LARGEST_BIAS = 30
 
-# What layers of Keras take and these do not, and what to do.
+# Arguments that Keras' recurrent layers take and these layers do not, and what to do instead.
 _NO_RECURRENT_KERNEL = "leave it out: gates do not see states here, so there is no recurrent_kernel"
 INSTEAD = {
     "unroll": "leave it out: there is no loop to unroll",
@@ -69,9 +70,9 @@ INSTEAD = {
 def check_names(
     cls: type, given: Collection[str], known: Collection[str], similar: Collection[str] = ()
 ) -> None:
-    """Raises a ValueError if `cls` was given keyword arguments that are not known.
+    """Raises a ValueError if the keyword arguments `given` to `cls` are not all in `known`.
 
-    The error names the argument that is meant, if one of `similar` is nearly the same.
+    The error suggests a name from `similar` if one is spelled nearly the same.
     """
     for name in given:
         if name in known:
@@ -119,14 +120,14 @@ def bias(name: str, value: Any) -> Any:
             )
         return number(name, value)
     if isinstance(value, str) and value == "time_scales":
-        return TimeScales()  # Of its own for each layer.
+        return TimeScales()  # A new one for each layer, with its own seed.
     if isinstance(value, (str, dict)) or callable(value):
         return keras.initializers.get(value)
     raise TypeError(f"{name} must be a number or an initializer, but is {value!r}")
 
 
 def input_bias(value: Any) -> Any:
-    """As `bias`, or None, "coupled" or "normalized"."""
+    """Checks a value like `bias`, but also accepts None, "coupled" and "normalized"."""
     if value is None or (isinstance(value, str) and value in ("coupled", "normalized")):
         return value
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where the biases of gates start."""
+"""The initial values of the gates' biases."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,18 +18,18 @@ def initial_bias(
     shape: tuple[int, ...],
     dtype: Any,
 ) -> Tensor:
-    """The bias of all blocks, side by side.
+    """Returns the initial biases of all blocks as one vector.
 
     Args:
-        blocks: Their names, in order.
-        forget_block: The one that others may follow.
-        starts: By block, the name of the argument that says where it starts, and its value: a
-            number, an initializer, or "coupled" or "normalized" to the forget block.
-        initializer: That of all other blocks.
-        shape: Of all blocks.
-        dtype: Of the bias.
+        blocks: Names of the blocks, in order.
+        forget_block: Name of the block that "coupled" and "normalized" refer to.
+        starts: Maps the name of a block to (name of the argument, its value). The value is a
+            number, an initializer, "coupled" or "normalized".
+        initializer: Initializer of all other blocks.
+        shape: Shape of the whole vector.
+        dtype: Dtype of the vector.
     """
-    # Once for all blocks: an initializer gives equal shapes equal values.
+    # One call for all blocks: an initializer returns the same values for each call of one shape.
     bias = _values("bias_initializer", initializer, shape, dtype)
     parts = dict(zip(blocks, ops.split(bias, len(blocks)), strict=True))
     for block, (name, start) in starts.items():
@@ -56,10 +56,10 @@ def _values(name: str, initializer: Any, shape: Sequence[int], dtype: Any) -> Te
 
 
 def _normalizing_bias(forget_bias: Tensor) -> Tensor:
-    """The bias b with i^2 = 1 - f^2 for i = sigmoid(b), f = sigmoid(forget_bias).
+    """Returns the bias b for which i^2 = 1 - f^2, where i = sigmoid(b), f = sigmoid(forget_bias).
 
-    In logarithms, as f, 1 - f or 1 - i may be too small: i^2 = (1 - f) (1 + f), and
-    1 - i = f^2 / (1 + i).
+    This computes logarithms, because f, 1 - f or 1 - i may underflow. It uses
+    i^2 = (1 - f) (1 + f) and 1 - i = f^2 / (1 + i).
     """
     log_f, log_complement = -ops.softplus(-forget_bias), -ops.softplus(forget_bias)
     log_i = (log_complement + ops.log1p(ops.exp(log_f))) / 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What all cells share: see docs/own_layer.md for how to write one, gilr.py for the shortest."""
+"""The base class of all cells. See docs/own_layer.md to write one; gilr.py is the shortest."""
 
 from typing import Any, ClassVar, Unpack
 
@@ -28,11 +28,12 @@ class LinearRecurrentCell(GatedRecurrence, keras.layers.Layer):
 
     To write a layer of your own, derive a cell from this class: set `blocks` and `forget_block`,
     create `kernel` and `bias` in `build` with `add_kernel` and `add_bias`, and define the model in
-    `recur`; then name it in a `LinearRecurrentLayer`.
+    `recur`. Then derive a layer from `LinearRecurrentLayer`, and set its `cell_class` to the cell.
 
-    With a 16-bit policy, inputs, products and outputs have 16 bits; biases, gates, states and the
-    recurrence are float32, or a memory of more than some hundred steps would be rounded away. (So
-    it is in `keras.layers.RNN`, which casts states to 16 bits between steps.)
+    Under a 16-bit policy, inputs, products and outputs have 16 bits. Biases, gates, states and the
+    recurrence are float32: in 16 bits, rounding would erase a memory of more than some hundred
+    steps. (In `keras.layers.RNN` it does, because that layer casts states to 16 bits between
+    steps.)
 
     Args:
         units: Positive integer, dimensionality of the output.
@@ -40,15 +41,15 @@ class LinearRecurrentCell(GatedRecurrence, keras.layers.Layer):
         recurrent_activation: Activation of the gates. Default: sigmoid.
         use_bias: Whether the gates and impulses have a bias vector.
         kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`.
-        bias_initializer: Initializer of `bias`, but for the forget gate's. Default: `"zeros"`.
-        forget_bias: A number or an initializer: where the forget gate's bias starts. A bias of b
-            remembers about exp(b) steps. None, the default: as `bias_initializer` has it.
+        bias_initializer: Initializer of `bias`, except the forget gate's. Default: `"zeros"`.
+        forget_bias: A number or an initializer: the initial bias of the forget gate. A gate with
+            bias b remembers about exp(b) steps. None, the default: use `bias_initializer`.
         kernel_regularizer: Regularizer of `kernel`.
         bias_regularizer: Regularizer of `bias`.
         kernel_constraint: Constraint of `kernel`.
         bias_constraint: Constraint of `bias`.
-        dropout: Float in [0, 1), fraction of the input features to drop: the same at all steps in
-            a layer; in a cell on its own, others at each step.
+        dropout: Float in [0, 1), fraction of the input features to drop. A layer drops the same
+            features at all steps; a cell on its own draws new ones at each step.
         layer_normalization: Whether to normalise the pre-activations over the features, with a
             learned gain, before the bias is added.
         seed: Random seed for dropout.
@@ -60,17 +61,19 @@ class LinearRecurrentCell(GatedRecurrence, keras.layers.Layer):
         training: Whether to apply dropout.
 
     Returns:
-        The output, [batch, units], and the list of next states, each of the dtype that it came in.
+        The output, [batch, units], and the list of next states. Each has the dtype of the state
+        that was passed.
 
     Raises:
         ValueError, TypeError: an argument that is out of range, or of the wrong type or shape.
     """
 
-    blocks: tuple[str, ...] = ()  # Of `kernel` and `bias`, each `units` wide, in order.
+    # Names of the blocks of `kernel` and `bias`, in order. Each block is `units` wide.
+    blocks: tuple[str, ...] = ()
     forget_block: ClassVar[str | None] = None  # The block whose bias starts at `forget_bias`.
-    input_bias: Any = None  # Where the bias of an "input" block starts; None: as other biases.
-    fuses = True  # Whether a step may be a fused op: not in a layer of stock ops.
-    # Whether the states before the first step are zeros; not in a class with a get_initial_state.
+    input_bias: Any = None  # The initial bias of an "input" block; None: use `bias_initializer`.
+    fuses = True  # Whether a step may run as a fused op. A layer of stock ops sets it to False.
+    # Whether the states before the first step are zeros. False if get_initial_state is overridden.
     starts_from_zeros: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
@@ -103,12 +106,12 @@ class LinearRecurrentCell(GatedRecurrence, keras.layers.Layer):
                 f"{keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow before importing keras."
             )
         arguments.check_names(type(self), [n for n in kwargs if n in arguments.INSTEAD], ())
-        # States are not to be cast: `call` casts what is.
+        # With autocast, Keras would cast the states, too. `call` casts the inputs instead.
         super().__init__(**{**kwargs, "autocast": False})
         if forget_bias is not None and self.forget_block is None:
             raise ValueError(
-                f"forget_bias is {forget_bias!r}, but {type(self).__name__} has no forget_block "
-                "whose bias could start there"
+                f"forget_bias is {forget_bias!r}, but {type(self).__name__} has no forget_block: "
+                "leave forget_bias out, or set forget_block in the class"
             )
         self.units = arguments.positive_integer("units", units)
         self.activation = keras.activations.get(activation)
@@ -155,7 +158,7 @@ class LinearRecurrentCell(GatedRecurrence, keras.layers.Layer):
     def recur(
         self, steps: Steps, inputs: Tensor, states: list[Tensor], training: bool
     ) -> tuple[Tensor, list[Tensor]]:
-        """Computes one step or all steps, as `steps` has it (see steps.py).
+        """Computes one step or all steps: `steps` determines which (see steps.py).
 
         Args:
             steps: A `OneStep` or `AllSteps`.
@@ -192,7 +195,7 @@ class LinearRecurrentCell(GatedRecurrence, keras.layers.Layer):
         )
 
     def add_bias(self) -> Any:
-        """One vector of `gate_dtype` with all blocks, or None."""
+        """Adds the biases of all blocks as one vector of `gate_dtype`; None without `use_bias`."""
         if not self.use_bias:
             return None
         return self.add_weight(
@@ -206,9 +209,9 @@ class LinearRecurrentCell(GatedRecurrence, keras.layers.Layer):
         )
 
     def bias_starts(self) -> dict[str, Any]:
-        """By block, where its bias starts, if not at `bias_initializer`.
+        """The initial biases of the blocks that do not use `bias_initializer`.
 
-        Each value is (name of the argument, a number or an initializer).
+        Maps the name of a block to (name of the argument, a number or an initializer).
         """
         starts = {}
         if self.forget_block is not None and self.forget_bias is not None:
@@ -230,7 +233,7 @@ class LinearRecurrentCell(GatedRecurrence, keras.layers.Layer):
         return inputs
 
     def product(self, inputs: Tensor, kernel: Tensor) -> Tensor:
-        """The matrix product, in the compute dtype; of complex inputs, in theirs."""
+        """The matrix product in the compute dtype, or in the inputs' dtype if that is complex."""
         is_complex = tf.as_dtype(inputs.dtype).is_complex
         dtype = inputs.dtype if is_complex else self.compute_dtype
         return ops.matmul(ops.cast(inputs, dtype), ops.cast(kernel, dtype))

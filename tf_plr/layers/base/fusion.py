@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which layers run as the fused op."""
+"""Decides which layers run as the fused op."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 from tf_plr._ops.gated_recurrence import CELLS, DTYPES
 from tf_plr.config import is_fusion_enabled
 
-# Keras' activations, and those of the native cells.
+# Keras' activations, each with the function that stands for it in `CELLS`.
 _ACTIVATIONS = (
     (keras.activations.elu, tf.nn.elu),
     (keras.activations.tanh, tf.tanh),
@@ -27,10 +27,10 @@ def native_cell(activation: Any, own_input: bool, output: str) -> str | None:
 
 
 def takes_product(dtype: Any, units: int) -> bool:
-    """Whether the native cells take products of this dtype: 16-bit units come in pairs."""
+    """Whether the native cells support such products: in 16 bits, `units` must be even."""
     return takes_dtype(dtype) and (tf.as_dtype(dtype).size > 2 or units % 2 == 0)
 
 
 def takes_dtype(dtype: Any) -> bool:
-    """Whether the native ops other than the recurrence take this dtype."""
+    """Whether the native ops, except `LinearRecurrence`, support this dtype."""
     return tf.as_dtype(dtype).name in DTYPES

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The recurrence with gates that the layers share, from products to outputs."""
+"""The gated recurrence that all layers share, from matrix products to outputs."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ class GatedRecurrence:
     state_dtype: Any
 
     def add_normalization(self, blocks: int, name: str = "normalization") -> Any:
-        """A layer that normalises the product that makes `blocks`, or None."""
+        """Returns a layer that normalises a product of `blocks` blocks; None if it is disabled."""
         if not self.layer_normalization:
             return None
         layer = keras.layers.LayerNormalization(
@@ -59,40 +59,41 @@ class GatedRecurrence:
         is_output: bool = False,
         training: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Computes the recurrence that all layers share, as one fused op where there is one.
+        """Computes the recurrence that all layers share, as one fused op where one exists.
 
         ```
         c_t = f_t * c_{t-1} + i_t * activation(z_t),    f_t, i_t, o_t = sigmoid(blocks)
         ```
 
-        There is a fused op for sigmoid gates and these activations: elu or tanh without input and
-        output gates; tanh with an output gate; tanh with both; the identity with an output gate and
-        a highway. There is none for `algorithm="composed"`, for float64, and for 16-bit products
-        with an odd number of units.
+        The fused op needs sigmoid gates, and one of these activations: elu or tanh without input
+        and output gates; tanh with an output gate; tanh with both gates; the identity with an
+        output gate and a highway. It does not support `algorithm="composed"`, float64, or 16-bit
+        products with an odd number of units.
 
         Args:
-            steps: That of `recur`.
+            steps: The `steps` that `recur` received.
             product: [..., blocks * units], of the compute dtype.
             state: c before the first step.
-            blocks: What the blocks of `product` are, in their order: "forget", "candidate", and if
-                there are, "input" (else i_t = 1 - f_t), "output", and last "highway", x_t.
-            bias: Of all blocks but the highway's; or None.
-            normalization: Of the same blocks, made by `add_normalization`; or None.
-            activation: That of the candidate. Default: the cell's.
-            state_activation: g, the activation of c_t on its way out. Default: none.
+            blocks: Names of the blocks of `product`, in order. "forget" and "candidate" are
+                required. "input" (without it, i_t = 1 - f_t) and "output" are optional, and so is
+                "highway", x_t, which must be the last.
+            bias: Bias of all blocks except "highway"; or None.
+            normalization: The layer that `add_normalization` made for the same blocks; or None.
+            activation: Activation of the candidate. Default: the cell's.
+            state_activation: g, the activation of c_t in the output. Default: the identity.
             output: "state": c_t; "previous": c_{t-1}; "gated": o_t * g(c_t); "highway":
                 o_t * g(c_t) + (1 - o_t) * x_t.
-            highway: x_t, if it is no block of the product.
-            prefix: [..., features], only for `output="previous"` and only if `native_cell` returns
-                a cell: put in front of the output, padded with zeros to a multiple of 8.
-            is_output: Whether the output is the cell's own output, unchanged, and `state` is the
-                state that `recur` was given. Masks are then applied at no cost.
-            training: Whether a gradient is likely to be asked for.
+            highway: x_t, if it is not a block of the product.
+            prefix: [..., features], copied in front of the output, and padded with zeros to a
+                multiple of 8. Requires `output="previous"`, and that `native_cell` returns a cell.
+            is_output: Whether the cell returns this output unchanged, and passes the `state` that
+                its `recur` received. Masks are then applied at no cost.
+            training: Whether a gradient is likely to be computed.
 
         Returns:
-            The output, [..., units], of the compute dtype where it is fused, else of `gate_dtype`;
-            and c after the last step. Masked steps of the output hold arbitrary finite values: the
-            layer replaces them.
+            The output, [..., units], and c after the last step. A fused op's output has the compute
+            dtype; otherwise it has `gate_dtype`. Masked steps of the output hold arbitrary finite
+            values, which the layer replaces.
         """
         activation = self.activation if activation is None else activation
         dtype = product.dtype if normalization is None else self.gate_dtype
@@ -137,9 +138,9 @@ class GatedRecurrence:
         """The name of the fused op's cell that `recur_gated` would run, or None.
 
         Args:
-            steps: That of `recur`.
-            dtype: That of the product; after a normalization, `gate_dtype`.
-            activation: That of the candidate.
+            steps: The `steps` that `recur` received.
+            dtype: Dtype of the product; `gate_dtype` if the product is normalised.
+            activation: Activation of the candidate.
             output: As for `recur_gated`.
             own_input: Whether there is an input gate.
         """
@@ -164,7 +165,7 @@ class GatedRecurrence:
 def _normalized(product: Tensor, normalization: Any) -> Tensor:
     if normalization is None:
         return product
-    # Not by calling the layer: second derivatives of Keras' are wrong.
+    # Does not call the layer, because second derivatives of Keras' implementation are wrong.
     product = ops.cast(product, normalization.compute_dtype)
     centered = product - ops.mean(product, axis=-1, keepdims=True)
     variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
@@ -173,6 +174,6 @@ def _normalized(product: Tensor, normalization: Any) -> Tensor:
 
 
 def pad_prefix_rows(kernel: Tensor) -> Tensor:
-    """The kernel of a prefix, with a row of zeros for each column that the fused op adds to it."""
+    """Adds a row of zeros to a prefix's kernel for each column of the fused op's padding."""
     rows = padded_prefix(kernel.shape[0]) - kernel.shape[0]
     return ops.concatenate([kernel, ops.zeros((rows, kernel.shape[1]), kernel.dtype)], axis=0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Checks of what cells and layers are called with; each error names the argument."""
+"""Checks the call arguments of cells and layers; each error names the argument."""
 
 from collections.abc import Collection
 from typing import Any
@@ -22,7 +22,7 @@ def features_of(shape: Any) -> int:
 
 
 def kind_of_sequences(sequences: Any, state_dtype: str) -> None:
-    """Raises an error for sequences that Keras would convert, or refuse in other words."""
+    """Rejects sequences that Keras would convert, or would reject with a less helpful message."""
     kind = type(sequences).__name__
     is_ragged = isinstance(sequences, tf.RaggedTensor) or getattr(sequences, "ragged", False)
     if is_ragged is True:
@@ -61,14 +61,14 @@ def sequences_of(sequences: Tensor, features: int, dtype: str, state_dtype: str)
         with tf.control_dependencies([steps]):
             sequences = tf.identity(sequences)
     if sequences.shape[2] is None:
-        # Not by tf.ensure_shape, of which forward mode has no derivative.
+        # Not tf.ensure_shape, because it has no forward-mode derivative.
         sequences = tf.identity(sequences)
         sequences.set_shape([None, None, features])
     return sequences
 
 
 def numbers_of(name: str, tensor: Tensor, dtype: str, state_dtype: str) -> Tensor:
-    """A tensor of real numbers in a dtype; complex ones as they are where states are complex."""
+    """Casts real numbers to `dtype`. Complex ones stay unchanged if states are complex."""
     if isinstance(tensor, tf.Variable):
         tensor = tf.convert_to_tensor(tensor)
     given = tf.as_dtype(tensor.dtype)
@@ -78,8 +78,8 @@ def numbers_of(name: str, tensor: Tensor, dtype: str, state_dtype: str) -> Tenso
     real(name, tensor, f": pass the real and imaginary parts side by side, {side_by_side}")
     if given == tf.string:
         raise TypeError(
-            f"{name} must be numbers, but have dtype string: keras.layers.TextVectorization and "
-            "Embedding make numbers of text"
+            f"{name} must be numbers, but have dtype string: convert text to numbers with "
+            "keras.layers.TextVectorization and Embedding"
         )
     return ops.cast(tensor, dtype)
 
@@ -92,23 +92,24 @@ def real(name: str, tensor: Tensor, hint: str = "") -> None:
 
 
 def with_batch_of(sequences: Tensor, others: Collection[Any], name: str) -> Tensor:
-    """The sequences, of which the running graph checks that they have the batch size of others.
+    """Makes the running graph check that the sequences have the batch size of the others.
 
-    TensorFlow would take a known batch size of a state for that of the sequences as well, and leave
-    out any other check. The error says `name`.
+    If a state has a known batch size, TensorFlow assumes that the sequences have it, too, and
+    removes any other check. The error message contains `name`.
     """
     shapes = [tf.TensorShape(getattr(other, "shape", None)) for other in others]
     known = [shape[0] for shape in shapes if shape.rank and shape[0] is not None]
     if not known or sequences.shape[0] is not None:
         return sequences
-    # TensorFlow prunes a check that no data goes through. Forward mode has no derivative of this.
+    # TensorFlow prunes a check that no data flows through, so the sequences pass through this one.
+    # It has no forward-mode derivative.
     return tf.ensure_shape(sequences, [known[0], *sequences.shape[1:]], name)
 
 
 def after(tensor: Tensor, checked: list[Any]) -> Tensor:
-    """The tensor, once the checks of others are done.
+    """Returns the tensor, but only after the checks of the other tensors have run.
 
-    Without it, another operation could fail first, with a message that names no argument.
+    Otherwise, another operation could fail first, with a message that names no argument.
     """
     if tf.executing_eagerly() or None not in tuple(tensor.shape):
         return tensor
@@ -132,7 +133,7 @@ def mask_of(sequences: Tensor, mask: Tensor) -> Tensor:
 def states_of(
     name: str, inputs: Tensor, states: Any, sizes: list[int], dtype: str, hint: str = ""
 ) -> list[Tensor]:
-    """The states as a list of tensors [batch, size]; complex ones only where `dtype` is."""
+    """Returns the states as tensors [batch, size]. They may be complex only if `dtype` is."""
     if not isinstance(states, (list, tuple)) or len(states) != len(sizes):
         got = f"has {len(states)}" if isinstance(states, (list, tuple)) else f"is {type(states)}"
         raise ValueError(f"{name} must be a list of {len(sizes)} tensors, but {got}")
@@ -155,7 +156,7 @@ def _as_tensor(name: str, value: Any) -> Tensor:
 
 
 def _with_shape(name: str, tensor: Tensor, shape: tuple[Any, ...], hint: str = "") -> Tensor:
-    """The tensor; what only the running graph knows of the shapes is checked there."""
+    """Checks a tensor's shape now, and in the running graph where a size is not known yet."""
     static = tf.TensorShape([size if isinstance(size, int) else None for size in shape])
     if not tensor.shape.is_compatible_with(static):
         raise ValueError(
@@ -168,14 +169,15 @@ def _with_shape(name: str, tensor: Tensor, shape: tuple[Any, ...], hint: str = "
         tf.shape(tensor),
         tf.stack([*shape]),
         f"{name} must have the shape {'[batch, time]' if name == 'mask' else '[batch, size]'} of "
-        f"the inputs{hint}. Its shape is x, and should be y:",
+        f"the inputs{hint}. Below, x is its shape, and y is the expected shape:",
     )
     with tf.control_dependencies([check]):
-        tensor = tf.identity(tensor)  # The stack alone would be optimised away with its dependency.
-        # XLA leaves checks out, but not that tensors are stacked which have different shapes.
+        # Without the identity, TensorFlow would optimise the stack and the check away.
+        tensor = tf.identity(tensor)
+        # XLA drops the check, but it refuses to stack tensors of different shapes.
         name = "".join(c if c.isalnum() else "_" for c in name)
         like_it = tf.zeros([*shape], tensor.dtype)
         tensor = tf.stack([tensor, like_it], name=f"{name}_must_have_the_shape_of_the_other")[0]
-    # Not tf.ensure_shape, of which forward mode has no derivative where a size is unknown.
+    # Not tf.ensure_shape, because it has no forward-mode derivative if a size is unknown.
     tensor.set_shape(static)
     return tensor

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What all layers share: a cell, run over all steps at once."""
+"""The base class of all layers, which runs a cell over all steps at once."""
 
 import inspect
 from typing import Any, ClassVar, Generic, TypeVar, Unpack, get_args, get_origin
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class OfCell(Generic[T]):
-    """A read-only attribute of a layer: that of its cell."""
+    """A read-only attribute of a layer that returns the same attribute of its cell."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -40,10 +40,10 @@ class OfCell(Generic[T]):
 class LinearRecurrentLayer(keras.layers.Layer):
     """Runs a cell over all steps of a sequence at once.
 
-    A subclass sets `cell_class`, and takes the arguments of that cell, then these. States, masks,
-    `stateful`, `Bidirectional` and serialisation are as in `keras.layers.RNN`, and better in two
-    ways: a mask that came with the sequences is kept beside `initial_state`, and states stay
-    float32 under a 16-bit policy.
+    A subclass sets `cell_class`. It takes the arguments of that cell, followed by the ones below.
+    States, masks, `stateful`, `Bidirectional` and serialisation work as in `keras.layers.RNN`, with
+    two improvements: a mask that came with the sequences still applies if `initial_state` is
+    passed, and states stay float32 under a 16-bit policy.
 
     Args:
         *args: The cell's positional arguments.
@@ -53,19 +53,18 @@ class LinearRecurrentLayer(keras.layers.Layer):
         stateful: Whether a batch starts from the last states of the batch before.
         zero_output_for_mask: Whether masked steps output zeros. False: the last valid output.
         algorithm: See `tf_plr.linear_recurrence`.
-        sequence_parallel: Whether the replicas of a `tf.distribute` strategy have parts of each
-            sequence, in the order of time, and not sequences of their own: see
-            `tf_plr.distributed.shard_sequences`. Every replica returns the last output, and the
-            last states, of the whole sequence. Called outside of replicas, the layer takes whole
-            sequences.
+        sequence_parallel: Whether the replicas of a `tf.distribute` strategy hold consecutive parts
+            of each sequence, instead of whole sequences: see `tf_plr.distributed.shard_sequences`.
+            Every replica then returns the last output and the last states of the whole sequence.
+            Outside of replicas, the layer takes whole sequences.
         **kwargs: The cell's other arguments, and what every Keras layer takes, such as `name`,
             `dtype` and `activity_regularizer`.
 
     Call arguments:
         sequences: Tensor [batch, time, features].
         initial_state: List of tensors [batch, size], as in `cell.state_size`. None: zeros.
-        mask: Boolean tensor [batch, time]: at False, states stay as they are. None: the mask that
-            came with `sequences`.
+        mask: Boolean tensor [batch, time]: False steps leave the states as they are. None: the mask
+            that came with `sequences`.
         training: Whether to apply dropout.
         sequences_mask: Keras passes the mask here if it came with `sequences`.
 
@@ -75,12 +74,12 @@ class LinearRecurrentLayer(keras.layers.Layer):
 
     Raises:
         ValueError, TypeError: an argument that is out of range, or of the wrong type or shape.
-        tf.errors.InvalidArgumentError: the same, where only the running graph knows the shapes.
+        tf.errors.InvalidArgumentError: the same, if shapes are known only when the graph runs.
     """
 
     cell_class: ClassVar[type[LinearRecurrentCell]]
     cell: Any
-    # Whether the states before the first step are zeros; not in a class with a get_initial_state.
+    # Whether the states before the first step are zeros. False if get_initial_state is overridden.
     starts_from_zeros: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
@@ -148,7 +147,7 @@ class LinearRecurrentLayer(keras.layers.Layer):
         self.sequence_parallel = sequence_parallel
         if sequence_parallel:
             self.supports_jit = False  # Keras then leaves XLA off.
-        # A module, so that TensorFlow saves the states, but Keras does not take them for weights.
+        # In a tf.Module, TensorFlow saves the states, but Keras does not count them as weights.
         self._kept = tf.Module()
         self._kept.states = None
         self.input_spec = keras.layers.InputSpec(ndim=3)
@@ -166,15 +165,15 @@ class LinearRecurrentLayer(keras.layers.Layer):
         return states
 
     def get_initial_state(self, batch_size: Any) -> list[Tensor]:
-        """The states before the first step, where neither the caller nor the layer has others."""
+        """The states before the first step, if the call passes none and the layer keeps none."""
         return list(self.cell.get_initial_state(batch_size=batch_size))
 
     def reset_state(self) -> None:
-        """Sets the states that a stateful layer keeps to zeros."""
+        """Resets the states of a stateful layer to zeros."""
         for state in self.states or ():
             state.assign(ops.zeros_like(state.value))
 
-    reset_states = reset_state  # As keras.layers.RNN has it.
+    reset_states = reset_state  # keras.layers.RNN has both names.
 
     def compute_mask(self, sequences: Any, mask: Any) -> Any:
         mask = tf.nest.flatten(mask)[0]
@@ -233,7 +232,7 @@ class LinearRecurrentLayer(keras.layers.Layer):
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        # Before Keras converts them.
+        # Checks the sequences here, because Keras converts them before `call`.
         sequences = args[0] if args else kwargs.get("sequences")
         inputs.kind_of_sequences(sequences, self.cell.state_dtype)
         return super().__call__(*args, **kwargs)
@@ -260,7 +259,7 @@ class LinearRecurrentLayer(keras.layers.Layer):
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
-        if mask is not None:  # The kernel's gradient would multiply a masked NaN by 0.
+        if mask is not None:  # A masked NaN would enter the kernel's gradient, as 0 * NaN.
             sequences = ops.where(ops.expand_dims(mask, -1), sequences, 0)
 
         starts_from_zeros = (
@@ -279,7 +278,7 @@ class LinearRecurrentLayer(keras.layers.Layer):
         elif self.zero_output_for_mask:
             outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
             output = outputs if self.return_sequences else outputs[:, -1]
-        else:  # The gradient of a hold adds up those of all steps that it fills.
+        else:  # In `gate_dtype`: the gradient of a held output is a sum over the steps it fills.
             outputs = ops.cast(outputs, self.cell.gate_dtype)
             hold = steps.hold if self.return_sequences else steps.hold_last
             output = hold(outputs, ops.zeros_like(outputs[:, 0]))
@@ -300,7 +299,7 @@ class LinearRecurrentLayer(keras.layers.Layer):
         return AllSteps(self.algorithm, *args, **kwargs)
 
     def _with_known_batch(self, sequences: Tensor, initial_state: Any, mask: Tensor) -> Tensor:
-        """The sequences, of the batch size that the states or the mask are known to have."""
+        """Gives the sequences the batch size of the states or the mask, if that is known."""
         if self.stateful and initial_state is None and self.states is not None:
             count = self.states[0].shape[0]
             name = f"{self.name}_is_stateful_and_keeps_the_states_of_{count}_sequences"
@@ -357,7 +356,7 @@ class LinearRecurrentLayer(keras.layers.Layer):
 
 
 def _arguments_of(cell_class: type[LinearRecurrentCell]) -> set[str] | None:
-    """The names of all arguments of a cell; None if only its constructor knows them."""
+    """The names of all arguments of a cell; None if its constructor takes untyped **kwargs."""
     names: set[str] = set()
     for cls in cell_class.__mro__[: cell_class.__mro__.index(LinearRecurrentCell) + 1]:
         if "__init__" not in vars(cls):

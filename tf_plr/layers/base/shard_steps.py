@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The steps of one replica, where each replica has a part of every sequence."""
+"""`ShardSteps`: the steps of one replica, if each replica holds a part of every sequence."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from tf_plr.layers.base.all_steps import AllSteps
 class ShardSteps(AllSteps):
     """All steps of this replica's part. The last states are those after this part."""
 
-    _fused_op_holds = False
+    _fused_op_holds = False  # The last valid step may be in another replica.
 
     def __init__(
         self, exchange: Exchange, algorithm: Algorithm, mask: Tensor = None, **options: Any
@@ -41,7 +41,7 @@ class ShardSteps(AllSteps):
         return self.hold(inputs, state)[:, -1]
 
     def _windows(self, inputs: Tensor, history: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        if self._mask is not None:  # The methods above exchange the stages of the register.
+        if self._mask is not None:  # `hold` and `previous` exchange the stages of the register.
             return self._stock_windows(inputs, history, size)
         if inputs.shape[1] is not None and inputs.shape[1] < size - 1:
             raise ValueError(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Time, as a cell sees it.
+"""The interface between a cell and time.
 
-A cell is written once, against `Steps`. `OneStep` makes of it an ordinary recurrent cell,
-`AllSteps` a layer that is parallel in time.
+A cell is written once, against `Steps`. With `OneStep`, it runs as an ordinary recurrent cell; with
+`AllSteps`, as a layer that is parallel over time.
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ class Steps(ABC):
     In the shapes below, `...` is `[batch]` for one step and `[batch, time]` for all.
     """
 
-    # Whether native ops other than the recurrence may run: `gated`, and the windows of `convolve`.
+    # Whether `gated`, and the windows of `convolve`, may run as native ops.
     fuses: bool = False
 
     @abstractmethod
@@ -31,24 +31,24 @@ class Steps(ABC):
         """Computes the recurrence in the dtype of `state`.
 
         Args:
-            decays: [..., n]; or what broadcasts to it: one for each unit, [n], or the same at every
-                step, [batch, n], each with 1 in place of any of these.
+            decays: [..., n], or a shape that broadcasts to it: [n], one decay for each unit; or
+                [batch, n], the same decays at every step. Any of these sizes may also be 1.
             impulses: [..., n].
             state: [batch, n], before the first step.
-            is_output: Whether the states are the cell's output, unchanged, and `state` is the state
-                that `recur` was given. Masks are then applied at no cost.
+            is_output: Whether the cell returns the states unchanged as its output, and passes the
+                `state` that its `recur` received. Masks are then applied at no cost.
 
         Returns:
             The states after each step, [..., n], and the last one, [batch, n].
 
         Raises:
-            ValueError: decays that do not broadcast so.
+            ValueError: `decays` do not broadcast to the shape of `impulses`.
         """
 
     def gated(
         self, product: Tensor, state: Tensor, *, is_output: bool = False, **options: Any
     ) -> tuple[Tensor, Tensor]:
-        """Runs the fused op, whose arguments `options` are."""
+        """Runs the fused op with the arguments `options`."""
         raise NotImplementedError
 
     @abstractmethod
@@ -111,7 +111,7 @@ class OneStep(Steps):
 
 
 def operands_of_recur(decays: Tensor, impulses: Tensor, dtype: Any) -> tuple[Tensor, Tensor]:
-    """Both in one dtype, and decays broadcast to impulses where they are known to differ."""
+    """Casts both to `dtype`, and broadcasts decays to the shape of impulses if necessary."""
     for name, operand in (("decays", decays), ("impulses", impulses)):
         if tf.as_dtype(operand.dtype).is_complex and not tf.as_dtype(dtype).is_complex:
             raise TypeError(

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// How a tile finds the state before it, where each lane of a block has columns of its own: each
-// warp looks at one of the segment's earlier tiles, or when these are found at a segment far
-// before, and at one of the segments before. See look_back.cuh for what is published, and when.
+// Looks back for the state before a tile in which each lane has columns of its own. Each warp looks
+// at one earlier tile of the segment and at one of the nearest earlier segments. Once all these
+// tiles are found, each warp looks at a segment further back instead of a tile. See look_back.cuh
+// for what is published, and when.
 #ifndef TF_PLR_ENGINE_GPU_EXCHANGE_BLOCK_LOOK_BACK_CUH_
 #define TF_PLR_ENGINE_GPU_EXCHANGE_BLOCK_LOOK_BACK_CUH_
 
@@ -17,7 +18,8 @@
 namespace tf_plr {
 namespace gpu {
 
-// Of one tile, of which each warp has some rows. All threads of the block call together.
+// The look-back of one tile, whose rows are divided among the warps. All threads of the block call
+// each function together.
 template <typename A, int kWarps, int kVector>
 class BlockLookBack {
  public:
@@ -27,8 +29,9 @@ class BlockLookBack {
 
   struct Shared {
     Transition<A> of_warp[kWarps][kColumns];
-    // What the warps found. Of the segments before, the nearest first: the transition, or the state
-    // after it. Then of the segment's earlier tiles; these make room for kWarps more segments.
+    // What the warps found. First kWarps earlier segments, the nearest first: the transition, or
+    // the state after the segment. Then the earlier tiles of the segment; once all are found,
+    // kWarps segments further back take their place.
     Transition<A> found[2 * kWarps][kColumns];
     uint32_t flag[2 * kWarps];
   };
@@ -45,11 +48,12 @@ class BlockLookBack {
         warp_(threadIdx.x / kWarp),
         lane_(threadIdx.x % kWarp) {}
 
-  // Whether FindState needs a tile's initial carry: others start from a segment's state.
+  // Whether FindState needs the initial carry for this tile. Other tiles start from a segment's
+  // state.
   __device__ static bool StartsFromInitialCarry(int64_t tile) { return tile < kSegment; }
 
-  // Sees what is published by now of what this warp has not found yet; both looks take as long as
-  // one.
+  // Looks once at what this warp has not found yet. Both loads are in flight at once, so they take
+  // as long as one.
   __device__ void Look() {
     const int64_t far = segment_ - 1 - kWarps - warp_;
     const bool at_near = warp_ < segment_ && near_flag_ != kState;
@@ -65,15 +69,16 @@ class BlockLookBack {
     if (at_near) near_flag_ = OfAllColumns(near_flags);
   }
 
-  // From the transitions of this warp's rows: the state before them. Publishes what the tile has to
-  // say.
+  // Computes the state before this warp's rows from their transitions. Publishes the tile's
+  // transition and, if the tile ends a segment, the segment's transition and the state after it.
   __device__ void FindState(const Transition<A> (&own)[kVector], const A (&initial_carry)[kVector],
                             A (&state)[kVector]) {
 #pragma unroll
     for (int v = 0; v < kVector; ++v) shared_.of_warp[warp_][Column(v)] = own[v];
     __syncthreads();  // Publishes the warps' transitions to all warps.
     const bool publishes = warp_ == kWarps - 1 && tile_ + 1 < status_.chain_tiles && exists_;
-    // Of the tile's earlier warps; and of the tile, if this warp is the last.
+    // `before` is of the tile's earlier warps; `of_tile` is of the whole tile only in the last
+    // warp.
     Transition<A> before[kVector], of_tile[kVector];
     ComposeFirst(shared_.of_warp, warp_, before);
 #pragma unroll
@@ -83,7 +88,8 @@ class BlockLookBack {
     }
 
     const bool ends_segment = publishes && in_segment_ == kSegment - 1;
-    // Of the segment's earlier tiles; and of the segment, if it ends with this tile.
+    // `before_tile` is of the segment's earlier tiles. `of_segment` is of the whole segment only if
+    // this tile ends it.
     Transition<A> before_tile[kVector], of_segment[kVector];
     int nearest;
     for (;;) {
@@ -97,7 +103,7 @@ class BlockLookBack {
         shared_.flag[kWarps + warp_] = other_flag_;
       }
       __syncthreads();  // Publishes what each warp found to all.
-      const int segments = all_tiles_ ? 2 * kWarps : kWarps;  // Among what they found.
+      const int segments = all_tiles_ ? 2 * kWarps : kWarps;  // Segments in `found`.
       if (!all_tiles_) {
         const bool missing = lane_ < in_segment_ && shared_.flag[kWarps + lane_] == kNothing;
         all_tiles_ = __all_sync(~0u, !missing);
@@ -144,7 +150,7 @@ class BlockLookBack {
     }
   }
 
-  // What all columns of the warp have, if it is the same.
+  // The flag that all columns of the warp have; kNothing if they differ.
   __device__ static uint32_t OfAllColumns(const uint64_t (&flags)[kVector]) {
     bool transitions = true, states = true;
 #pragma unroll
@@ -156,7 +162,7 @@ class BlockLookBack {
     return __all_sync(~0u, transitions) ? kTransition : kNothing;
   }
 
-  // The first `count` parts.
+  // Composes the first `count` parts.
   __device__ void ComposeFirst(const Transition<A> (*parts)[kColumns], int count,
                                Transition<A> (&whole)[kVector]) const {
 #pragma unroll
@@ -176,10 +182,11 @@ class BlockLookBack {
   const int64_t tile_, segment_;
   const int in_segment_;  // The tile's number in its segment.
   const int warp_, lane_;
-  // What this warp has found of a near segment; and of a tile, then of a far segment.
+  // What this warp has found: near_ is of a near segment; other_ is of a tile, later of a far
+  // segment.
   Transition<A> near_[kVector], other_[kVector];
   uint32_t near_flag_ = kNothing, other_flag_ = kNothing;
-  bool all_tiles_ = false;  // All warps have found theirs.
+  bool all_tiles_ = false;  // All earlier tiles of the segment are found.
 };
 
 }  // namespace gpu

@@ -12,8 +12,8 @@
 namespace tf_plr {
 namespace gpu {
 
-// What the tiles and segments of a chain publish of one column. In memory the words of all columns
-// are [tiles and then segments, columns, kWords].
+// The words that the tiles and segments of a chain publish for one column. The words of all columns
+// are [chain_tiles + segments, columns, kWords].
 template <typename A>
 struct ChainStatus {
   static constexpr int kWords = sizeof(Transition<A>) / sizeof(uint64_t);
@@ -32,7 +32,8 @@ struct ChainStatus {
   __device__ StatusWord* OfTile(int64_t tile) const { return first + tile * stride; }
   __device__ StatusWord* OfSegment(int64_t segment) const { return OfTile(chain_tiles + segment); }
 
-  // Words of a problem whose chains have so many tiles, so many to a segment.
+  // The words of a problem with `chain_tiles` tiles per chain and `segment_tiles` tiles per
+  // segment.
   static int64_t Count(int64_t columns, int64_t chain_tiles, int64_t segment_tiles) {
     return (chain_tiles + CeilDiv(chain_tiles, segment_tiles)) * columns * kWords;
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// How a tile finds the state before it, where the blocks of all tiles of its chain run at once, as
-// a cluster: each block writes its transition into the shared memory of those after it. No words in
-// memory, which would have to be cleared first. Transitions are combined in the same order as where
-// tiles look back, so which of both finds the state changes no bit of it.
+// Finds the state before a tile if the blocks of all tiles of its chain run at once, as a cluster.
+// Each block writes its transition into the shared memory of the blocks after it, so no status in
+// global memory has to be cleared first. Transitions are combined in the same order as by looking
+// back, so both give the same bits.
 #ifndef TF_PLR_ENGINE_GPU_EXCHANGE_CLUSTER_CUH_
 #define TF_PLR_ENGINE_GPU_EXCHANGE_CLUSTER_CUH_
 
@@ -19,7 +19,8 @@
 namespace tf_plr {
 namespace gpu {
 
-// Of one tile, of which each warp has some rows. All threads of the cluster call together.
+// The exchange of one tile, whose rows are divided among the warps. All threads of the cluster call
+// each function together.
 template <typename A, int kWarps, int kVector>
 class ClusterExchange {
  public:
@@ -28,7 +29,7 @@ class ClusterExchange {
 
   struct Shared {
     Transition<A> of_warp[kWarps][kColumns];
-    Transition<A> of_tile[kMaxTiles][kColumns];  // Of the chain's earlier tiles, written by these.
+    Transition<A> of_tile[kMaxTiles][kColumns];  // Written by the chain's earlier tiles.
   };
 
   __device__ ClusterExchange(Shared& shared, int64_t tile, int64_t chain_tiles)
@@ -43,13 +44,13 @@ class ClusterExchange {
   // Whether FindState needs a tile's initial carry.
   __device__ static bool StartsFromInitialCarry(int64_t) { return true; }
 
-  // From the transitions of this warp's rows: the state before them.
+  // Computes the state before this warp's rows from their transitions.
   __device__ void FindState(const Transition<A> (&own)[kVector], const A (&initial_carry)[kVector],
                             A (&state)[kVector]) {
 #pragma unroll
     for (int v = 0; v < kVector; ++v) shared_.of_warp[warp_][Column(v)] = own[v];
     __syncthreads();  // Publishes the warps' transitions to all warps.
-    // Of the tile's earlier warps; and of the tile.
+    // `before` is of the tile's earlier warps, `of_tile` of the whole tile.
     Transition<A> before[kVector], of_tile[kVector];
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {

@@ -18,24 +18,24 @@ namespace gpu {
 // Looking back: the method of Merrill and Garland, "Single-pass Parallel Prefix Scan with Decoupled
 // Look-back", NVIDIA NVR-2016-002, with a fixed order of combination.
 //
-// Where the tiles of a chain are spread over all blocks, each finds the state before it from what
-// others publish, a word or more for each column:
+// The tiles of a chain are spread over all blocks. Each tile finds the state before it from what
+// other tiles publish, one or more words per column:
 //
-//   - Tiles come in segments. A tile publishes its transition; the last of a segment publishes the
-//     segment's, and, once known, the state after it.
-//   - The state before a tile is that before its segment, taken through the transitions of the
-//     segment's earlier tiles. The state before a segment is the nearest one published, taken
-//     through the transitions of the segments in between.
+//   - Tiles are grouped into segments. Every tile publishes its transition. The last tile of a
+//     segment also publishes the segment's transition and, once known, the state after the segment.
+//   - The state before a tile is the state before its segment, advanced by the transitions of the
+//     segment's earlier tiles. The state before a segment is the nearest published state, advanced
+//     by the transitions of the segments in between.
 //
-// Every state so has one order of combination, whatever is found published: no timing changes a bit
-// of the result. It is taken for granted, as in other single-pass scans, that blocks start in the
-// order of their numbers: then a tile's predecessors are done or running, and no tile waits for one
-// that cannot start. Who looks at what is said in block_look_back.cuh and
-// team_look_back.cuh.
+// So each state is combined in one fixed order, whatever has been published when a tile looks:
+// timing changes no bit of the result. Like other single-pass scans, this assumes that blocks start
+// in the order of their numbers. Then a tile's predecessors are done or running, and no tile waits
+// for one that cannot start. block_look_back.cuh and team_look_back.cuh define which thread looks
+// at what.
 
 // What a tile or a segment has published of one column.
 enum StatusFlag : uint64_t {
-  kNothing = 0,     // As the workspace is initialised.
+  kNothing = 0,     // Nothing is available. ClearStatus sets this.
   kTransition = 1,  // The transition is available.
   kState = 2,       // The state after the segment is available, as `impulse`.
 };
@@ -47,7 +47,7 @@ __device__ void Publish(StatusWord* words, Transition<A> value, StatusFlag flag)
   for (int i = 0; i < ChainStatus<A>::kWords; ++i) StoreStatus(words + i, {payload[i], flag});
 }
 
-// kNothing until all words are there with the same flag.
+// Returns kNothing until all words have the same flag.
 template <typename A>
 __device__ uint64_t Inspect(const StatusWord* words, Transition<A>* value) {
   uint64_t payload[ChainStatus<A>::kWords], flag = kNothing;
@@ -61,8 +61,9 @@ __device__ uint64_t Inspect(const StatusWord* words, Transition<A>* value) {
   return flag;
 }
 
-// Of the segments whose flags the lanes among `mask` hold, the nearest first: the number of the
-// nearest one whose state is known, if something is known of all that are nearer; or -1.
+// Each lane of `mask` holds the flag of one earlier segment, the nearest first. Returns the number
+// of the nearest segment whose state is available, if all nearer segments have published a
+// transition; otherwise -1.
 __device__ __forceinline__ int NearestState(uint64_t flag, unsigned mask = ~0u) {
   const int shift = __ffs(mask) - 1;
   const unsigned states = __ballot_sync(mask, flag == kState) >> shift;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// How a tile finds the state before it, where a tile has few columns: a team of lanes for each
-// column, each of which looks at one of the segment's earlier tiles, and at one of the segments
-// before. See look_back.cuh for what is published, and when.
+// Looks back for the state before a tile with few columns. Each column has a team of lanes, and
+// each lane looks at one earlier tile of the segment and at one earlier segment. See look_back.cuh
+// for what is published, and when.
 #ifndef TF_PLR_ENGINE_GPU_EXCHANGE_TEAM_LOOK_BACK_CUH_
 #define TF_PLR_ENGINE_GPU_EXCHANGE_TEAM_LOOK_BACK_CUH_
 
@@ -17,10 +17,10 @@
 namespace tf_plr {
 namespace gpu {
 
-// Tiles of a segment, and lanes of a team: one for each.
+// Tiles of a segment, and lanes of a team: one lane per tile.
 constexpr int kTeam = 16;
 
-// Of one tile, for one column. All lanes of the team call together.
+// The look-back of one tile for one column. All lanes of the team call each function together.
 template <typename A>
 class TeamLookBack {
  public:
@@ -31,7 +31,7 @@ class TeamLookBack {
         segment_(tile / kTeam),
         in_segment_(static_cast<int>(tile % kTeam)) {}
 
-  // See what is published by now of what this lane has not found yet.
+  // Look once at what this lane has not found yet.
   __device__ void LookAtTiles() {
     if (Member() < in_segment_ && tile_flag_ == kNothing) {
       tile_flag_ = Inspect(status_.OfTile(tile_ - in_segment_ + Member()), &of_tile_);
@@ -47,7 +47,8 @@ class TeamLookBack {
     if (Member() == 0 && !EndsChain()) Publish(status_.OfTile(tile_), of_tile, kTransition);
   }
 
-  // The state before the tile. Publishes what there is to say of the segment.
+  // Returns the state before the tile. If the tile ends a segment, also publishes the segment's
+  // transition and the state after it.
   __device__ A FindCarry(Transition<A> of_tile, A initial_carry) {
     const bool ends_segment = Member() == 0 && in_segment_ == kTeam - 1 && !EndsChain();
     bool missing;

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
-// All steps of each column as one transition, on a GPU: kernels that only read.
+// Reduces all steps of each column to one transition, on a GPU. Writes no step.
 //
-// A block has a chunk of the steps, cut into parts. A part is of consecutive steps, of one or two
-// columns, and a thread's: the lanes of a warp have neighbouring columns, and where rows are
-// shorter than a warp several parts of them. A thread loads a batch of rows at a time, all at once;
-// then the block composes its parts, and a second kernel the chunks, each in the order of time.
+// A block reduces one chunk of the steps. It cuts the chunk into parts, one per thread: consecutive
+// steps of one or two columns. The lanes of a warp have neighbouring columns; if rows are shorter
+// than a warp, a warp has several parts. A thread loads its rows batch by batch, with all loads of
+// a batch in flight at once. Then the block composes its parts, and a second kernel composes the
+// chunks, both in processing order.
 //
-// Where the decays of a gated cell's last steps, multiplied, are 0, nothing before them matters. So
-// of many steps the last are reduced first, and blocks skip those before them if all of their
-// columns have forgotten them. The results are the same, but for values that are not finite, which
-// a decay of 0 ends too.
+// If the product of the last decays of a gated cell is 0, no step before them matters. So if there
+// are many steps, the last ones are reduced first, and a block skips the others if all of its
+// columns have forgotten them. For finite values, the results are the same. NaN and infinity in the
+// skipped steps have no effect either.
 #ifndef TF_PLR_ENGINE_GPU_KERNELS_REDUCTION_CUH_
 #define TF_PLR_ENGINE_GPU_KERNELS_REDUCTION_CUH_
 
@@ -29,13 +30,13 @@
 namespace tf_plr {
 namespace gpu {
 
-// Steps, in processing order; those from `end` on, if any, are reduced already.
+// A range of steps, in processing order. Steps from `end` on, if any, are already reduced.
 struct Span {
   int64_t first, end;
-  bool is_last;  // There are none.
+  bool is_last;  // There are no steps from `end` on.
 };
 
-// Whether what comes before these steps is worth nothing after them.
+// Whether the state after these steps is independent of the state before them.
 __device__ inline bool Forgets(const ColumnTransitions<float>& transitions, int64_t column) {
   return transitions.decays[column] == 0;
 }
@@ -52,13 +53,13 @@ class Reduction {
   static constexpr int kRows = 64 / sizeof(A);  // Of a batch.
   static constexpr int kBlocksPerMultiprocessor = 2;
   static constexpr int kSharedBytes = kThreads * kVector * sizeof(Transition<A>);
-  // Decays of others may be more than 1: what they make 0 may grow again.
+  // Decays of other cells may exceed 1: a product that has underflowed to 0 could have grown again.
   static constexpr bool kMayForget = Cell::kGated;
 
   struct Params {
     Problem problem;
     Arrays<Cell, T> arrays;
-    int lane_bits;         // 2^lane_bits lanes of a row, at least as many as columns, or a warp.
+    int lane_bits;         // A row takes 2^lane_bits lanes: at least its columns, or a warp.
     int64_t column_tiles;  // Of an outer slice.
     Span span;
     int64_t part_steps;  // Of a thread.
@@ -97,7 +98,7 @@ class Reduction {
   using Rows = ThreadRows<Cell, T, kVector, kRows>;
   using Pack = typename Rows::Pack;
 
-  // Whether all columns of the block do.
+  // Whether all columns of the block have forgotten the steps of this span.
   __device__ bool AllForget(int64_t first) const {
     bool forget = true;
     for (int v = 0; exists_ && v < kVector; ++v) forget &= Forgets(p_.whole, first + v);
@@ -117,7 +118,7 @@ class Reduction {
       const int64_t left = min(end - step, int64_t{kRows});
       const int64_t row =
           outer_ * p_.problem.steps + (p_.problem.reverse ? p_.problem.steps - 1 - step : step);
-      // A gated cell's rows have a whole warp each, whose lanes all come here.
+      // All lanes of a warp get here together, as they must: a gated cell's row takes a whole warp.
       rows.masked = windows_.MaskedRows(row, left, thread_ % kWarp);
       rows.count = exists_ ? static_cast<int>(left) : 0;
       Transition<A> of_rows[kVector];
@@ -148,19 +149,20 @@ class Reduction {
     rows.template Reduce<kFull>(own);
   }
 
-  // Of each column, to its thread of the first part; in rounds, each of neighbours.
+  // Composes the parts of each column into the thread of the first part. Each round composes
+  // neighbouring parts.
   __device__ void ComposeParts(Transition<A> (&own)[kVector]) const {
     for (int distance = lanes_; distance < kThreads; distance *= 2) {
 #pragma unroll
       for (int v = 0; v < kVector; ++v) shared_[v] = own[v];
-      __syncthreads();  // Publishes what all parts have.
+      __syncthreads();  // Publishes all parts' transitions.
       if ((thread_ & (2 * distance - 1)) < lanes_) {
 #pragma unroll
         for (int v = 0; v < kVector; ++v) {
           own[v] = Compose(own[v], shared_[distance * kVector + v]);
         }
       }
-      __syncthreads();  // It has been read.
+      __syncthreads();  // Everyone has read them.
     }
   }
 
@@ -191,7 +193,7 @@ struct ChunkParams {
   ColumnTransitions<A> whole;
 };
 
-// A warp has a column; each lane some chunks.
+// A warp composes one column; each lane composes a range of its chunks.
 template <typename A, bool kMayForget>
 __global__ void ComposeChunks(const __grid_constant__ ChunkParams<A> p) {
   const int64_t column = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
@@ -220,7 +222,7 @@ __global__ void ComposeChunks(const __grid_constant__ ChunkParams<A> p) {
   p.whole.impulses[column] = own.impulse;
 }
 
-// A function of the problem only, and so are the results.
+// The plan depends on the problem only, and so do the results.
 template <typename Reduction>
 class ReductionPlan {
   using A = typename Reduction::A;
@@ -257,14 +259,14 @@ class ReductionPlan {
  private:
   using Params = typename Reduction::Params;
 
-  // Some for each multiprocessor of the largest GPUs.
+  // Several blocks for each multiprocessor of the largest GPUs.
   static constexpr int64_t kManyBlocks = 1024;
   // More would not make it faster.
   static constexpr int64_t kMostBlocks = 1 << 20;
-  // The last span is a fraction of all steps; two more launches must be worth it.
+  // 1 / kLastFraction of all steps, at least kMinLastSpan: the last span costs two more launches.
   static constexpr int64_t kLastFraction = 16, kMinLastSpan = 4096;
 
-  // The last comes first.
+  // Calls function(span) for each span, the last one first.
   template <typename Function>
   void ForEachSpan(const Function& function) const {
     const int64_t steps = params_.problem.steps;

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: MIT
-// Few long chains on a GPU: a kernel that spreads every chain over many blocks.
+// A GPU kernel for few long chains: it spreads every chain over many blocks.
 //
 // A chain is all steps of a range of columns, one or two for each lane of a warp. A block takes one
-// tile of it, kWarps x kRows steps, each thread kRows of them, in registers. So memory is read and
-// written once, and nothing is staged:
+// tile of a chain, kWarps x kRows steps; each thread holds kRows of them in registers. So memory is
+// read and written once, and nothing is staged in shared memory:
 //
-//   load       every thread its rows, all loads in flight at once;
-//   reduce     each thread its rows to one transition per column;
-//   exchange   transitions with other blocks to find the state before them: those of a chain of
-//              few tiles as one cluster (cluster.cuh), else by looking back
-//              (block_look_back.cuh);
-//   scan       each thread its rows, from that state on; and write.
+//   load       each thread loads its rows, with all loads in flight at once;
+//   reduce     each thread reduces its rows to one transition per column;
+//   exchange   blocks exchange transitions to find the state before them: as a cluster if a chain
+//              has few tiles (cluster.cuh), otherwise by looking back (block_look_back.cuh);
+//   scan       each thread scans its rows from that state on, and writes the outputs.
 //
-// While tiles look back no loads would be in flight; so each block also asks the second-level cache
-// for a tile that will be loaded soon. With one or two blocks on a multiprocessor, little hides the
-// instructions of a row: they decide about the speed.
+// While tiles look back, no loads are in flight. So each block also prefetches, into the L2 cache,
+// a tile that will be loaded soon. A multiprocessor runs only one or two blocks, which hide little
+// latency: the number of instructions per row decides the speed.
 #ifndef TF_PLR_ENGINE_GPU_KERNELS_REGISTER_TILES_CUH_
 #define TF_PLR_ENGINE_GPU_KERNELS_REGISTER_TILES_CUH_
 
@@ -65,11 +64,12 @@ class RegisterTile {
   static constexpr int kColumns = kWarp * kVector;
   static constexpr int kWarps = 8;
   static constexpr int kThreads = kWarps * kWarp;
-  // 128 bytes of each input in a thread's registers, or 64, if only so two blocks find room. 16-bit
-  // gradients are better off with one block.
+  // 128 bytes of each input in a thread's registers, or 64 bytes if two blocks would not fit
+  // otherwise. 16-bit gradients run faster with one block.
   static constexpr int kWordBytes = kVector * sizeof(T) < 4 ? 4 : kVector * sizeof(T);
   static constexpr bool kManyInputs = Cell::kInputs > 2;
-  // Of a gated cell, as many as find room, first with all inputs, then with what is kept of them.
+  // Gated cells have as many rows as fit in registers, both with all inputs and with what Reduce
+  // keeps of them.
   static constexpr int kKeptWords =
       Cell::kInputs - Cell::kStepInputs + kVector * static_cast<int>(sizeof(KeptStep<T>)) / 4;
   static constexpr int kGatedWords =
@@ -128,7 +128,7 @@ class RegisterTile {
     A initial_carry[kVector], state[kVector];
     InitialCarry(initial_carry);
     exchange.FindState(own, initial_carry, state);
-    if constexpr (Cell::kGated) {  // What Scan moves past kept steps may be less exact.
+    if constexpr (Cell::kGated) {  // The steps that Scan applies may be rounded.
       A last[kVector];
 #pragma unroll
       for (int v = 0; v < kVector; ++v) last[v] = own[v].Apply(state[v]);
@@ -143,7 +143,7 @@ class RegisterTile {
       return Exchange(shared_, place_.tile, p_.chain_tiles);
     } else {
       Prefetch(PlaceOf(blockIdx.x + p_.prefetch_distance));
-      WaitForKernelBefore();  // It clears the status.
+      WaitForKernelBefore();  // The kernel before clears the status.
       const int64_t inner = p_.problem.inner;
       const int64_t column = place_.outer * inner + min(column_, inner - kVector);
       const auto status =
@@ -159,8 +159,8 @@ class RegisterTile {
     int64_t outer, inner;  // Of the chain's first column.
   };
 
-  // The tiles of a cluster are those of one chain. Otherwise those of `chains_together` chains
-  // advance together; those of the next are in the grid's next row.
+  // With clusters, consecutive blocks are the tiles of one chain. Otherwise the tiles of
+  // `chains_together` chains advance together, and the next chains are in the grid's next row.
   __device__ Place PlaceOf(int64_t number) const {
     Place place;
     if constexpr (kCluster) {
@@ -181,7 +181,7 @@ class RegisterTile {
     return place.outer * problem.steps + (problem.reverse ? problem.steps - 1 - step : step);
   }
 
-  // From this thread's first step on; at most those of its rows.
+  // The number of steps from this thread's first step on, at most kRows; negative past the end.
   __device__ int64_t StepsLeft() const {
     return min(p_.problem.steps - first_step_, int64_t{kRows});
   }
@@ -222,7 +222,8 @@ class RegisterTile {
     }
   }
 
-  // A thread asks for one cache line of each input; all that are, if rows are aligned to lines.
+  // Each thread prefetches one cache line of each input. That covers the tile if rows are aligned
+  // to cache lines.
   __device__ void Prefetch(const Place& place) const {
     constexpr int kLine = 128 / sizeof(T);
     constexpr int kRowLines = kColumns > kLine ? kColumns / kLine : 1;
@@ -248,7 +249,7 @@ class RegisterTile {
     }
   }
 
-  // The warp after whose rows the chain ends has the final carry; without rows they have it too.
+  // The last warp of the last tile has the final carry, even if it has no rows.
   __device__ void StoreFinalCarry(const A (&state)[kVector]) const {
     if (p_.arrays.final_carry == nullptr || place_.tile + 1 != p_.chain_tiles ||
         warp_ != kWarps - 1 || column_ >= p_.problem.inner) {

@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: MIT
-// Few columns on a GPU: a kernel for problems whose rows are shorter than a warp, as where time is
-// the last axis.
+// A GPU kernel for few columns: for problems whose rows are shorter than a warp, for example if
+// time is the last axis.
 //
-// A tile then is one piece of memory, all columns of some rows, which a block copies to shared
-// memory as it lies, and whose outputs it copies back. In between, each thread works on
-// consecutive rows of one column:
+// A tile is all columns of consecutive rows, and so one piece of memory. A block copies it to
+// shared memory as it is, and copies the outputs back. In between, each thread works on consecutive
+// rows of one column:
 //
-//   reduce     its rows to one transition; these are scanned over the threads of the column;
-//   carry      the state before the tile is at hand (the block walks along its chains), or is
-//              looked back for (the chain's tiles are spread over all blocks: see
+//   reduce     the thread reduces its rows to one transition; the block scans these transitions
+//              over the threads of each column;
+//   carry      the block has the state before the tile (if it walks along its chains), or looks
+//              back for it (if the tiles of a chain are spread over all blocks: see
 //              team_look_back.cuh);
-//   scan       its rows, from the carry taken through the transitions before them.
+//   scan       the thread applies the transitions before its rows to the carry, and scans its
+//              rows from there.
 //
 // A chain is all columns of one outer slice. Short chains share a tile, each in a slot of its own.
 //
-// While a block does not copy, others of the same multiprocessor do, and each has asked the
-// second-level cache for a tile that will be copied soon.
+// While a block computes, other blocks of the same multiprocessor copy. Each block also prefetches,
+// into the L2 cache, a tile that will be copied soon.
 #ifndef TF_PLR_ENGINE_GPU_KERNELS_SHARED_TILES_CUH_
 #define TF_PLR_ENGINE_GPU_KERNELS_SHARED_TILES_CUH_
 
@@ -50,12 +52,12 @@ class SharedTile {
   struct Params {
     Problem problem;
     Arrays<Cell, T> arrays;
-    int lane_bits;        // 2^lane_bits lanes of a row, at least as many as columns.
+    int lane_bits;        // A row takes 2^lane_bits lanes, one per column and some spare.
     int group_bits;       // 2^group_bits groups of threads share the columns of a tile.
     int rows;             // Of a thread.
     int slots;            // Chains in a tile; more than one only if the tile has all their steps.
     int64_t chain_tiles;  // Tiles of a chain.
-    int64_t chain_sets;   // Of `slots` chains, those of a block.
+    int64_t chain_sets;   // Sets of `slots` chains. A block takes one set.
     int64_t prefetch_distance;  // In blocks, by number.
     StatusWord* status;         // See ChainStatus.
   };
@@ -63,14 +65,14 @@ class SharedTile {
   struct Shared {
     Transition<A> of_warp[kWarps][kWarp];  // By slot of the warp, and column.
     Transition<A> of_tile[kWarp];          // By column; for looking back.
-    A carry[kWarp];                        // What was found: the state before the tile.
+    A carry[kWarp];                        // The state before the tile, found by looking back.
   };
 
-  // Of all inputs; so that kBlocksPerMultiprocessor find room.
+  // Of all inputs together, so that kBlocksPerMultiprocessor blocks fit.
   static constexpr int kTileBytes = (74 << 10) - static_cast<int>(sizeof(Shared));
   static constexpr int kTileElements = kTileBytes / (Cell::kInputs * sizeof(T));
 
-  // One input of a tile, at the offset within 16 bytes that it has in memory.
+  // Room for one input of a tile, at the address modulo 16 that it has in global memory.
   static constexpr int kStageBytes = (kTileElements * sizeof(T) + 15) / 16 * 16 + 16;
   static constexpr int kSharedBytes = (sizeof(Shared) + 15) / 16 * 16 + Cell::kInputs * kStageBytes;
 
@@ -155,8 +157,8 @@ class SharedTile {
     __syncthreads();  // Publishes every thread's copies to all.
 
     if constexpr (kLookBack) {
-      WaitForKernelBefore();  // It clears the status.
-      // Here one column's looks take no time; those of many would hold up other blocks' copies.
+      WaitForKernelBefore();  // The kernel before clears the status.
+      // For one column, looking back early is free. For many, it would delay other blocks' copies.
       if (p_.problem.inner == 1) StartToLookBack();
     }
     const Part part = PartOf(piece);
@@ -195,14 +197,14 @@ class SharedTile {
 
   // ---- Between memory and shared memory ----
 
-  // An input of a piece; the lookahead is that of the next row.
+  // The address of a piece in an input. The lookahead input is read one row further on.
   __device__ const T* InMemory(int input, const Piece& piece) const {
     const int64_t inner = p_.problem.inner;
     const int64_t ahead = input == Cell::kLookahead ? (p_.problem.reverse ? -inner : inner) : 0;
     return p_.arrays.inputs[input] + piece.offset + ahead;
   }
 
-  // In shared memory; with the same remainder by 16 bytes as in memory.
+  // Where an input lies in shared memory: at the same address modulo 16 as in global memory.
   __device__ T* Stage(int input, const Piece& piece) const {
     const auto address = reinterpret_cast<uintptr_t>(InMemory(input, piece));
     return reinterpret_cast<T*>(stages_ + input * kStageBytes + address % 16);
@@ -220,7 +222,7 @@ class SharedTile {
 #pragma unroll
     for (int k = 0; k < Cell::kInputs; ++k) {
       int begin = 0, end = piece.length;
-      if (k == Cell::kLookahead && tile_ + 1 == p_.chain_tiles) {  // Past the last row is none.
+      if (k == Cell::kLookahead && tile_ + 1 == p_.chain_tiles) {  // No row follows the last.
         if (p_.problem.reverse) begin += static_cast<int>(p_.problem.inner);
         if (!p_.problem.reverse) end -= static_cast<int>(p_.problem.inner);
       }
@@ -326,7 +328,7 @@ class SharedTile {
                : A(p_.arrays.initial_carry[chain * p_.problem.inner + column]);
   }
 
-  // The composition of the transitions of the preceding groups of this chain in this warp.
+  // The exclusive scan over this chain's groups in the warp: the transition of the earlier groups.
   __device__ Transition<A> ScanOverWarp(Transition<A> own) const {
     const int group = lane_ >> p_.lane_bits & ((1 << group_bits_in_warp_) - 1);
     Transition<A> inclusive = own;

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
-// Many chains on a GPU: a kernel whose blocks walk along chains, with copies always in flight.
+// A GPU kernel for many chains: its blocks walk along chains, with copies always in flight.
 //
 // A chain is all steps of a range of columns, one or two for each lane of a warp. A block works on
-// one chain, or, where steps are few, on several at once, one in each slot. It holds one tile of
-// each at a time; of the warps of a slot each has kRows rows of it. A tile passes through:
+// one chain, or, if steps are few, on several at once, one per slot. It holds one tile of each
+// chain at a time; each warp of a slot has kRows rows of the tile. A tile passes through:
 //
-//   copy     into shared memory, asynchronously, while the tile before is worked on; every warp
-//            copies what it will use itself;
-//   load     each thread its rows into registers, which frees the place for the next tile;
-//   reduce   them to one transition per column; warps share theirs;
-//   scan     them, from the carry taken through the transitions of the warps before; and write.
+//   copy     each warp copies its own rows into shared memory, asynchronously, while the block
+//            works on the tile before;
+//   load     each thread loads its rows into registers, which frees shared memory for the next
+//            tile;
+//   reduce   each thread reduces its rows to one transition per column; warps share theirs;
+//   scan     each thread applies the transitions of the warps before it to the carry, scans its
+//            rows from there, and writes the outputs.
 #ifndef TF_PLR_ENGINE_GPU_KERNELS_STREAMS_CUH_
 #define TF_PLR_ENGINE_GPU_KERNELS_STREAMS_CUH_
 
@@ -41,16 +43,16 @@ class Stream {
   static constexpr int kVector = kVectorValue;
   static constexpr int kColumns = kWarp * kVector;
   static constexpr int kMaxWarps = 16;
-  // Rows of one thread: 64 bytes of each input in registers, where 16-bit elements count as 32-bit
-  // ones do; or 32 bytes of each of two inputs of wider elements. Of gated cells as many as find
-  // room.
+  // Rows of one thread. It keeps 64 bytes of each input in registers, where 16-bit elements count
+  // as 32-bit ones; or 32 bytes if there are at most two inputs and elements are wider than 16
+  // bits. Gated cells have as many rows as fit.
   static constexpr int kWordBytes = sizeof(T) < 4 ? 4 : sizeof(T);
   static constexpr bool kManyInputs = Cell::kInputs > 2;
   static constexpr int kRowsOfGated =
       std::is_same_v<T, __nv_bfloat16> && !Cell::kIsGradient && Cell::kInputs <= 3 ? 16 : 8;
   static constexpr int kRows =
       Cell::kGated ? kRowsOfGated : (!kManyInputs && sizeof(T) >= 4 ? 32 : 64) / kWordBytes;
-  // Bounds the registers of a thread, so that three blocks of 8 warps find room where rows are few.
+  // Limits the registers of a thread, so that three blocks of 8 warps fit if threads have few rows.
   static constexpr int kBoundThreads =
       !Cell::kGated && kRows * kWordBytes == 32 ? 3 * 8 * kWarp : kMaxWarps * kWarp;
   static constexpr int kWarpElements = kRows * kColumns;
@@ -66,7 +68,7 @@ class Stream {
     int64_t chain_tiles;  // Tiles of a chain.
   };
 
-  // The transitions of two tiles in turn: a fast warp may write the next tile's while a slow one
+  // Transitions are double-buffered: a fast warp may write those of the next tile while a slow one
   // still reads.
   TF_PLR_HOST_DEVICE static constexpr size_t TransitionBytes(int warps) {
     return 2 * warps * kColumns * sizeof(Transition<A>);
@@ -144,7 +146,7 @@ class Stream {
     int64_t row;     // That of the first step, counted over outer x steps.
     int64_t inner;   // The first column, counted over inner.
     int64_t column;  // The same, counted over outer x inner.
-    int columns;     // From the first to the end of the outer slice, at most those of a tile; or 0.
+    int columns;     // Columns of the chain, at most those of a tile; 0 if there is no chain.
   };
 
   __device__ Work Next(Work work) const {
@@ -186,7 +188,7 @@ class Stream {
     return part;
   }
 
-  // A row so many steps later.
+  // The row `steps` steps later.
   __device__ int64_t RowAfter(int64_t row, int64_t steps) const {
     return p_.problem.reverse ? row - steps : row + steps;
   }
@@ -206,8 +208,8 @@ class Stream {
 
   // ---- Copies in ----
 
-  // Lanes may share out the warp's copies differently than its columns, 16 bytes each, if these are
-  // aligned; smaller copies would pass through the little first-level cache that is left.
+  // If rows are aligned, a lane copies 16 bytes at a time, not just its own columns. Smaller copies
+  // would pass through the L1 cache, of which little is left.
   __device__ void StartCopies(Work work, const Place& place) const {
     constexpr int kWide = 16 / sizeof(T) > kVector ? 16 / sizeof(T) : kVector;
     if (work.chain >= p_.chains) return;
@@ -301,7 +303,7 @@ class Stream {
     }
   }
 
-  // Values of rows that do not exist are the first's, or zeros; they are not used.
+  // Rows that do not exist get the values of the first row, or zeros; these are not used.
   template <bool kFull>
   __device__ void Load(const Part& part, Rows& rows) const {
 #pragma unroll

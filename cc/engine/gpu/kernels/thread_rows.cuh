@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What a thread does with its rows, whichever kernel brought them into its registers: reduce them
-// to one transition per column, and, once the state before them is known, scan them.
+// What a thread does with the rows in its registers, whichever kernel loaded them. It reduces them
+// to one transition per column; once the state before them is known, it scans them.
 #ifndef TF_PLR_ENGINE_GPU_KERNELS_THREAD_ROWS_CUH_
 #define TF_PLR_ENGINE_GPU_KERNELS_THREAD_ROWS_CUH_
 
@@ -34,7 +34,7 @@ struct ThreadBiases {
       }
     }
   }
-  // To those from `first` on, up to `end`.
+  // Adds the biases to the inputs in [first, end).
   __device__ void AddTo(A (&in)[Cell::kInputs], int first, int end, int v) const {
 #pragma unroll
     for (int k = first; k < end; ++k) {
@@ -44,7 +44,7 @@ struct ThreadBiases {
 };
 struct NoBiases {};
 
-// A step of a gated cell, between Reduce and Scan.
+// Keeps a step of a gated cell from Reduce to Scan.
 template <typename T>
 class KeptStep {
  public:
@@ -55,14 +55,15 @@ class KeptStep {
   Transition<float> step_;
 };
 
-// Half as large, so that a thread can have twice the rows. The impulse, and of a decay and its
-// complement the smaller one, are rounded to the 8 bits that all inputs have. That moves the states
-// within a thread's rows only: those before them, and the last, are as exact as ever.
+// Half the size of the general KeptStep, so that a thread can have twice the rows. Rounds the
+// impulse, and the smaller of the decay and its complement, to the 8 bits that all inputs have.
+// This affects only states within the thread's rows: the state before them and the last state are
+// as exact as ever.
 template <>
 class KeptStep<__nv_bfloat16> {
  public:
   __device__ void Keep(Transition<float> step) {
-    const float decay = step.decay < 0.5f ? step.decay : -(1.0f - step.decay);  // Of 1: -0.
+    const float decay = step.decay < 0.5f ? step.decay : -(1.0f - step.decay);  // 1 becomes -0.
     pair_ = Pack<__nv_bfloat16, 2>::Of({step.impulse, decay});
   }
   __device__ Transition<float> Get() const {
@@ -86,7 +87,7 @@ struct ThreadRows {
 
   Pack values[Cell::kInputs][kRows];
   int count;
-  unsigned masked;  // Bit i: row i is.
+  unsigned masked;  // Bit i is set if row i is masked.
   std::conditional_t<Cell::kGated, ThreadBiases<Cell, A, kVector>, NoBiases> biases;
 
   // The steps of a gated cell cost more to compute again than to keep.
@@ -97,7 +98,8 @@ struct ThreadRows {
   };
   std::conditional_t<kKeepsSteps, Steps, NoSteps> steps;
 
-  // Once, and before Scan. Row by row: what is unpacked and kept of one need not stay.
+  // Call once, before Scan. Works row by row, so that the unpacked values of a row need not stay in
+  // registers.
   template <bool kFull>
   __device__ void Reduce(Transition<A> (&own)[kVector]) {
 #pragma unroll
@@ -125,7 +127,7 @@ struct ThreadRows {
     }
   }
 
-  // Moves the state past the rows, and writes their outputs. `row` and `column` are the first.
+  // Advances the state over the rows and writes their outputs, from `first_row` and `column` on.
   template <bool kFull>
   __device__ void Scan(const Windows<Cell, T>& windows, int64_t first_row, int64_t column,
                        A (&state)[kVector]) const {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Where the rows of the step arrays lie. Those of a gated cell may be windows of wider rows, each
-// of another width; all others are alike, and the compiler finds that out.
+// Addresses of the rows of step arrays. Arrays of a gated cell may be windows of wider rows, each
+// with a stride of its own. Arrays of other cells share one stride, and the compiler sees that.
 #ifndef TF_PLR_ENGINE_GPU_KERNELS_WINDOWS_CUH_
 #define TF_PLR_ENGINE_GPU_KERNELS_WINDOWS_CUH_
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// In place of the file of this name in the engine.
+// Replaces the engine's file of the same name in the emulation.
 #ifndef TF_PLR_TESTS_ENGINE_CUDA_ON_CPU_CC_ENGINE_GPU_INSTRUCTIONS_CUH_
 #define TF_PLR_TESTS_ENGINE_CUDA_ON_CPU_CC_ENGINE_GPU_INSTRUCTIONS_CUH_
 
@@ -14,7 +14,7 @@ namespace gpu {
 
 inline cuda_on_cpu::Fiber& CurrentFiber() { return cuda_on_cpu::Block::Current()->CurrentFiber(); }
 
-// Copies arrive as late as they may: until then, NaN is there.
+// Copies arrive as late as allowed; until then, the target holds NaN.
 template <int kBytes>
 void CopyAsync(void* to, const void* from) {
   if (reinterpret_cast<uintptr_t>(to) % kBytes || reinterpret_cast<uintptr_t>(from) % kBytes) {
