@@ -115,14 +115,14 @@ def version_of(compiler):
     return done.stdout
 
 
-def numbers_of(release):
+def as_numbers(release):
     return tuple(map(int, release.split(".")))
 
 
 def cuda_release_of(nvcc):
     """The release of a CUDA compiler; SystemExit if it is too old for the kernels."""
     release = re.search(r"release ([\d.]+)", version_of(nvcc)).group(1)
-    if numbers_of(release) < OLDEST_CUDA:
+    if as_numbers(release) < OLDEST_CUDA:
         raise SystemExit(
             f"tf_plr: {nvcc} is of CUDA {release}, but the GPU kernels need CUDA "
             f"{'.'.join(map(str, OLDEST_CUDA))} or later. Point CUDA_HOME to a later one, or leave "
@@ -211,7 +211,7 @@ def nvcc_command(nvcc):
     flags += ["-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall"]
     flags += [f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures]
     flags.append(f"-gencode=arch=compute_{last},code=compute_{last}")
-    if numbers_of(cuda_release_of(nvcc)) >= COMPRESSING_CUDA:
+    if as_numbers(cuda_release_of(nvcc)) >= COMPRESSING_CUDA:
         flags.append("--compress-mode=size")
     return [nvcc, *flags]
 
@@ -375,7 +375,7 @@ class PurePython(build_py):
             path.with_suffix(".json").write_text('{"left_out": "TF_PLR_NATIVE=0"}\n')
 
 
-class Refuse(build_py):
+class RefuseWithoutTensorFlow(build_py):
     """Fails with an explanation: without isolation, pip does not install what the build needs."""
 
     def run(self):
@@ -423,7 +423,7 @@ def native_options():
     if importlib.util.find_spec("tensorflow") is None:  # pip asks what to install for the build.
         return {
             "setup_requires": [f"tensorflow=={TF_MINOR}.*"],
-            "cmdclass": {"build_py": Refuse},
+            "cmdclass": {"build_py": RefuseWithoutTensorFlow},
             "extras_require": {},
         }
     return {

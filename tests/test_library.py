@@ -20,7 +20,7 @@ from support import XLA, run_program, run_python
 
 import tf_plr
 from tf_plr import _native
-from tf_plr.__main__ import say_devices, say_driver
+from tf_plr.__main__ import print_devices, print_driver
 from tf_plr._native import library as native
 from tf_plr._native import portable
 
@@ -151,7 +151,7 @@ def test_diagnosis_of_a_driver(monkeypatch, version, cuda, problem):
 
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
     found = []
-    say_driver({"cuda": cuda}, found)
+    print_driver({"cuda": cuda}, found)
     assert len(found) == (problem is not None)
     assert not found or re.search(problem, found[0])
 
@@ -218,7 +218,7 @@ def test_diagnosis_of_a_gpu(monkeypatch, architectures, capability, devices, pro
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [gpu])
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
     found = []
-    assert say_devices({"cuda_architectures": architectures}, found) == devices
+    assert print_devices({"cuda_architectures": architectures}, found) == devices
     assert len(found) == (problem is not None)
     assert not found or re.search(problem, found[0])
 

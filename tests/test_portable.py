@@ -18,7 +18,7 @@ from support import run_program, run_python
 
 import tf_plr
 from tf_plr._native import library, portable, stablehlo
-from tf_plr._native.signatures import Place
+from tf_plr._native.signatures import AxisSize
 
 GPUS = tf.config.list_physical_devices("GPU")
 GPU_PATHS = (
@@ -117,7 +117,7 @@ def test_arrays_are_row_major(monkeypatch):
         writer, "serialize_portable_artifact_str", lambda text, _: written.append(text) or b""
     )
     array, columns = ("f32", 3), ("f32", 2)
-    sizes = tuple(Place(0, axis) for axis in range(3))
+    sizes = tuple(AxisSize(0, axis) for axis in range(3))
     results = (("f32", sizes), ("f32", sizes), ("f32", sizes[:2]))
     stablehlo.module.__wrapped__("TfPlr>Op", "axis = 1 : i64", (array, array, columns), results)
     (module,) = written
@@ -150,7 +150,7 @@ def test_a_gpu_needs_gpu_code(monkeypatch, cuda):
     monkeypatch.setattr(
         library, "information", lambda library=None: {**whole(library), "cuda": cuda}
     )
-    problem = portable.Portable().problem()
+    problem = portable.Portable().why_unusable()
     assert ("built without code for GPUs" in problem) if cuda is None else problem == ""
 
 

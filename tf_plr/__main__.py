@@ -61,7 +61,7 @@ KERNELS: dict[str, tuple[Any, list[Any], list[Any]]] = {
 }  # fmt: skip
 
 
-def say_versions(problems: list[str]) -> None:
+def print_versions(problems: list[str]) -> None:
     print(f"tf_plr      {tf_plr.__version__}, {Path(tf_plr.__file__).parent}")
     print(f"TensorFlow  {tf.__version__}, {Path(tf.__file__).parent}")
     print(f"Keras       {keras.__version__}, backend {keras.backend.backend()}")
@@ -73,22 +73,22 @@ def say_versions(problems: list[str]) -> None:
         )
 
 
-def say_library(problems: list[str]) -> dict[str, Any]:
+def print_library(problems: list[str]) -> dict[str, Any]:
     """Prints which library runs the ops; returns its description, {} if there is none."""
     choice = _native.choice()
     if isinstance(choice, _native.Native):
-        return say_build("library", library.OPS)
+        return print_build("library", library.OPS)
     if isinstance(choice, _native.Portable):
         problems.append(
             f"the native ops were built for TensorFlow {library.information()['tensorflow']}, so "
             f"the ops run through XLA's interface, which is slower. {library.REBUILD}"
         )
-        return say_build("instead", library.ENGINE)
+        return print_build("instead", library.ENGINE)
     problems.append(str(choice.error))
     return {}
 
 
-def say_build(name: str, path: Path) -> dict[str, Any]:
+def print_build(name: str, path: Path) -> dict[str, Any]:
     built = library.information(path)
     size = sum(part.stat().st_size for part in {path, library.ENGINE}) / 1e6
     print(
@@ -101,7 +101,7 @@ def say_build(name: str, path: Path) -> dict[str, Any]:
     return built
 
 
-def say_driver(built: dict[str, Any], problems: list[str]) -> None:
+def print_driver(built: dict[str, Any], problems: list[str]) -> None:
     """Prints the CUDA version of the NVIDIA driver, and reports a driver that is too old."""
     try:
         driver, version = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
@@ -120,7 +120,7 @@ def say_driver(built: dict[str, Any], problems: list[str]) -> None:
         )
 
 
-def say_devices(built: dict[str, Any], problems: list[str]) -> list[str]:
+def print_devices(built: dict[str, Any], problems: list[str]) -> list[str]:
     """Prints the GPUs; returns the kinds of devices that the library has kernels for."""
     oldest = min(map(int, built.get("cuda_architectures", [])), default=0)
     gpus = tf.config.list_physical_devices("GPU")
@@ -184,10 +184,10 @@ def try_kernels(device: str, problems: list[str]) -> None:
 
 def main() -> int:
     problems: list[str] = []
-    say_versions(problems)
-    built = say_library(problems)
-    say_driver(built, problems)
-    devices = say_devices(built, problems)
+    print_versions(problems)
+    built = print_library(problems)
+    print_driver(built, problems)
+    devices = print_devices(built, problems)
     if not exports_xla():
         print(
             "XLA         not available: this TensorFlow does not export XLA_FFI_GetApi (the "

@@ -109,10 +109,10 @@ struct Gpu {
 
 // The most workspace that a cell needs on any GPU.
 template <typename Cell, DType kType>
-size_t MostWorkspaceBytes([[maybe_unused]] const Problem& problem,
-                          [[maybe_unused]] Algorithm algorithm) {
+size_t MaxWorkspaceBytes([[maybe_unused]] const Problem& problem,
+                         [[maybe_unused]] Algorithm algorithm) {
 #if defined(TF_PLR_CUDA)
-  return gpu::MostWorkspaceBytes<Cell, Gpu::Element<kType>>(problem, algorithm);
+  return gpu::MaxWorkspaceBytes<Cell, Gpu::Element<kType>>(problem, algorithm);
 #else
   return 0;
 #endif

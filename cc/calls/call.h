@@ -64,7 +64,7 @@ class Call {
   // The input whose memory output 0 may have, or -1.
   virtual int OverwritableInput() const { return -1; }
   // The most scratch that the call needs; with on_gpu, on any GPU.
-  virtual size_t MostScratchBytes(const Buffers& /*inputs*/, bool /*on_gpu*/) const { return 0; }
+  virtual size_t MaxScratchBytes(const Buffers& /*inputs*/, bool /*on_gpu*/) const { return 0; }
 
   // Run a call that Plan has checked. RunOnCpu returns when the call is done; RunOnGpu enqueues it
   // on `stream`, a cudaStream_t.

@@ -16,7 +16,7 @@ class WindowsCall final : public CallOnBoth<WindowsCall<kIsGradient>> {
   Status Read(const Attributes& attributes) {
     size_ = attributes.Int("size", 0);
     if (size_ < 2) return InvalidArgument("size must be 2 or more, but is ", size_);
-    return ReadGiven(attributes, "num_masks", "mask", &has_mask_);
+    return ReadOptionalInput(attributes, "num_masks", "mask", &has_mask_);
   }
 
   Status Plan(const Buffers& inputs, Buffers* outputs) const override {

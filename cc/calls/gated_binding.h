@@ -77,7 +77,7 @@ class GatedBinding {
     arrays.gated.mask = mask_;
     TakeBlock(&arrays, Cell::kForget, GatedAttributes::kForget);
     TakeBlock(&arrays, Cell::kCandidate, GatedAttributes::kCandidate);
-    if constexpr (Cell::kOwn) TakeBlock(&arrays, Cell::kInput, GatedAttributes::kInput);
+    if constexpr (Cell::kHasInputGate) TakeBlock(&arrays, Cell::kInput, GatedAttributes::kInput);
     if constexpr (Cell::kHasOutputGate) {
       TakeBlock(&arrays, Cell::kOutputGate, GatedAttributes::kOutputGate);
       if (attributes_.keeps_states) {
@@ -104,7 +104,7 @@ class GatedBinding {
     };
     take(Cell::kForget, Forward::kForget, GatedAttributes::kForget);
     take(Cell::kCandidate, Forward::kCandidate, GatedAttributes::kCandidate);
-    if constexpr (Cell::kOwn) take(Cell::kInput, Forward::kInput, GatedAttributes::kInput);
+    if constexpr (Cell::kHasInputGate) take(Cell::kInput, Forward::kInput, GatedAttributes::kInput);
     if constexpr (Cell::kHasOutputGate) {
       take(Cell::kOutputGate, Forward::kOutputGate, GatedAttributes::kOutputGate);
     }
@@ -138,7 +138,7 @@ class GatedBinding {
       SetInput(&arrays, Cell::kDH, *inputs_.d_outputs, sizes_.prefix_width, output_width_);
     } else {
       TakeBlock(&arrays, Cell::kCandidate, GatedAttributes::kCandidate);
-      if constexpr (Cell::kOwn) TakeBlock(&arrays, Cell::kInput, GatedAttributes::kInput);
+      if constexpr (Cell::kHasInputGate) TakeBlock(&arrays, Cell::kInput, GatedAttributes::kInput);
     }
     return arrays;
   }

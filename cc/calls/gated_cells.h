@@ -17,8 +17,8 @@ struct GatedCellParts {
   bool takes_prefix;
 };
 
-#define TF_PLR_PARTS(T, Name, name, activation, input, output)                  \
-  {name, Name##Cell::kOwn, Name##Cell::kHasOutputGate, Name##Cell::kHasHighway, \
+#define TF_PLR_PARTS(T, Name, name, activation, input, output)                           \
+  {name, Name##Cell::kHasInputGate, Name##Cell::kHasOutputGate, Name##Cell::kHasHighway, \
    Output::output == Output::kPrevious},
 constexpr GatedCellParts kGatedCells[] = {TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_PARTS, )};
 #undef TF_PLR_PARTS

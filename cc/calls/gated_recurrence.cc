@@ -12,7 +12,7 @@ Status GatedAttributes::Read(const Attributes& attributes) {
   parts = kGatedCells[cell];
   TF_PLR_RETURN_IF_ERROR(ReadAlgorithm(attributes, &algorithm));
   const auto read = [&](const char* count, const char* input, bool* given) {
-    return ReadGiven(attributes, count, input, given);
+    return ReadOptionalInput(attributes, count, input, given);
   };
   TF_PLR_RETURN_IF_ERROR(read("num_biases", "bias", &has_bias));
   TF_PLR_RETURN_IF_ERROR(read("num_highways", "highway", &has_highway));
@@ -123,7 +123,7 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
   int OverwritableInput() const override { return kKind == Kind::kGradient ? 0 : -1; }
 
   // In the order of Run's allocations.
-  size_t MostScratchBytes(const Buffers& inputs, bool on_gpu) const override {
+  size_t MaxScratchBytes(const Buffers& inputs, bool on_gpu) const override {
     const GatedInputs in = Name(inputs);
     const GatedSizes sizes = SizesOf(in);
     size_t bytes = 0;
@@ -133,8 +133,7 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
       using Cell =
           std::conditional_t<kKind == Kind::kGradient, decltype(gradient_cell), decltype(cell)>;
       return ForGatedType(in.product->type, [&](auto type) {
-        return MostWorkspaceBytes<Cell, decltype(type)::value>(sizes.problem,
-                                                               attributes_.algorithm);
+        return MaxWorkspaceBytes<Cell, decltype(type)::value>(sizes.problem, attributes_.algorithm);
       });
     }));
     if (kKind == Kind::kForward && attributes_.holds) {

@@ -89,9 +89,9 @@ class RecurrenceCall final : public CallOnBoth<RecurrenceCall<Op>> {
     axis_ = attributes.Int("axis", 0);
     reverse_ = attributes.Int("reverse", 0) != 0;
     TF_PLR_RETURN_IF_ERROR(
-        ReadGiven(attributes, "num_initial_states", "initial_state", &has_initial_state_));
+        ReadOptionalInput(attributes, "num_initial_states", "initial_state", &has_initial_state_));
     TF_PLR_RETURN_IF_ERROR(
-        ReadGiven(attributes, "num_d_last_states", "d_last_state", &has_d_last_state_));
+        ReadOptionalInput(attributes, "num_d_last_states", "d_last_state", &has_d_last_state_));
     return ReadAlgorithm(attributes, &algorithm_);
   }
 
@@ -123,10 +123,10 @@ class RecurrenceCall final : public CallOnBoth<RecurrenceCall<Op>> {
 
   int OverwritableInput() const override { return Op::kOverwritableInput; }
 
-  size_t MostScratchBytes(const Buffers& inputs, bool on_gpu) const override {
+  size_t MaxScratchBytes(const Buffers& inputs, bool on_gpu) const override {
     if (!on_gpu) return 0;
     return ForType(inputs[0].type, [&](auto type) {
-      return MostWorkspaceBytes<Cell, decltype(type)::value>(ProblemFor(inputs), algorithm_);
+      return MaxWorkspaceBytes<Cell, decltype(type)::value>(ProblemFor(inputs), algorithm_);
     });
   }
 

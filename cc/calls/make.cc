@@ -30,7 +30,8 @@ Status ReadAlgorithm(const Attributes& attributes, Algorithm* algorithm) {
   return {};
 }
 
-Status ReadGiven(const Attributes& attributes, const char* count, const char* input, bool* given) {
+Status ReadOptionalInput(const Attributes& attributes, const char* count, const char* input,
+                         bool* given) {
   const int64_t number = attributes.Int(count, 0);
   *given = number > 0;
   if (number == 0 || number == 1) return {};

@@ -19,7 +19,8 @@ Maker MakeLinearRecurrence, MakeLinearRecurrenceGrad, MakeLinearRecurrenceTransi
 // Attributes that several ops have.
 Status ReadAlgorithm(const Attributes& attributes, Algorithm* algorithm);
 // Reads whether an optional input is given. `count` names the attribute that counts it: 0 or 1.
-Status ReadGiven(const Attributes& attributes, const char* count, const char* input, bool* given);
+Status ReadOptionalInput(const Attributes& attributes, const char* count, const char* input,
+                         bool* given);
 // Plan's first check: how many inputs there are, and of which type the first is.
 Status CheckInputs(const Buffers& inputs, size_t count, bool gated);
 

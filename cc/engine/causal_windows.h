@@ -43,8 +43,8 @@ struct CausalWindows {
   // the source, and one in the last history if it is still among the last rows. next_valid(step)
   // returns the first unmasked step at or after `step`, or `steps` if there is none.
   template <typename NextValid, typename Use>
-  TF_PLR_HOST_DEVICE void ForUses(int64_t sequence, int64_t source, NextValid&& next_valid,
-                                  Use&& use) const {
+  TF_PLR_HOST_DEVICE void ForEachAppearance(int64_t sequence, int64_t source,
+                                            NextValid&& next_valid, Use&& use) const {
     int64_t place = source < before ? source : before;
     int64_t step = source < before ? next_valid(0) : source - before;
     while (true) {

@@ -87,7 +87,7 @@ class XlaCallKernel : public tensorflow::XlaOpKernel {
     }
     // Scratch is a result, because a call that allocates nothing can be part of a CUDA graph. It
     // has the size for any GPU, because it is not known which GPU will run the call.
-    const auto bytes = static_cast<int64_t>(call_->MostScratchBytes(inputs, on_gpu_));
+    const auto bytes = static_cast<int64_t>(call_->MaxScratchBytes(inputs, on_gpu_));
     result_shapes.push_back(RowMajor(xla::U8, {bytes}));
     const xla::XlaOp results = xla::CustomCallWithLayout(
         context->builder(), kCallTarget, operands, xla::ShapeUtil::MakeTupleShape(result_shapes),

@@ -28,7 +28,7 @@ struct EmulatedGpuEngine {
                   Algorithm algorithm) {
     const size_t words = gpu::WorkspaceBytes(problem, arrays, algorithm) / sizeof(uint4);
     std::vector<uint4> workspace(words, uint4{1, 1, 1, 1});
-    if (words * sizeof(uint4) > gpu::MostWorkspaceBytes<Cell, Element>(problem, algorithm)) {
+    if (words * sizeof(uint4) > gpu::MaxWorkspaceBytes<Cell, Element>(problem, algorithm)) {
       std::printf("More workspace than the most: %lld x %lld x %lld\n", (long long)problem.outer,
                   (long long)problem.steps, (long long)problem.inner);
       ++failures;
@@ -139,7 +139,7 @@ void TestMostWorkspace() {
   };
   for (int i = 0; i < 2000; ++i) {
     const Problem problem{draw(300), draw(3e6), draw(i % 2 ? 33 : 3000), false};
-    const size_t most = gpu::MostWorkspaceBytes<RecurrenceCell, T>(problem, Algorithm::kParallel);
+    const size_t most = gpu::MaxWorkspaceBytes<RecurrenceCell, T>(problem, Algorithm::kParallel);
     for (int multiprocessors : {1, 2, 14, 80, 108, 132, 160, 200}) {
       cuda_on_cpu::multiprocessors = multiprocessors;
       const size_t bytes =

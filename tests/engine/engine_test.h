@@ -22,7 +22,7 @@ inline int failures = 0;
 
 // Whether this process must run the next test. It runs all of them, or, with TEST_PART=i/n, every
 // n-th one from the i-th on: some tools need many processes.
-inline bool IsMine() {
+inline bool InThisShard() {
   static const char* const part = std::getenv("TEST_PART");
   static int number = -1;
   ++number;
@@ -146,7 +146,7 @@ void TestReduce(const Problem& problem, const Arrays<Cell, Element>& arrays,
 // Engine has Array<T>, an array in its own memory, Run and Reduce. T is the host's type of Element.
 template <typename Engine, typename Element, typename T>
 void Test(Problem p, Algorithm algorithm, bool with_initial, Rounding rounding) {
-  if (!IsMine()) return;
+  if (!InThisShard()) return;
   using R = Reference<T>;
   using W = WideOf<T>;
   const double tolerance = 8 * (rounding.stored + p.steps * rounding.accumulated);

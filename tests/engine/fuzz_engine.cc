@@ -130,7 +130,7 @@ void TestGpuPlan(Bytes& bytes) {
   const gpu::CellTraits cell{static_cast<int>(bytes.In<uint8_t>(2, 5)),
                              2 << bytes.In<uint8_t>(0, 2), bytes.In<uint8_t>(0, 1) == 1,
                              bytes.In<uint8_t>(0, 1) == 1};
-  const gpu::RegisterTileCut cut(p, tile, limits);
+  const gpu::RegisterTilePartition cut(p, tile, limits);
   Require((cut.column_tiles - 1) * tile.columns < p.inner, "a tile without columns", p);
   Require((cut.chain_tiles - 1) * tile.rows < p.steps, "a tile without steps", p);
   Require(cut.chains == p.outer * cut.column_tiles, "chains", p);

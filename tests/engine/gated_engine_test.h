@@ -68,7 +68,7 @@ void TestGatedReduce(const Problem& problem, Arrays<Cell, Element> arrays,
 
 template <typename Engine, typename Cell, typename Element, typename T>
 void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding rounding) {
-  if (!IsMine()) return;
+  if (!InThisShard()) return;
   using R = Reference<T>;
   using GradientCell = typename ReferenceOf<Cell>::Gradient;
   constexpr GatedReference c = ReferenceOf<Cell>::kReference;
@@ -255,7 +255,7 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
 // not affect the result, even if they hold NaN, and even if neighbouring columns remember them.
 template <typename Engine>
 void TestForgottenSteps(const Problem& p) {
-  if (!IsMine()) return;
+  if (!InThisShard()) return;
   const int64_t last = std::max<int64_t>(4096, p.steps / 16);
   std::mt19937 random(1);
   std::uniform_real_distribution<float> uniform(-2, 2);

@@ -55,7 +55,7 @@ int failures = 0;
 void Expect(const Row& row, const char* name, const CellTraits& cell, const RegisterTileShape& tile,
             const DeviceLimits& limits, Path expected) {
   const bool one_shared_tile = row.problem.steps < 1000;
-  const Path path = Choose(row.problem, cell, RegisterTileCut(row.problem, tile, limits),
+  const Path path = Choose(row.problem, cell, RegisterTilePartition(row.problem, tile, limits),
                            one_shared_tile, row.algorithm, limits);
   if (path == expected) return;
   std::printf("%s (%s) takes path %d, not %d\n", row.why, name, int(path), int(expected));

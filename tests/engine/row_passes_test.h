@@ -180,7 +180,7 @@ void TestCausalWindows(const Problem& p, double stored, int64_t mean_run, int64_
 
 template <typename Engine, typename Element, typename T>
 void TestRowPassesOf(const Problem& problem, double stored) {
-  if (!IsMine()) return;
+  if (!InThisShard()) return;
   for (int64_t width : {1, 3, 8, 40}) TestCopyRows<Engine, T>(problem, width);
   TestColumnSums<Engine, Element, T>(problem);
   for (int64_t mean_run : {1, 7, 40, 300, 2500}) {

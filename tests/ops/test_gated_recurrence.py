@@ -23,7 +23,7 @@ def draw(rng, cell, shape, dtype, extras):
     arithmetic = CELLS[cell]
     gated = arithmetic.output in ("gated", "highway")
     highway_block = arithmetic.output == "highway" and not extras
-    count = 2 + arithmetic.own_input + gated
+    count = 2 + arithmetic.has_input_gate + gated
     blocks = [int(i) for i in rng.permutation(count)] + [count] * highway_block
 
     def normal(*shape, dtype=dtype):

@@ -47,7 +47,7 @@ def choice() -> Native | Portable | Missing:
         return Native(library.load_ops())
     except library.WrongTensorFlowError as error:
         portable = Portable()
-        if problem := portable.problem():
+        if problem := portable.why_unusable():
             reason = f"{error.reason}. The portable library cannot take its place: {problem}"
             return Missing(library.LibraryError(reason))
         warnings.warn(

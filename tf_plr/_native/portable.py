@@ -27,7 +27,7 @@ class Portable:
 
     needs_ranks = True
 
-    def problem(self) -> str:
+    def why_unusable(self) -> str:
         """Why the handlers cannot be used, or ""."""
         if problem := register_handlers():
             return problem
@@ -100,7 +100,7 @@ def register_handlers() -> str:
     return str(register().decode())
 
 
-class _CalledOp:
+class _OpView:
     """Makes an XlaCallModule look like the op that it calls, for the gradient of that op."""
 
     def __init__(self, op: Any, attributes: dict[str, Any]) -> None:
@@ -121,7 +121,7 @@ def _gradient(op: Any, *d_outputs: Any) -> Any:
     if not calls:
         raise LookupError("XlaCallModule has a gradient for the ops of tf_plr only")
     attributes = dict(calls[0])
-    return gradients[attributes.pop(_OP)](_CalledOp(op, attributes), *d_outputs)
+    return gradients[attributes.pop(_OP)](_OpView(op, attributes), *d_outputs)
 
 
 def _call_module() -> Any:

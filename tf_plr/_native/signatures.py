@@ -23,7 +23,7 @@ def padded_prefix(features: int) -> int:
     return features + -features % PREFIX_ALIGNMENT
 
 
-class Place(NamedTuple):
+class AxisSize(NamedTuple):
     """Stands for the size of an operand's axis, which may be known only when the graph runs."""
 
     operand: int
@@ -32,7 +32,7 @@ class Place(NamedTuple):
 
 class Output(NamedTuple):
     dtype: Any
-    sizes: tuple[int | Place, ...]
+    sizes: tuple[int | AxisSize, ...]
 
     def shape(self, inputs: list[Any]) -> Any:
         """The static shape; sizes that are not known yet are None."""
@@ -43,7 +43,7 @@ class Output(NamedTuple):
 class Operand:
     def __init__(self, number: int, tensor: Any) -> None:
         self.dtype = tensor.dtype
-        self.sizes = tuple(Place(number, axis) for axis in range(tensor.shape.rank))
+        self.sizes = tuple(AxisSize(number, axis) for axis in range(tensor.shape.rank))
         self._width = tensor.shape[-1] if tensor.shape.rank else None
 
     def like(self) -> Output:
@@ -61,7 +61,7 @@ class Operand:
 Outputs = dict[str, Any]  # Maps names to an `Output`, or to a list of them.
 
 
-def _gated_sizes(i: Any, a: Any) -> tuple[int | Place, int | Place, int]:
+def _gated_sizes(i: Any, a: Any) -> tuple[int | AxisSize, int | AxisSize, int]:
     batch, steps, _ = i["product"].sizes
     return batch, steps, i["product"].width() // len(a["blocks"])
 

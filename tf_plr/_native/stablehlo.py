@@ -5,7 +5,7 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
-from tf_plr._native.signatures import Place
+from tf_plr._native.signatures import AxisSize
 
 TARGET = "TfPlr>PortableCall"  # As in cc/xla/handlers.h.
 TYPES = {
@@ -37,7 +37,7 @@ def module(
     op: str,
     attributes: str,
     operands: tuple[tuple[str, int], ...],
-    results: tuple[tuple[str, tuple[int | Place, ...]], ...],
+    results: tuple[tuple[str, tuple[int | AxisSize, ...]], ...],
 ) -> bytes:
     """The serialized module.
 
@@ -82,7 +82,7 @@ def module(
     return bytes(stablehlo.serialize_portable_artifact_str(text, version))
 
 
-def _shape(number: int, sizes: tuple[int | Place, ...], types: list[str]) -> str:
+def _shape(number: int, sizes: tuple[int | AxisSize, ...], types: list[str]) -> str:
     """The lines that compute %shape<number>, the sizes of a result."""
     shape = f"%shape{number} = stablehlo"
     if not sizes:
@@ -95,7 +95,7 @@ def _shape(number: int, sizes: tuple[int | Place, ...], types: list[str]) -> str
     )
 
 
-def _size(name: str, size: int | Place, types: list[str]) -> str:
+def _size(name: str, size: int | AxisSize, types: list[str]) -> str:
     if isinstance(size, int):
         return f"{name} = stablehlo.constant dense<{size}> : tensor<1xi32>\n"
     scalar = name.replace("size", "scalar")

@@ -17,7 +17,7 @@ def as_list(tensor: Tensor) -> list[Tensor]:
     return [] if tensor is None else [tensor]
 
 
-def from_first(axis: int, *tensors: Tensor) -> int:
+def non_negative_axis(axis: int, *tensors: Tensor) -> int:
     """Returns the axis as a number >= 0, or unchanged if no rank is known or it is out of range."""
     if axis >= 0:
         return axis
@@ -36,7 +36,7 @@ def _rank_of(value: Any) -> int | None:
         return None
 
 
-def checked(
+def checked_arguments(
     decays: Tensor, impulses: Tensor, initial_state: Tensor, axis: int, *, needs_rank: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, int]:
     """Returns the arguments as tensors, and a non-negative axis; raises an error for wrong ones."""

@@ -19,7 +19,7 @@ class GatedCell(NamedTuple):
     """The arithmetic of a cell of the native op. The op's documentation defines the cells."""
 
     activation: Callable[[Tensor], Tensor]
-    own_input: bool  # Whether there is an input gate. If not, it is 1 - forget gate.
+    has_input_gate: bool  # Whether there is an input gate. If not, it is 1 - forget gate.
     output: str  # "state", "previous", "gated" or "highway".
 
     @property
@@ -209,7 +209,7 @@ def unfused_gated_recurrence(
     if bias is not None:
         product += tf.pad(bias, [[0, tf.shape(product)[-1] - tf.shape(bias)[0]]])
     parts = tf.split(product, len(blocks), axis=-1)
-    names = ["forget", "candidate", *(["input"] if arithmetic.own_input else []), "output"]
+    names = ["forget", "candidate", *(["input"] if arithmetic.has_input_gate else []), "output"]
     block = {name: parts[place] for name, place in zip([*names, "highway"], blocks, strict=False)}
     if highway is not None:
         block["highway"] = tf.cast(valid(highway), wide)

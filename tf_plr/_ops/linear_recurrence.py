@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_plr._native import call, choice, register_gradient
-from tf_plr._ops.arguments import as_index, as_list, checked, from_first
+from tf_plr._ops.arguments import as_index, as_list, checked_arguments, non_negative_axis
 from tf_plr._ops.composed import composed_linear_recurrence
 from tf_plr._ops.time_axis import TimeAxis, gradient_of_gradient
 from tf_plr._types import ALGORITHMS, Algorithm, Tensor, uses_stock_ops
@@ -74,7 +74,7 @@ def linear_recurrence(
     given = (decays, impulses, initial_state)
     symbols = [a for a in given if isinstance(a, keras.KerasTensor)]
     if symbols:
-        # As in `checked`, Python and NumPy values take the dtype of the first Keras tensor.
+        # Python and NumPy values take the dtype of the first Keras tensor.
         convertible = [
             a
             if a is None or isinstance(a, keras.KerasTensor) or tf.is_tensor(a)
@@ -84,12 +84,12 @@ def linear_recurrence(
         operation = LinearRecurrence(axis=axis, reverse=reverse, algorithm=algorithm)
         return operation(*convertible)
     # Resolve a negative axis now: gradient functions may see unknown ranks.
-    axis = from_first(axis, decays, impulses)
+    axis = non_negative_axis(axis, decays, impulses)
     if uses_stock_ops(algorithm):
-        every = checked(decays, impulses, initial_state, axis, needs_rank=True)
+        every = checked_arguments(decays, impulses, initial_state, axis, needs_rank=True)
         return composed_linear_recurrence(*every, reverse=reverse)
     if choice().needs_ranks:
-        *arguments, axis = checked(decays, impulses, initial_state, axis, needs_rank=True)
+        *arguments, axis = checked_arguments(decays, impulses, initial_state, axis, needs_rank=True)
         states = _run(*arguments, axis=axis, reverse=reverse, algorithm=algorithm)
         return tf.ensure_shape(states, arguments[0].shape.merge_with(arguments[1].shape))
     try:
@@ -97,8 +97,8 @@ def linear_recurrence(
             decays, impulses, initial_state, axis=axis, reverse=reverse, algorithm=algorithm
         )
     except Exception:
-        # The native op failed. If `checked` finds the mistake, its error names the argument.
-        checked(decays, impulses, initial_state, axis)
+        # The native op failed. If the checks find the mistake, their error names the argument.
+        checked_arguments(decays, impulses, initial_state, axis)
         raise
 
 

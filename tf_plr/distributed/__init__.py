@@ -8,7 +8,7 @@ import tensorflow as tf
 from tf_plr._ops.linear_recurrence import linear_recurrence as on_one_device
 from tf_plr._types import Algorithm, Tensor, uses_stock_ops
 from tf_plr.distributed._exchange import Exchange
-from tf_plr.distributed._recurrences import linear_recurrence_over
+from tf_plr.distributed._recurrences import sharded_linear_recurrence
 
 
 def shard_sequences(
@@ -125,7 +125,7 @@ def linear_recurrence(
         return on_one_device(decays, impulses, initial_state, **how)
     if uses_stock_ops(algorithm):
         raise ValueError('algorithm must not be "composed" where replicas share a sequence')
-    return linear_recurrence_over(exchange, decays, impulses, initial_state, **how)
+    return sharded_linear_recurrence(exchange, decays, impulses, initial_state, **how)
 
 
 __all__ = ["linear_recurrence", "shard_sequences"]

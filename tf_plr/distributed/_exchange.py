@@ -65,11 +65,11 @@ class Exchange:
             start = tf.zeros_like(impulse) if start is None else tf.stop_gradient(start)
             start = tf.cast(start, impulse.dtype)
             # The impulse is the carry after these steps. No replica uses the decay.
-            sent = self._slots(tf.stack([decay, decay * start + impulse]), place)
+            sent = self._gather_slots(tf.stack([decay, decay * start + impulse]), place)
             # Keeps the all-reduce alive: this replica ignores it, the others wait for it.
             with tf.control_dependencies([sent]):
                 return tf.identity(start)
-        slots = self._slots(transition, place)[:place]
+        slots = self._gather_slots(transition, place)[:place]
         decays, impulses = tf.unstack(slots, axis=1)
         if place == 1:
             return impulses[0]
@@ -82,7 +82,7 @@ class Exchange:
     def from_previous(self, tensor: Tensor, first: Tensor) -> Tensor:
         """The tensor of the replica before this one; in the first replica, `first`."""
         # The first replica reads its own slot, and ignores it.
-        previous = self._slots(tensor, self._place)[max(0, self._place - 1)]
+        previous = self._gather_slots(tensor, self._place)[max(0, self._place - 1)]
         return tf.where(self._place == 0, tf.cast(first, tensor.dtype), previous)
 
     def from_last(self, tensor: Tensor) -> Tensor:
@@ -90,11 +90,11 @@ class Exchange:
         is_last = self._place == self.replicas - 1
         return self._all_reduce(tf.where(is_last, tensor, tf.zeros_like(tensor)))
 
-    def of_first(self, tensor: Tensor) -> Tensor:
+    def zeros_except_first(self, tensor: Tensor) -> Tensor:
         """The tensor in the first replica, zeros in others."""
         return tf.where(self._place == 0, tensor, tf.zeros_like(tensor))
 
-    def _slots(self, tensor: Tensor, place: int) -> Tensor:
+    def _gather_slots(self, tensor: Tensor, place: int) -> Tensor:
         """The tensors of all replicas, [replicas, ...]; this replica's is at `place`."""
         zeros = tf.zeros_like(tensor)
         own = [tensor if i == place else zeros for i in range(self.replicas)]

@@ -6,13 +6,13 @@ from typing import Any
 import tensorflow as tf
 
 from tf_plr._native import call
-from tf_plr._ops.arguments import as_list, checked
+from tf_plr._ops.arguments import as_list, checked_arguments
 from tf_plr._ops.gated_recurrence import gated_recurrence
 from tf_plr._types import Algorithm, Tensor
 from tf_plr.distributed._exchange import Exchange
 
 
-def linear_recurrence_over(
+def sharded_linear_recurrence(
     exchange: Exchange,
     decays: Tensor,
     impulses: Tensor,
@@ -23,7 +23,7 @@ def linear_recurrence_over(
     algorithm: Algorithm,
 ) -> Tensor:
     """As `tf_plr.distributed.linear_recurrence`; `exchange` knows the order of the replicas."""
-    decays, impulses, initial_state, axis = checked(decays, impulses, initial_state, axis)
+    decays, impulses, initial_state, axis = checked_arguments(decays, impulses, initial_state, axis)
     dtype = decays.dtype
     wide = tf.float32 if dtype.size == 2 else dtype
     attributes: dict[str, Any] = {"axis": axis, "reverse": reverse}
@@ -50,7 +50,7 @@ def linear_recurrence_over(
                 "d_last_state": [carry_before(d_states, backward=True)],
             }
             result = call("LinearRecurrenceGrad", inputs, algorithm=algorithm, **attributes)
-            d_start = [exchange.of_first(result.d_initial_state[0]) for _ in start]
+            d_start = [exchange.zeros_except_first(result.d_initial_state[0]) for _ in start]
             return _prevent_second_gradient(result.d_decays, result.d_impulses, *d_start)
 
         return states, gradient
@@ -58,7 +58,7 @@ def linear_recurrence_over(
     return shard(decays, impulses, *as_list(initial_state))
 
 
-def gated_recurrence_over(
+def sharded_gated_recurrence(
     exchange: Exchange,
     product: Tensor,
     bias: Tensor,
@@ -101,7 +101,7 @@ def gated_recurrence_over(
         def gradient(d_outputs: Tensor, d_last: Tensor) -> list[Tensor]:
             after = exchange.carry_before(transition_of([d_outputs]), d_last, backward=True)
             d_before, *rest = tape.gradient(results, arguments, [d_outputs, after])
-            return _prevent_second_gradient(exchange.of_first(d_before), *rest)
+            return _prevent_second_gradient(exchange.zeros_except_first(d_before), *rest)
 
         return results, gradient
 

@@ -50,10 +50,10 @@ class LinearSurrogateLSTMCell(base.LinearRecurrentCell):
     ) -> None:
         super().__init__(units, activation, forget_bias=forget_bias, **kwargs)
         self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
-        self.input_bias = arguments.input_bias(input_bias)
+        self.input_bias = arguments.checked_input_bias(input_bias)
         self.recurrent_regularizer = keras.regularizers.get(recurrent_regularizer)
         self.recurrent_constraint = keras.constraints.get(recurrent_constraint)
-        self.recurrent_dropout = arguments.rate("recurrent_dropout", recurrent_dropout)
+        self.recurrent_dropout = arguments.checked_rate("recurrent_dropout", recurrent_dropout)
         self.shift_surrogate = shift_surrogate
 
     @property
@@ -79,16 +79,16 @@ class LinearSurrogateLSTMCell(base.LinearRecurrentCell):
         inputs = self.drop_inputs(steps, inputs, training)
         kernel = ops.convert_to_tensor(self.kernel)
         surrogate_bias, bias = self._split(self.bias) if self.use_bias else (None, None)
-        joined = self._joins(steps, inputs, training)
+        joined = self._shares_product(steps, inputs, training)
         if steps.fuses and inputs.ndim == 3:  # Splitting one large product would copy it.
             surrogate_kernel, kernel = self._split(kernel)
-            of_surrogate = self.product(inputs, surrogate_kernel)
-            of_gates = None if joined else self.product(inputs, kernel)
+            surrogate_product = self.product(inputs, surrogate_kernel)
+            gate_product = None if joined else self.product(inputs, kernel)
         else:
-            of_surrogate, of_gates = self._split(self.product(inputs, kernel))
+            surrogate_product, gate_product = self._split(self.product(inputs, kernel))
         surrogate, last_surrogate = self.recur_gated(
             steps,
-            of_surrogate,
+            surrogate_product,
             states[0],
             ("forget", "candidate"),
             bias=surrogate_bias,
@@ -99,14 +99,14 @@ class LinearSurrogateLSTMCell(base.LinearRecurrentCell):
         )
         if joined:
             kernels = ops.concatenate([pad_prefix_rows(kernel), self.recurrent_kernel], axis=0)
-            of_gates = self.product(surrogate, kernels)
+            gate_product = self.product(surrogate, kernels)
         else:
             if training and self.recurrent_dropout > 0:
                 surrogate = steps.drop(surrogate, self.recurrent_dropout, self.seed_generator)
-            of_gates = ops.add(of_gates, self.product(surrogate, self.recurrent_kernel))
+            gate_product = ops.add(gate_product, self.product(surrogate, self.recurrent_kernel))
         output, last_c = self.recur_gated(
             steps,
-            of_gates,
+            gate_product,
             states[1],
             ("forget", "input", "output", "candidate"),
             bias=bias,
@@ -117,7 +117,7 @@ class LinearSurrogateLSTMCell(base.LinearRecurrentCell):
         )
         return output, [last_surrogate, last_c]
 
-    def _joins(self, steps: base.Steps, inputs: Tensor, training: bool) -> bool:
+    def _shares_product(self, steps: base.Steps, inputs: Tensor, training: bool) -> bool:
         """Whether the surrogate writes its states beside the inputs, so that both share a product.
 
         Joining copies the inputs, so they must have few features. In a single step, it would copy
@@ -234,12 +234,12 @@ class LinearSurrogateLSTM(base.LinearRecurrentLayer):
     """
 
     cell_class = LinearSurrogateLSTMCell
-    recurrent_initializer: base.OfCell[Any] = base.OfCell()
-    input_bias: base.OfCell[Any] = base.OfCell()
-    recurrent_regularizer: base.OfCell[Any] = base.OfCell()
-    recurrent_constraint: base.OfCell[Any] = base.OfCell()
-    recurrent_dropout: base.OfCell[float] = base.OfCell()
-    shift_surrogate: base.OfCell[bool] = base.OfCell()
+    recurrent_initializer: base.CellAttribute[Any] = base.CellAttribute()
+    input_bias: base.CellAttribute[Any] = base.CellAttribute()
+    recurrent_regularizer: base.CellAttribute[Any] = base.CellAttribute()
+    recurrent_constraint: base.CellAttribute[Any] = base.CellAttribute()
+    recurrent_dropout: base.CellAttribute[float] = base.CellAttribute()
+    shift_surrogate: base.CellAttribute[bool] = base.CellAttribute()
 
     def __init__(
         self,

@@ -52,19 +52,21 @@ class QRNNCell(base.LinearRecurrentCell):
         **kwargs: Unpack[base.CellArguments],
     ) -> None:
         super().__init__(units, activation, forget_bias=forget_bias, **kwargs)
-        self.kernel_size = arguments.positive_integer("kernel_size", kernel_size)
+        self.kernel_size = arguments.checked_positive_integer("kernel_size", kernel_size)
         if pooling not in tuple(POOLINGS):  # A tuple, because `pooling` may not be hashable.
             raise ValueError(f"pooling must be one of {tuple(POOLINGS)}, but is {pooling!r}")
         self.pooling = pooling
         self.blocks = ("candidate", *POOLINGS[pooling])
-        self.input_bias = arguments.input_bias(input_bias)
+        self.input_bias = arguments.checked_input_bias(input_bias)
         if input_bias not in (None, "normalized") and "input" not in self.blocks:
             raise ValueError(
                 f'input_bias is {input_bias!r}, but only pooling="ifo" has an input gate, and '
                 f"pooling is {pooling!r}"
             )
         self.input_dim = (
-            None if input_dim is None else arguments.positive_integer("input_dim", input_dim)
+            None
+            if input_dim is None
+            else arguments.checked_positive_integer("input_dim", input_dim)
         )
         self._features = self.input_dim
 
@@ -207,9 +209,9 @@ class QRNN(base.LinearRecurrentLayer):
     """
 
     cell_class = QRNNCell
-    kernel_size: base.OfCell[int] = base.OfCell()
-    pooling: base.OfCell[str] = base.OfCell()
-    input_bias: base.OfCell[Any] = base.OfCell()
+    kernel_size: base.CellAttribute[int] = base.CellAttribute()
+    pooling: base.CellAttribute[str] = base.CellAttribute()
+    input_bias: base.CellAttribute[Any] = base.CellAttribute()
 
     def __init__(
         self,

@@ -32,15 +32,15 @@ enum class Output { kState, kPrevious, kGated, kHighway };
 template <Activation kActivation, InputGate kInputGate, Output kOutput>
 struct GatedCell {
   static constexpr bool kGated = true, kIsGradient = false;
-  static constexpr bool kOwn = kInputGate == InputGate::kOwn;
+  static constexpr bool kHasInputGate = kInputGate == InputGate::kOwn;
   static constexpr bool kHasOutputGate = kOutput == Output::kGated || kOutput == Output::kHighway;
   static constexpr bool kHasHighway = kOutput == Output::kHighway;
 
   // Inputs: blocks of the product, and the highway.
-  static constexpr int kForget = 0, kCandidate = 1, kInput = 2, kOutputGate = 2 + kOwn,
-                       kHighway = 3 + kOwn;
-  static constexpr int kInputs = 2 + kOwn + kHasOutputGate + kHasHighway;
-  static constexpr int kStepInputs = 2 + kOwn;
+  static constexpr int kForget = 0, kCandidate = 1, kInput = 2, kOutputGate = 2 + kHasInputGate,
+                       kHighway = 3 + kHasInputGate;
+  static constexpr int kInputs = 2 + kHasInputGate + kHasOutputGate + kHasHighway;
+  static constexpr int kStepInputs = 2 + kHasInputGate;
   static constexpr int kLookahead = -1;
   TF_PLR_HOST_DEVICE static constexpr bool HasBias(int input) {
     return !kHasHighway || input != kHighway;
@@ -57,7 +57,7 @@ struct GatedCell {
   TF_PLR_HOST_DEVICE static Transition<A> Step(const A (&in)[kInputs]) {
     const Gate<A> forget = Sigmoid<M>(in[kForget]);
     const A candidate = ActivationFunction<kActivation>::template Of<M>(in[kCandidate]);
-    if constexpr (kOwn) {
+    if constexpr (kHasInputGate) {
       return {forget.open, Sigmoid<M>(in[kInput]).open * candidate};
     } else {
       return {forget.open, forget.closed * candidate};
@@ -101,15 +101,15 @@ template <Activation kActivation, InputGate kInputGate, Output kOutput>
 struct GatedGradientCell {
   using Forward = GatedCell<kActivation, kInputGate, kOutput>;
   static constexpr bool kGated = true, kIsGradient = true;
-  static constexpr bool kOwn = Forward::kOwn;
+  static constexpr bool kHasInputGate = Forward::kHasInputGate;
   static constexpr bool kHasOutputGate = Forward::kHasOutputGate;
   static constexpr bool kHasHighway = Forward::kHasHighway;
 
   // Inputs.
   static constexpr int kForget = 0, kDH = 1, kOutputGate = 2, kCandidate = 2 + kHasOutputGate,
                        kPreviousStates = kCandidate + 1, kInput = kCandidate + 2,
-                       kHighway = kCandidate + 2 + kOwn;
-  static constexpr int kInputs = kCandidate + 2 + kOwn + kHasHighway;
+                       kHighway = kCandidate + 2 + kHasInputGate;
+  static constexpr int kInputs = kCandidate + 2 + kHasInputGate + kHasHighway;
   static constexpr int kStepInputs = 2 + kHasOutputGate;
   // If the forward pass kept the states themselves, c_{t-1} is one step further on.
   static constexpr int kLookahead = kOutput == Output::kState ? kPreviousStates : -1;
@@ -140,27 +140,27 @@ struct GatedGradientCell {
     using F = ActivationFunction<kActivation>;
     const Gate<A> forget = Sigmoid<M>(in[kForget]);
     const A previous = in[kPreviousStates], candidate = F::template Of<M>(in[kCandidate]);
-    A input = forget.closed, by_input_gate{};
-    if constexpr (kOwn) {
+    A input = forget.closed, d_input_gate{};
+    if constexpr (kHasInputGate) {
       const Gate<A> gate = Sigmoid<M>(in[kInput]);
       input = gate.open;
-      by_input_gate = candidate * gate.Slope();
+      d_input_gate = candidate * gate.Slope();
     }
     A gradient = before;
     if constexpr (kOutput == Output::kState) gradient = before + in[kDH];
     if constexpr (kHasOutputGate) {
       const Gate<A> output = PlainSigmoid<M>(in[kOutputGate]);
       gradient = before + output.open * in[kDH];
-      A by_output_gate = forget.open * previous + input * candidate;  // The state.
+      A d_output_gate = forget.open * previous + input * candidate;  // The state.
       if constexpr (kHasHighway) {
-        by_output_gate = by_output_gate - in[kHighway];
+        d_output_gate = d_output_gate - in[kHighway];
         out[Forward::kHighway] = output.closed * in[kDH];
       }
-      out[Forward::kOutputGate] = output.Slope() * by_output_gate * in[kDH];
+      out[Forward::kOutputGate] = output.Slope() * d_output_gate * in[kDH];
     }
-    if constexpr (kOwn) {
+    if constexpr (kHasInputGate) {
       out[Forward::kForget] = forget.Slope() * previous * gradient;
-      out[Forward::kInput] = by_input_gate * gradient;
+      out[Forward::kInput] = d_input_gate * gradient;
     } else {
       out[Forward::kForget] = forget.Slope() * (previous - candidate) * gradient;
     }

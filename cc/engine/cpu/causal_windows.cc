@@ -53,7 +53,7 @@ const char* ToWindows(const CausalWindows<T>& windows, const Workers& workers) {
       return;
     }
     const T* const from = windows.Source(sequence, source);
-    windows.ForUses(
+    windows.ForEachAppearance(
         sequence, source, [&](int64_t step) { return NextValid(windows, sequence, step); },
         [&](T* row) { std::memcpy(static_cast<void*>(row), from, row_bytes); });
   });
@@ -69,8 +69,8 @@ const char* FromWindows(const CausalWindows<T>& windows, const Workers& workers)
     float* const sums = all_sums.get() + worker * width;
     std::fill_n(sums, width, 0.0f);
     if (!windows.IsMasked(sequence, source)) {
-      ForThisProcessor([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
-        windows.ForUses(
+      DispatchSimd([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
+        windows.ForEachAppearance(
             sequence, source, [&](int64_t step) { return NextValid(windows, sequence, step); },
             [&](const T* row) { AddRow<register_bytes>(row, width, sums); });
       });

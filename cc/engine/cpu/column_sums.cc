@@ -20,7 +20,7 @@ const char* Sum(const ColumnSums<T>& sums, const Workers& workers) {
   RunTasks(workers, chunks, [&](int64_t chunk, int) noexcept {
     const int64_t begin = chunk * sums.chunk_rows();
     const int64_t end = std::min(begin + sums.chunk_rows(), sums.rows);
-    ForThisProcessor([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
+    DispatchSimd([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
       for (int64_t row = begin; row < end; ++row) {
         AddRow<register_bytes>(sums.matrix + row * sums.stride, width,
                                partial.get() + chunk * width);

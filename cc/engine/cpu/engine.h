@@ -360,7 +360,7 @@ class Engine {
     using Pass = PassOf<Cell>;
     if (block.steps == 0) return;  // There may be no arrays.
     const auto walk = [&](const auto& rows) {
-      ForThisProcessor([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
+      DispatchSimd([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
         constexpr int kLanes = LanesOf<A>(register_bytes);
         if constexpr (Cell::kGated) {
           GatedRowWalker<Cell, T, PassOf, kLanes>::Walk(rows, carry);

@@ -62,7 +62,7 @@ const char* SumHeld(const HeldRows<T>& rows, const Workers& workers) {
         if (to != row(step)) std::memcpy(to, row(step), width * sizeof(T));
         continue;
       }
-      ForThisProcessor([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
+      DispatchSimd([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
         std::fill_n(sums, width, 0.0f);
         AddRow<register_bytes>(row(step), width, sums);
         for (; next < rows.steps && !rows.IsValid(outer, next); ++next) {

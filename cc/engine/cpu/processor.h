@@ -44,7 +44,7 @@ inline bool MayUse(const char* instructions) {
 // Body: a lambda marked TF_PLR_INLINE_LAMBDA that takes a RegisterBytes and calls TF_PLR_INLINE
 // functions only.
 template <typename Body>
-void ForThisProcessor(const Body& body) {
+void DispatchSimd(const Body& body) {
   static const bool avx512 =
       MayUse("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
@@ -58,7 +58,7 @@ void ForThisProcessor(const Body& body) {
 #else
 
 template <typename Body>
-void ForThisProcessor(const Body& body) {
+void DispatchSimd(const Body& body) {
   body(RegisterBytes<16>());
 }
 

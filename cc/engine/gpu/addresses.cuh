@@ -14,7 +14,7 @@ namespace gpu {
 // 64 bits for every row, which costs several times as much as the work on the row. The compiler
 // then no longer knows that the address is in global memory; that costs nothing measurable.
 template <typename T>
-__device__ __forceinline__ T* AddBytes(T* address, int64_t bytes) {
+__device__ __forceinline__ T* AdvanceRow(T* address, int64_t bytes) {
   const int64_t sum = reinterpret_cast<int64_t>(address) + bytes;
   int64_t opaque = sum;
   asm volatile("" : "+l"(opaque));

@@ -36,7 +36,7 @@ class ValidSteps {
       const unsigned valid = step > first_ ? valid_ & ~0u << (step - first_) : valid_;
       if (valid != 0) return first_ + __ffs(valid) - 1;
       if (first_ + kWarp >= steps_) return steps_;
-      GoOn();
+      AdvanceToNextValid();
     }
   }
 
@@ -50,7 +50,7 @@ class ValidSteps {
     valid_ = Valid(step);
   }
   // Advances to the next kWarp steps that are not all masked, or past the end.
-  __device__ void GoOn() {
+  __device__ void AdvanceToNextValid() {
     constexpr int kAtOnce = 8;  // Loads in flight.
     if (valid_ != 0) empty_from_ = first_ + kWarp - __clz(valid_);
     for (first_ += kWarp; first_ < steps_; first_ += kAtOnce * kWarp) {
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kWindowWarps* kWarp)
       Row row{};
       if (!masked) {
         if (has_columns) row = *at(windows.Source(sequence, source));
-        windows.ForUses(sequence, source, next_valid, [&](T* to) {
+        windows.ForEachAppearance(sequence, source, next_valid, [&](T* to) {
           if (has_columns) *at(to) = row;
         });
       } else if (has_columns) {
@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(kWindowWarps* kWarp)
     } else {
       float sums[kVector] = {};
       if (!masked) {
-        windows.ForUses(sequence, source, next_valid, [&](T* from) {
+        windows.ForEachAppearance(sequence, source, next_valid, [&](T* from) {
           if (!has_columns) return;
           const Row row = *at(from);
 #pragma unroll

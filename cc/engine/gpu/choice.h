@@ -27,12 +27,12 @@ enum class Path {
 
 // How register tiles cut a problem.
 struct RegisterTileShape {
-  int64_t columns, rows;   // Of a tile.
-  int64_t blocks_at_once;  // On a multiprocessor.
+  int64_t columns, rows;    // Of a tile.
+  int64_t resident_blocks;  // On a multiprocessor.
   int64_t most_of_cluster;
 };
 
-struct RegisterTileCut {
+struct RegisterTilePartition {
   int64_t column_tiles;  // Chains in an outer slice.
   int64_t chains;
   int64_t chain_tiles;  // Tiles of a chain.
@@ -42,29 +42,29 @@ struct RegisterTileCut {
   bool suits_clusters;
   bool by_slice;  // Chains of an outer slice advance together, not all chains.
 
-  RegisterTileCut(const Problem& problem, const RegisterTileShape& tile,
-                  const DeviceLimits& limits) {
+  RegisterTilePartition(const Problem& problem, const RegisterTileShape& tile,
+                        const DeviceLimits& limits) {
     using Policy = RegisterTilePolicy;
     constexpr int64_t kMaxGridRows = 65535;  // Slices are rows of the grid.
     column_tiles = CeilDiv(problem.inner, tile.columns);
     chains = problem.outer * column_tiles;
     chain_tiles = CeilDiv(problem.steps, tile.rows);
-    const int64_t blocks_at_once = limits.multiprocessors * tile.blocks_at_once;
-    prefetch_distance = blocks_at_once / Policy::kPrefetchShare;
+    const int64_t resident_blocks = limits.multiprocessors * tile.resident_blocks;
+    prefetch_distance = resident_blocks / Policy::kPrefetchDivisor;
     suits_clusters = limits.clusters && chain_tiles > 1 && chain_tiles <= tile.most_of_cluster &&
-                     chains * chain_tiles <= blocks_at_once;
+                     chains * chain_tiles <= resident_blocks;
     by_slice = !suits_clusters && column_tiles >= Policy::kMinChainsOfSlice &&
                problem.outer <= kMaxGridRows &&
                column_tiles * chain_tiles >= Policy::kMinTilesOfSlice * prefetch_distance;
   }
 
-  int64_t chains_together() const { return by_slice ? column_tiles : chains; }
+  int64_t concurrent_chains() const { return by_slice ? column_tiles : chains; }
 };
 
 // kParallel spreads steps over blocks, kSerial does not. kAuto spreads them if rows are short, if
 // chains can be clusters, if chains are few for their length, and, in gradients without gates, if
 // chains are long and many per slice. A register tile that holds all steps has nothing to spread.
-inline Path Choose(const Problem& problem, const CellTraits& cell, const RegisterTileCut& cut,
+inline Path Choose(const Problem& problem, const CellTraits& cell, const RegisterTilePartition& cut,
                    bool one_shared_tile, Algorithm algorithm, const DeviceLimits& limits) {
   using Policy = RegisterTilePolicy;
   constexpr int64_t kWarpColumns = 32;
@@ -80,7 +80,7 @@ inline Path Choose(const Problem& problem, const CellTraits& cell, const Registe
     const bool long_chains =
         problem.steps * limits.multiprocessors >= Policy::ManySteps(cell) * cut.chains;
     if (few && long_chains) return Path::kRegisterTiles;
-    const bool by_slice = cut.by_slice && cut.chain_tiles >= Policy::kManyTiles;
+    const bool by_slice = cut.by_slice && cut.chain_tiles >= Policy::kMinTilesToSpread;
     if (cell.is_gradient && !cell.is_gated && by_slice) return Path::kRegisterTiles;
   }
   return problem.inner < kWarpColumns && !cell.is_gated ? of_short_rows : Path::kStreams;

@@ -44,14 +44,14 @@ __device__ __forceinline__ void Prefetch(const void* address) {
 
 // Once all blocks have called this, the next kernel of the stream may start, if it was launched
 // with programmatic stream serialization.
-__device__ __forceinline__ void AllowNextKernel() {
+__device__ __forceinline__ void LaunchDependents() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");
 #endif
 }
 
 // Waits until all writes of the kernel before are visible.
-__device__ __forceinline__ void WaitForKernelBefore() {
+__device__ __forceinline__ void WaitForPreviousKernel() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
@@ -59,7 +59,7 @@ __device__ __forceinline__ void WaitForKernelBefore() {
 
 // ---- Blocks that run at the same time, as a cluster ----
 
-__device__ __forceinline__ void ArriveAtCluster() {
+__device__ __forceinline__ void ClusterArrive() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("barrier.cluster.arrive.aligned;" ::: "memory");
 #endif
@@ -75,7 +75,7 @@ __device__ __forceinline__ void WaitForCluster() {
 
 // Writes to the same place in another block's shared memory.
 template <typename V>
-__device__ __forceinline__ void StoreInBlock(int block, V* place, V value) {
+__device__ __forceinline__ void StoreToClusterBlock(int block, V* place, V value) {
   static_assert(sizeof(V) % sizeof(uint64_t) == 0);
 #if __CUDA_ARCH__ >= 900
   uint64_t words[sizeof(V) / sizeof(uint64_t)];

@@ -9,8 +9,8 @@
 #include <cstdint>
 
 #include "cc/engine/gpu/choice.h"
-#include "cc/engine/gpu/exchange/look_back.cuh"
 #include "cc/engine/gpu/instructions.cuh"
+#include "cc/engine/gpu/look_back/look_back.cuh"
 
 namespace tf_plr {
 namespace gpu {
@@ -76,7 +76,7 @@ struct StatusWords {
 };
 
 static __global__ void ClearStatus(const __grid_constant__ StatusWords words) {
-  AllowNextKernel();
+  LaunchDependents();
   for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < words.count;
        i += int64_t{gridDim.x} * blockDim.x) {
     words.first[i] = {0, kNothing};
@@ -85,7 +85,7 @@ static __global__ void ClearStatus(const __grid_constant__ StatusWords words) {
 
 // Launches a kernel whose tiles look back. The kernel may load its first tiles while ClearStatus
 // still runs: ClearStatus starts after the kernel before it has ended, so the inputs are complete.
-// Each thread waits (WaitForKernelBefore) before it reads the status or writes anything.
+// Each thread waits (WaitForPreviousKernel) before it reads the status or writes anything.
 template <typename Params>
 cudaError_t LaunchLookBack(void (*kernel)(Params), const Launch& launch, const Params& params,
                            int64_t status_words) {

@@ -62,7 +62,7 @@ struct alignas(kVector * sizeof(T)) Pack {
     return Accumulator<T>(values[v]);
   }
   // Makes the compiler unpack again, so that values unpacked before need not stay in registers.
-  __device__ Pack Reread() const {
+  __device__ Pack Rematerialize() const {
     Pack same = *this;
     if constexpr (sizeof(T) == 2 && kVector == 2) asm volatile("" : "+r"(same.words[0]));
     return same;

@@ -114,10 +114,10 @@ class RegisterTilePlan {
     params_.chains = cut_.chains;
     params_.chain_tiles = cut_.chain_tiles;
     params_.prefetch_distance = cut_.prefetch_distance;
-    params_.chains_together = cut_.chains_together();
+    params_.concurrent_chains = cut_.concurrent_chains();
   }
 
-  const RegisterTileCut& cut() const { return cut_; }
+  const RegisterTilePartition& cut() const { return cut_; }
 
   size_t workspace_bytes() const { return status_words() * sizeof(StatusWord); }
 
@@ -139,8 +139,8 @@ class RegisterTilePlan {
 
   template <typename OneTile>
   gpu::Launch LaunchOf(cudaStream_t stream) const {
-    const Grid tiles{cut_.chains_together() * cut_.chain_tiles,
-                     cut_.chains / cut_.chains_together()};
+    const Grid tiles{cut_.concurrent_chains() * cut_.chain_tiles,
+                     cut_.chains / cut_.concurrent_chains()};
     return {tiles, OneTile::kThreads, sizeof(typename OneTile::Shared), stream};
   }
 
@@ -150,7 +150,7 @@ class RegisterTilePlan {
                                                 Tile::Exchange::kSegment);
   }
 
-  const RegisterTileCut cut_;
+  const RegisterTilePartition cut_;
   RegisterTileParams<Cell, T> params_{};
 };
 
@@ -176,7 +176,7 @@ class SharedTilePlan {
     params_.chain_tiles = CeilDiv(problem.steps, groups * params_.rows);
     params_.chain_sets = CeilDiv(problem.outer, params_.slots);
     params_.prefetch_distance =
-        limits.multiprocessors * Tile::kBlocksPerMultiprocessor / Policy::kPrefetchShare;
+        limits.multiprocessors * Tile::kBlocksPerMultiprocessor / Policy::kPrefetchDivisor;
   }
 
   int64_t chain_tiles() const { return params_.chain_tiles; }
@@ -200,13 +200,13 @@ class SharedTilePlan {
 
   // The largest number of rows per thread, at most n, that fills an odd number of words; at least
   // one word. With an odd stride, threads that read shared memory together have few bank conflicts.
-  static constexpr int kOfWord = sizeof(typename Tile::T) == 2 ? 2 : 1;
+  static constexpr int kElementsPerWord = sizeof(typename Tile::T) == 2 ? 2 : 1;
   static constexpr int64_t OddWords(int64_t n) {
-    return std::max<int64_t>((n / kOfWord - 1) | 1, 1) * kOfWord;
+    return std::max<int64_t>((n / kElementsPerWord - 1) | 1, 1) * kElementsPerWord;
   }
 
   // With fewer rows, tiles wait for each other for longer than the additional rows take.
-  static constexpr int64_t kMinRows = 4 + kOfWord;
+  static constexpr int64_t kMinRows = 4 + kElementsPerWord;
 
   typename Tile::Params params_{};
 };
@@ -260,7 +260,7 @@ auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm a
 // The most workspace that any plan of this problem needs, on any GPU and for any alignment. A GPU
 // with very many multiprocessors has the smallest tiles, and so the most of them.
 template <typename Cell, typename T>
-size_t MostWorkspaceBytesOf(const Problem& problem, Algorithm algorithm) {
+size_t MaxWorkspaceBytesOf(const Problem& problem, Algorithm algorithm) {
   constexpr DeviceLimits kManyMultiprocessors{1 << 20, 227 << 10, false};
   if (problem.size() == 0 || algorithm == Algorithm::kSerial) return 0;
   size_t bytes = 0;

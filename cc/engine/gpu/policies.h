@@ -47,10 +47,10 @@ struct RegisterTilePolicy {
   }
   // Gradients also spread steps if chains have at least this many tiles and advance slice by slice.
   // Gradients of gated cells do not: they compute more for each byte they load.
-  static constexpr int64_t kManyTiles = 16;
+  static constexpr int64_t kMinTilesToSpread = 16;
   // The prefetch distance is a third of the blocks that run at once. Lines that are prefetched
   // further ahead are evicted before they are used.
-  static constexpr int64_t kPrefetchShare = 3;
+  static constexpr int64_t kPrefetchDivisor = 3;
   // Memory is read best if chains advance slice by slice. But a slice needs at least this many
   // chains, because tiles of few chains look back far; ...
   static constexpr int64_t kMinChainsOfSlice = 8;
@@ -64,7 +64,7 @@ struct SharedTilePolicy {
   // Additional rows that a thread may take to reach an odd number of words.
   static constexpr int64_t kSpareRows = 3;
   // The prefetch distance is a quarter of the blocks that run at once.
-  static constexpr int64_t kPrefetchShare = 4;
+  static constexpr int64_t kPrefetchDivisor = 4;
 };
 
 }  // namespace gpu

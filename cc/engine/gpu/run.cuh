@@ -65,8 +65,8 @@ size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Alg
 }
 
 template <typename Cell, typename T>
-size_t MostWorkspaceBytes(const Problem& problem, Algorithm algorithm) {
-  return MostWorkspaceBytesOf<Cell, typename StorageOf<T>::type>(problem, algorithm);
+size_t MaxWorkspaceBytes(const Problem& problem, Algorithm algorithm) {
+  return MaxWorkspaceBytesOf<Cell, typename StorageOf<T>::type>(problem, algorithm);
 }
 
 template <typename Cell, typename T>
@@ -143,7 +143,7 @@ const char* Reduce(const Problem& problem, const Arrays<Cell, T>& arrays,
 
 #define TF_PLR_INSTANTIATE_CELL(Cell, T)                                                         \
   template size_t WorkspaceBytes(const Problem&, const Arrays<Cell, T>&, Algorithm);             \
-  template size_t MostWorkspaceBytes<Cell, T>(const Problem&, Algorithm);                        \
+  template size_t MaxWorkspaceBytes<Cell, T>(const Problem&, Algorithm);                         \
   template const char* Run(const Problem&, const Arrays<Cell, T>&, Algorithm, Workspace, void*); \
   template size_t ReduceWorkspaceBytes(const Problem&, const Arrays<Cell, T>&);                  \
   template const char* Reduce(const Problem&, const Arrays<Cell, T>&,                            \

@@ -20,7 +20,7 @@ size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Alg
 
 // The most that WorkspaceBytes returns for this problem, whatever the GPU and the arrays.
 template <typename Cell, typename T>
-size_t MostWorkspaceBytes(const Problem& problem, Algorithm algorithm);
+size_t MaxWorkspaceBytes(const Problem& problem, Algorithm algorithm);
 
 // Aligned to 16 bytes; its contents do not matter.
 struct Workspace {

@@ -73,7 +73,7 @@ struct Fiber {
   ucontext_t start;
   jmp_buf place;  // Where it goes on; _setjmp and _longjmp are much faster than contexts.
   bool started, done;
-  bool waited;  // Has called WaitForKernelBefore.
+  bool waited;  // Has called WaitForPreviousKernel.
   unsigned cluster_arrivals, cluster_waits;
   std::vector<Copy> copies, committed_copies;
   std::unique_ptr<char[]> stack{new char[kStackBytes]};
@@ -121,7 +121,7 @@ struct Block {
 
   Fiber& CurrentFiber() { return fibers[threadIdx.x]; }
 
-  void ArriveAtCluster() {
+  void ClusterArrive() {
     ++CurrentFiber().cluster_arrivals;
     ++cluster->arrived;
   }

@@ -84,7 +84,7 @@ def check_names(
         )
 
 
-def positive_integer(name: str, value: Any) -> int:
+def checked_positive_integer(name: str, value: Any) -> int:
     try:
         integer = operator.index(value)
     except TypeError:
@@ -94,14 +94,14 @@ def positive_integer(name: str, value: Any) -> int:
     return integer
 
 
-def rate(name: str, value: Any) -> float:
+def checked_rate(name: str, value: Any) -> float:
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not number or not 0 <= float(value) < 1:
         raise ValueError(f"{name} must be in [0, 1), but is {value!r}")
     return float(value)
 
 
-def number(name: str, value: Any) -> float:
+def checked_number(name: str, value: Any) -> float:
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, but is {value!r}")
     if not math.isfinite(value):
@@ -109,16 +109,16 @@ def number(name: str, value: Any) -> float:
     return float(value)
 
 
-def bias(name: str, value: Any) -> Any:
+def checked_bias(name: str, value: Any) -> Any:
     """A finite number as a float, or an initializer; "time_scales" is `TimeScales()`."""
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        if number(name, value) > LARGEST_BIAS:
+        if checked_number(name, value) > LARGEST_BIAS:
             warnings.warn(
                 f"{name}={value!r} is a memory of exp({value!r}) steps. For a memory of up to T "
                 "steps, pass tf_plr.initializers.TimeScales(T)",
                 stacklevel=5,
             )
-        return number(name, value)
+        return checked_number(name, value)
     if isinstance(value, str) and value == "time_scales":
         return TimeScales()  # A new one for each layer, with its own seed.
     if isinstance(value, (str, dict)) or callable(value):
@@ -126,12 +126,12 @@ def bias(name: str, value: Any) -> Any:
     raise TypeError(f"{name} must be a number or an initializer, but is {value!r}")
 
 
-def input_bias(value: Any) -> Any:
+def checked_input_bias(value: Any) -> Any:
     """Checks a value like `bias`, but also accepts None, "coupled" and "normalized"."""
     if value is None or (isinstance(value, str) and value in ("coupled", "normalized")):
         return value
     try:
-        return bias("input_bias", value)
+        return checked_bias("input_bias", value)
     except ValueError as error:
         raise ValueError(
             'input_bias must be a number, an initializer, "coupled" or "normalized", but is '

@@ -19,7 +19,7 @@ from tf_plr.layers.base import arguments
 from tf_plr.layers.base.arguments import KerasOptions
 from tf_plr.layers.base.biases import initial_bias, serialize_bias
 from tf_plr.layers.base.gates import GatedRecurrence
-from tf_plr.layers.base.inputs import numbers_of, real, states_of
+from tf_plr.layers.base.inputs import as_numbers, check_real, states_of
 from tf_plr.layers.base.steps import OneStep, Steps
 
 
@@ -113,20 +113,20 @@ class LinearRecurrentCell(GatedRecurrence, keras.layers.Layer):
                 f"forget_bias is {forget_bias!r}, but {type(self).__name__} has no forget_block: "
                 "leave forget_bias out, or set forget_block in the class"
             )
-        self.units = arguments.positive_integer("units", units)
+        self.units = arguments.checked_positive_integer("units", units)
         self.activation = keras.activations.get(activation)
         self.recurrent_activation = keras.activations.get(recurrent_activation)
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.forget_bias = (
-            None if forget_bias is None else arguments.bias("forget_bias", forget_bias)
+            None if forget_bias is None else arguments.checked_bias("forget_bias", forget_bias)
         )
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
-        self.dropout = arguments.rate("dropout", dropout)
+        self.dropout = arguments.checked_rate("dropout", dropout)
         self.layer_normalization = layer_normalization
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -174,13 +174,13 @@ class LinearRecurrentCell(GatedRecurrence, keras.layers.Layer):
     def call(
         self, inputs: Tensor, states: Any, training: bool = False
     ) -> tuple[Tensor, list[Tensor]]:
-        inputs = numbers_of("inputs", inputs, self.compute_dtype, self.state_dtype)
+        inputs = as_numbers("inputs", inputs, self.compute_dtype, self.state_dtype)
         states = states_of("states", inputs, states, self.state_size, self.state_dtype)
         kept = [self.state_dtype if _is_integer(state) else state.dtype for state in states]
         states = [ops.cast(state, self.state_dtype) for state in states]
         output, states = self.recur(OneStep(self.fuses), inputs, states, training)
         states = [ops.cast(s, dtype) for s, dtype in zip(states, kept, strict=True)]
-        real(f"the outputs of {type(self).__name__}.recur", output)
+        check_real(f"the outputs of {type(self).__name__}.recur", output)
         return ops.cast(output, self.compute_dtype), states
 
     # Helpers for `build`.

@@ -17,12 +17,12 @@ _ACTIVATIONS = (
 )
 
 
-def native_cell(activation: Any, own_input: bool, output: str) -> str | None:
+def native_cell(activation: Any, has_input_gate: bool, output: str) -> str | None:
     """The native cell with this arithmetic, if there is one and fusion is enabled."""
     native = next((function for of, function in _ACTIVATIONS if of is activation), None)
     if native is None or not is_fusion_enabled():
         return None
-    wanted = (native, own_input, output)
+    wanted = (native, has_input_gate, output)
     return next((name for name, cell in CELLS.items() if cell == wanted), None)
 
 

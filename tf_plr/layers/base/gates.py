@@ -36,7 +36,7 @@ class GatedRecurrence:
 
     def preactivations(self, product: Tensor, normalization: Any, bias: Any) -> list[Tensor]:
         """Splits a product into blocks of `gate_dtype`, after normalisation and bias."""
-        inputs.real("the products of gates", product)
+        inputs.check_real("the products of gates", product)
         product = ops.cast(_normalized(product, normalization), self.gate_dtype)
         if bias is not None:
             product = ops.add(product, bias)
@@ -97,12 +97,14 @@ class GatedRecurrence:
         """
         activation = self.activation if activation is None else activation
         dtype = product.dtype if normalization is None else self.gate_dtype
-        native = self.native_cell(steps, dtype, activation, output, own_input="input" in blocks)
+        native = self.native_cell(
+            steps, dtype, activation, output, has_input_gate="input" in blocks
+        )
         plain = state_activation in (None, keras.activations.linear)
         fused = native is not None and plain
         if "highway" in blocks and (normalization is not None or not fused):
-            of_gates = (len(blocks) - 1) * self.units
-            product, highway = tf.split(product, [of_gates, self.units], axis=-1)
+            gate_product = (len(blocks) - 1) * self.units
+            product, highway = tf.split(product, [gate_product, self.units], axis=-1)
             blocks = blocks[:-1]
         if fused:
             order = ("forget", "candidate", "input", "output", "highway")
@@ -133,7 +135,13 @@ class GatedRecurrence:
         )
 
     def native_cell(
-        self, steps: Steps, dtype: Any, activation: Any, output: str, *, own_input: bool = False
+        self,
+        steps: Steps,
+        dtype: Any,
+        activation: Any,
+        output: str,
+        *,
+        has_input_gate: bool = False,
     ) -> str | None:
         """The name of the fused op's cell that `recur_gated` would run, or None.
 
@@ -142,7 +150,7 @@ class GatedRecurrence:
             dtype: Dtype of the product; `gate_dtype` if the product is normalised.
             activation: Activation of the candidate.
             output: As for `recur_gated`.
-            own_input: Whether there is an input gate.
+            has_input_gate: Whether there is an input gate.
         """
         as_here = (
             type(self).gate is GatedRecurrence.gate
@@ -152,7 +160,7 @@ class GatedRecurrence:
         )
         if not (steps.fuses and as_here and fusion.takes_product(dtype, self.units)):
             return None
-        return fusion.native_cell(activation, own_input, output)
+        return fusion.native_cell(activation, has_input_gate, output)
 
     def gate(self, preactivation: Tensor) -> tuple[Tensor, Tensor]:
         """A gate and 1 - gate, which for sigmoid is computed without cancellation."""

@@ -21,7 +21,7 @@ def features_of(shape: Any) -> int:
     return int(features)
 
 
-def kind_of_sequences(sequences: Any, state_dtype: str) -> None:
+def check_sequences(sequences: Any, state_dtype: str) -> None:
     """Rejects sequences that Keras would convert, or would reject with a less helpful message."""
     kind = type(sequences).__name__
     is_ragged = isinstance(sequences, tf.RaggedTensor) or getattr(sequences, "ragged", False)
@@ -37,7 +37,7 @@ def kind_of_sequences(sequences: Any, state_dtype: str) -> None:
         )
     dtype = getattr(sequences, "dtype", None)
     if isinstance(sequences, keras.KerasTensor) and dtype in ("string", "complex64", "complex128"):
-        numbers_of("sequences", sequences, "float32", state_dtype)
+        as_numbers("sequences", sequences, "float32", state_dtype)
     rank = len(sequences.shape) if getattr(sequences, "shape", None) is not None else 3
     if rank != 3:
         raise ValueError(
@@ -53,7 +53,7 @@ def sequences_of(sequences: Tensor, features: int, dtype: str, state_dtype: str)
         raise ValueError(
             f"sequences must have at least one step, but have shape {tuple(sequences.shape)}"
         )
-    sequences = numbers_of("sequences", sequences, dtype, state_dtype)
+    sequences = as_numbers("sequences", sequences, dtype, state_dtype)
     if sequences.shape[1] is None:
         steps = tf.debugging.assert_positive(
             tf.shape(sequences)[1], "sequences must have at least one step"
@@ -67,7 +67,7 @@ def sequences_of(sequences: Tensor, features: int, dtype: str, state_dtype: str)
     return sequences
 
 
-def numbers_of(name: str, tensor: Tensor, dtype: str, state_dtype: str) -> Tensor:
+def as_numbers(name: str, tensor: Tensor, dtype: str, state_dtype: str) -> Tensor:
     """Casts real numbers to `dtype`. Complex ones stay unchanged if states are complex."""
     if isinstance(tensor, tf.Variable):
         tensor = tf.convert_to_tensor(tensor)
@@ -75,7 +75,7 @@ def numbers_of(name: str, tensor: Tensor, dtype: str, state_dtype: str) -> Tenso
     if given.is_complex and tf.as_dtype(state_dtype).is_complex:
         return tensor
     side_by_side = "tf.concat([tf.math.real(x), tf.math.imag(x)], -1)"
-    real(name, tensor, f": pass the real and imaginary parts side by side, {side_by_side}")
+    check_real(name, tensor, f": pass the real and imaginary parts side by side, {side_by_side}")
     if given == tf.string:
         raise TypeError(
             f"{name} must be numbers, but have dtype string: convert text to numbers with "
@@ -84,14 +84,14 @@ def numbers_of(name: str, tensor: Tensor, dtype: str, state_dtype: str) -> Tenso
     return ops.cast(tensor, dtype)
 
 
-def real(name: str, tensor: Tensor, hint: str = "") -> None:
+def check_real(name: str, tensor: Tensor, hint: str = "") -> None:
     """Raises a TypeError if a tensor is complex: a cast would drop its imaginary part."""
     if tf.as_dtype(tensor.dtype).is_complex:
         dtype = tf.as_dtype(tensor.dtype).name
         raise TypeError(f"{name} must be real, not of dtype {dtype}{hint}")
 
 
-def with_batch_of(sequences: Tensor, others: Collection[Any], name: str) -> Tensor:
+def with_checked_batch_of(sequences: Tensor, others: Collection[Any], name: str) -> Tensor:
     """Makes the running graph check that the sequences have the batch size of the others.
 
     If a state has a known batch size, TensorFlow assumes that the sequences have it, too, and
@@ -106,7 +106,7 @@ def with_batch_of(sequences: Tensor, others: Collection[Any], name: str) -> Tens
     return tf.ensure_shape(sequences, [known[0], *sequences.shape[1:]], name)
 
 
-def after(tensor: Tensor, checked: list[Any]) -> Tensor:
+def after_checks_of(tensor: Tensor, checked: list[Any]) -> Tensor:
     """Returns the tensor, but only after the checks of the other tensors have run.
 
     Otherwise, another operation could fail first, with a message that names no argument.
@@ -141,7 +141,7 @@ def states_of(
     for i, (state, size) in enumerate(zip(states, sizes, strict=True)):
         tensor = _as_tensor(f"{name}[{i}]", state)
         if not tf.as_dtype(dtype).is_complex:
-            real(f"{name}[{i}]", tensor)
+            check_real(f"{name}[{i}]", tensor)
         if tensor.dtype == tf.string:
             raise TypeError(f"{name}[{i}] must be numbers, not of dtype string")
         found.append(_with_shape(f"{name}[{i}]", tensor, (batch_size, size), hint))

@@ -19,7 +19,7 @@ from tf_plr.layers.base.shard_steps import ShardSteps
 T = TypeVar("T")
 
 
-class OfCell(Generic[T]):
+class CellAttribute(Generic[T]):
     """A read-only attribute of a layer that returns the same attribute of its cell."""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -87,20 +87,20 @@ class LinearRecurrentLayer(keras.layers.Layer):
         if "get_initial_state" in vars(cls):
             cls.starts_from_zeros = False
 
-    units: OfCell[int] = OfCell()
-    activation: OfCell[Any] = OfCell()
-    recurrent_activation: OfCell[Any] = OfCell()
-    use_bias: OfCell[bool] = OfCell()
-    kernel_initializer: OfCell[Any] = OfCell()
-    bias_initializer: OfCell[Any] = OfCell()
-    forget_bias: OfCell[Any] = OfCell()
-    kernel_regularizer: OfCell[Any] = OfCell()
-    bias_regularizer: OfCell[Any] = OfCell()
-    kernel_constraint: OfCell[Any] = OfCell()
-    bias_constraint: OfCell[Any] = OfCell()
-    dropout: OfCell[float] = OfCell()
-    layer_normalization: OfCell[bool] = OfCell()
-    seed: OfCell[int | None] = OfCell()
+    units: CellAttribute[int] = CellAttribute()
+    activation: CellAttribute[Any] = CellAttribute()
+    recurrent_activation: CellAttribute[Any] = CellAttribute()
+    use_bias: CellAttribute[bool] = CellAttribute()
+    kernel_initializer: CellAttribute[Any] = CellAttribute()
+    bias_initializer: CellAttribute[Any] = CellAttribute()
+    forget_bias: CellAttribute[Any] = CellAttribute()
+    kernel_regularizer: CellAttribute[Any] = CellAttribute()
+    bias_regularizer: CellAttribute[Any] = CellAttribute()
+    kernel_constraint: CellAttribute[Any] = CellAttribute()
+    bias_constraint: CellAttribute[Any] = CellAttribute()
+    dropout: CellAttribute[float] = CellAttribute()
+    layer_normalization: CellAttribute[bool] = CellAttribute()
+    seed: CellAttribute[int | None] = CellAttribute()
 
     def __init__(
         self,
@@ -234,7 +234,7 @@ class LinearRecurrentLayer(keras.layers.Layer):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # Checks the sequences here, because Keras converts them before `call`.
         sequences = args[0] if args else kwargs.get("sequences")
-        inputs.kind_of_sequences(sequences, self.cell.state_dtype)
+        inputs.check_sequences(sequences, self.cell.state_dtype)
         return super().__call__(*args, **kwargs)
 
     def call(
@@ -255,7 +255,7 @@ class LinearRecurrentLayer(keras.layers.Layer):
         sequences = self._with_known_batch(sequences, initial_state, mask)
         mask = inputs.mask_of(sequences, mask)
         states = self._states_before(sequences, initial_state)
-        sequences = inputs.after(sequences, [mask, *states])
+        sequences = inputs.after_checks_of(sequences, [mask, *states])
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
@@ -272,7 +272,7 @@ class LinearRecurrentLayer(keras.layers.Layer):
             mask, holds=not self.zero_output_for_mask, starts_from_zeros=starts_from_zeros
         )
         outputs, states = self.cell.recur(steps, sequences, states, training)
-        inputs.real(f"the outputs of {type(self.cell).__name__}.recur", outputs)
+        inputs.check_real(f"the outputs of {type(self.cell).__name__}.recur", outputs)
         if steps.is_final(outputs):
             output = outputs if self.return_sequences else outputs[:, -1]
         elif self.zero_output_for_mask:
@@ -303,9 +303,11 @@ class LinearRecurrentLayer(keras.layers.Layer):
         if self.stateful and initial_state is None and self.states is not None:
             count = self.states[0].shape[0]
             name = f"{self.name}_is_stateful_and_keeps_the_states_of_{count}_sequences"
-            return inputs.with_batch_of(sequences, self.states, name)
+            return inputs.with_checked_batch_of(sequences, self.states, name)
         name = "sequences_must_have_the_batch_size_of_initial_state_and_mask"
-        return inputs.with_batch_of(sequences, [*tf.nest.flatten(initial_state), mask], name)
+        return inputs.with_checked_batch_of(
+            sequences, [*tf.nest.flatten(initial_state), mask], name
+        )
 
     def _states_before(self, sequences: Tensor, initial_state: Any) -> list[Tensor]:
         name, states, hint = "initial_state", initial_state, ""

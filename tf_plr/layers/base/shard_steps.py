@@ -7,7 +7,7 @@ from keras import ops, random
 
 from tf_plr._types import Algorithm, Tensor
 from tf_plr.distributed._exchange import Exchange
-from tf_plr.distributed._recurrences import gated_recurrence_over, linear_recurrence_over
+from tf_plr.distributed._recurrences import sharded_gated_recurrence, sharded_linear_recurrence
 from tf_plr.layers.base.all_steps import AllSteps
 
 
@@ -52,11 +52,11 @@ class ShardSteps(AllSteps):
         return super()._windows(inputs, self._exchange.from_previous(last, history), size)
 
     def _linear_recurrence(self, decays: Tensor, impulses: Tensor, state: Tensor) -> Tensor:
-        return linear_recurrence_over(
+        return sharded_linear_recurrence(
             self._exchange, decays, impulses, state, axis=1, algorithm=self._algorithm
         )
 
     def _gated_recurrence(
         self, product: Tensor, *, hold: bool, **options: Any
     ) -> tuple[Tensor, Tensor]:
-        return gated_recurrence_over(self._exchange, product, **options)
+        return sharded_gated_recurrence(self._exchange, product, **options)

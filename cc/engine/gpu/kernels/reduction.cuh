@@ -143,7 +143,7 @@ class Reduction {
         if (kFull || row < rows.count) {
           rows.values[k][row] = *reinterpret_cast<const Pack*>(from);
         }
-        from = AddBytes(from, windows_.InputRowBytes(k));
+        from = AdvanceRow(from, windows_.InputRowBytes(k));
       }
     }
     rows.template Reduce<kFull>(own);

@@ -24,9 +24,9 @@
 
 #include "cc/engine/cells/recurrence.h"
 #include "cc/engine/gpu/addresses.cuh"
-#include "cc/engine/gpu/exchange/block_look_back.cuh"
-#include "cc/engine/gpu/exchange/cluster.cuh"
 #include "cc/engine/gpu/kernels/thread_rows.cuh"
+#include "cc/engine/gpu/look_back/block_look_back.cuh"
+#include "cc/engine/gpu/look_back/cluster.cuh"
 #include "cc/engine/gpu/pack.cuh"
 #include "cc/engine/gpu/warp.cuh"
 #include "cc/engine/problem.h"
@@ -40,7 +40,7 @@ struct RegisterTileParams {
   Arrays<Cell, T> arrays;
   int64_t column_tiles;  // Chains in an outer slice.
   int64_t chains;
-  int64_t chains_together;    // All, or those of an outer slice.
+  int64_t concurrent_chains;  // All, or those of an outer slice.
   int64_t chain_tiles;        // Tiles of a chain.
   int64_t prefetch_distance;  // In tiles, by number.
   StatusWord* status;         // See ChainStatus.
@@ -143,7 +143,7 @@ class RegisterTile {
       return Exchange(shared_, place_.tile, p_.chain_tiles);
     } else {
       Prefetch(PlaceOf(blockIdx.x + p_.prefetch_distance));
-      WaitForKernelBefore();  // The kernel before clears the status.
+      WaitForPreviousKernel();  // The kernel before clears the status.
       const int64_t inner = p_.problem.inner;
       const int64_t column = place_.outer * inner + min(column_, inner - kVector);
       const auto status =
@@ -160,15 +160,15 @@ class RegisterTile {
   };
 
   // With clusters, consecutive blocks are the tiles of one chain. Otherwise the tiles of
-  // `chains_together` chains advance together, and the next chains are in the grid's next row.
+  // `concurrent_chains` chains advance together, and the next chains are in the grid's next row.
   __device__ Place PlaceOf(int64_t number) const {
     Place place;
     if constexpr (kCluster) {
       place.chain = Divide(number, p_.chain_tiles);
       place.tile = number - place.chain * p_.chain_tiles;
     } else {
-      place.tile = Divide(number, p_.chains_together);
-      place.chain = number - place.tile * p_.chains_together + blockIdx.y * p_.chains_together;
+      place.tile = Divide(number, p_.concurrent_chains);
+      place.chain = number - place.tile * p_.concurrent_chains + blockIdx.y * p_.concurrent_chains;
     }
     place.outer = Divide(place.chain, p_.column_tiles);
     place.inner = (place.chain - place.outer * p_.column_tiles) * kColumns;
@@ -193,14 +193,14 @@ class RegisterTile {
     for (int k = 0; k < Cell::kInputs; ++k) {
       const int64_t row_bytes = windows_.InputRowBytes(k);
       const T* from = windows_.Input(k, first_row_, column_);
-      if (k == Cell::kLookahead) from = AddBytes(from, row_bytes);
+      if (k == Cell::kLookahead) from = AdvanceRow(from, row_bytes);
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
         if (!kFull) rows.values[k][row] = Pack{};
         if (kFull || row < RowsInMemory(k)) {
           rows.values[k][row] = *reinterpret_cast<const Pack*>(from);
         }
-        from = AddBytes(from, row_bytes);
+        from = AdvanceRow(from, row_bytes);
       }
     }
     if (!kFull && Cell::kLookahead >= 0) LoadBoundary(rows);

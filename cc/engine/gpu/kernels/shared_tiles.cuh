@@ -27,8 +27,8 @@
 
 #include "cc/engine/cells/recurrence.h"
 #include "cc/engine/gpu/addresses.cuh"
-#include "cc/engine/gpu/exchange/look_back.cuh"
-#include "cc/engine/gpu/exchange/team_look_back.cuh"
+#include "cc/engine/gpu/look_back/look_back.cuh"
+#include "cc/engine/gpu/look_back/team_look_back.cuh"
 #include "cc/engine/gpu/pack.cuh"
 #include "cc/engine/gpu/warp.cuh"
 #include "cc/engine/problem.h"
@@ -157,7 +157,7 @@ class SharedTile {
     __syncthreads();  // Publishes every thread's copies to all.
 
     if constexpr (kLookBack) {
-      WaitForKernelBefore();  // The kernel before clears the status.
+      WaitForPreviousKernel();  // The kernel before clears the status.
       // For one column, looking back early is free. For many, it would delay other blocks' copies.
       if (p_.problem.inner == 1) StartToLookBack();
     }

@@ -238,7 +238,7 @@ class Stream {
 #pragma unroll
         for (int i = 0; i < kRows / kAtOnce; ++i) {
           CopyAsync<kElements * sizeof(T)>(to + i * kAtOnce * kColumns, from);
-          from = AddBytes(from, kAtOnce * row_bytes);
+          from = AdvanceRow(from, kAtOnce * row_bytes);
         }
       }
       return;

@@ -67,7 +67,7 @@ class KeptStep<__nv_bfloat16> {
     pair_ = Pack<__nv_bfloat16, 2>::Of({step.impulse, decay});
   }
   __device__ Transition<float> Get() const {
-    const auto pair = pair_.Reread();
+    const auto pair = pair_.Rematerialize();
     const float decay = pair.Get(1);
     return {std::signbit(decay) ? 1.0f + decay : decay, pair.Get(0)};
   }
@@ -152,7 +152,8 @@ struct ThreadRows {
           A in[Cell::kInputs];
           constexpr int kFirst = kKeepsSteps ? Cell::kStepInputs : 0;  // Emit needs no others.
 #pragma unroll
-          for (int k = kFirst; k < Cell::kInputs; ++k) in[k] = values[k][row].Reread().Get(v);
+          for (int k = kFirst; k < Cell::kInputs; ++k)
+            in[k] = values[k][row].Rematerialize().Get(v);
           if constexpr (Cell::kGated) biases.AddTo(in, kFirst, Cell::kInputs, v);
           const A before = state[v];
           if constexpr (kKeepsSteps) {
@@ -168,7 +169,7 @@ struct ThreadRows {
 #pragma unroll
       for (int k = 0; k < Cell::kOutputs; ++k) {
         if (windows.IsWanted(k)) *reinterpret_cast<Pack*>(to[k]) = Pack::Of(results[k]);
-        to[k] = AddBytes(to[k], row_bytes[k]);
+        to[k] = AdvanceRow(to[k], row_bytes[k]);
       }
     }
   }

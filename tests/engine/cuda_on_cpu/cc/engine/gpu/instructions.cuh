@@ -40,14 +40,14 @@ inline void WaitForCopies() {
   CurrentFiber().committed_copies.clear();
 }
 inline void Prefetch(const void*) {}
-inline void AllowNextKernel() {}
-inline void WaitForKernelBefore() { CurrentFiber().waited = true; }
+inline void LaunchDependents() {}
+inline void WaitForPreviousKernel() { CurrentFiber().waited = true; }
 
-inline void ArriveAtCluster() { cuda_on_cpu::Block::Current()->ArriveAtCluster(); }
+inline void ClusterArrive() { cuda_on_cpu::Block::Current()->ClusterArrive(); }
 inline void WaitForCluster() { cuda_on_cpu::Block::Current()->WaitForCluster(); }
 
 template <typename V>
-void StoreInBlock(int block, V* place, V value) {
+void StoreToClusterBlock(int block, V* place, V value) {
   if (CurrentFiber().cluster_waits == 0) abort();  // That block may not have started.
   char* const there = cuda_on_cpu::Block::Current()->cluster->shared[block];
   if (there == nullptr) abort();  // That block is done.

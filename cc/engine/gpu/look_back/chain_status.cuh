@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The words that tiles publish: where they lie, and how many there are.
-#ifndef TF_PLR_ENGINE_GPU_EXCHANGE_CHAIN_STATUS_CUH_
-#define TF_PLR_ENGINE_GPU_EXCHANGE_CHAIN_STATUS_CUH_
+#ifndef TF_PLR_ENGINE_GPU_LOOK_BACK_CHAIN_STATUS_CUH_
+#define TF_PLR_ENGINE_GPU_LOOK_BACK_CHAIN_STATUS_CUH_
 
 #include <cstdint>
 
@@ -42,4 +42,4 @@ struct ChainStatus {
 }  // namespace gpu
 }  // namespace tf_plr
 
-#endif  // TF_PLR_ENGINE_GPU_EXCHANGE_CHAIN_STATUS_CUH_
+#endif  // TF_PLR_ENGINE_GPU_LOOK_BACK_CHAIN_STATUS_CUH_

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 // How a tile finds the state before it from what other tiles publish.
-#ifndef TF_PLR_ENGINE_GPU_EXCHANGE_LOOK_BACK_CUH_
-#define TF_PLR_ENGINE_GPU_EXCHANGE_LOOK_BACK_CUH_
+#ifndef TF_PLR_ENGINE_GPU_LOOK_BACK_LOOK_BACK_CUH_
+#define TF_PLR_ENGINE_GPU_LOOK_BACK_LOOK_BACK_CUH_
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
 #include <cstring>
 
-#include "cc/engine/gpu/exchange/chain_status.cuh"
 #include "cc/engine/gpu/instructions.cuh"
+#include "cc/engine/gpu/look_back/chain_status.cuh"
 #include "cc/engine/transition.h"
 
 namespace tf_plr {
@@ -75,4 +75,4 @@ __device__ __forceinline__ int NearestState(uint64_t flag, unsigned mask = ~0u) 
 }  // namespace gpu
 }  // namespace tf_plr
 
-#endif  // TF_PLR_ENGINE_GPU_EXCHANGE_LOOK_BACK_CUH_
+#endif  // TF_PLR_ENGINE_GPU_LOOK_BACK_LOOK_BACK_CUH_

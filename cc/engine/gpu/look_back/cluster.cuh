@@ -3,16 +3,16 @@
 // Each block writes its transition into the shared memory of the blocks after it, so no status in
 // global memory has to be cleared first. Transitions are combined in the same order as by looking
 // back, so both give the same bits.
-#ifndef TF_PLR_ENGINE_GPU_EXCHANGE_CLUSTER_CUH_
-#define TF_PLR_ENGINE_GPU_EXCHANGE_CLUSTER_CUH_
+#ifndef TF_PLR_ENGINE_GPU_LOOK_BACK_CLUSTER_CUH_
+#define TF_PLR_ENGINE_GPU_LOOK_BACK_CLUSTER_CUH_
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
-#include "cc/engine/gpu/exchange/block_look_back.cuh"
-#include "cc/engine/gpu/exchange/look_back.cuh"
 #include "cc/engine/gpu/instructions.cuh"
+#include "cc/engine/gpu/look_back/block_look_back.cuh"
+#include "cc/engine/gpu/look_back/look_back.cuh"
 #include "cc/engine/gpu/warp.cuh"
 #include "cc/engine/transition.h"
 
@@ -38,7 +38,7 @@ class ClusterExchange {
         chain_tiles_(static_cast<int>(chain_tiles)),
         warp_(threadIdx.x / kWarp),
         lane_(threadIdx.x % kWarp) {
-    ArriveAtCluster();
+    ClusterArrive();
   }
 
   // Whether FindState needs a tile's initial carry.
@@ -66,10 +66,10 @@ class ClusterExchange {
     for (int later = tile_ + 1 + warp_; later < chain_tiles_; later += kWarps) {
 #pragma unroll
       for (int v = 0; v < kVector; ++v) {
-        StoreInBlock(later, &shared_.of_tile[tile_][Column(v)], of_tile[v]);
+        StoreToClusterBlock(later, &shared_.of_tile[tile_][Column(v)], of_tile[v]);
       }
     }
-    ArriveAtCluster();
+    ClusterArrive();
     WaitForCluster();  // Publishes the tiles' transitions to all blocks.
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
@@ -101,4 +101,4 @@ class ClusterExchange {
 }  // namespace gpu
 }  // namespace tf_plr
 
-#endif  // TF_PLR_ENGINE_GPU_EXCHANGE_CLUSTER_CUH_
+#endif  // TF_PLR_ENGINE_GPU_LOOK_BACK_CLUSTER_CUH_

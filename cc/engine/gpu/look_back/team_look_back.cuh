@@ -2,15 +2,15 @@
 // Looks back for the state before a tile with few columns. Each column has a team of lanes, and
 // each lane looks at one earlier tile of the segment and at one earlier segment. See look_back.cuh
 // for what is published, and when.
-#ifndef TF_PLR_ENGINE_GPU_EXCHANGE_TEAM_LOOK_BACK_CUH_
-#define TF_PLR_ENGINE_GPU_EXCHANGE_TEAM_LOOK_BACK_CUH_
+#ifndef TF_PLR_ENGINE_GPU_LOOK_BACK_TEAM_LOOK_BACK_CUH_
+#define TF_PLR_ENGINE_GPU_LOOK_BACK_TEAM_LOOK_BACK_CUH_
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
-#include "cc/engine/gpu/exchange/chain_status.cuh"
-#include "cc/engine/gpu/exchange/look_back.cuh"
+#include "cc/engine/gpu/look_back/chain_status.cuh"
+#include "cc/engine/gpu/look_back/look_back.cuh"
 #include "cc/engine/gpu/warp.cuh"
 #include "cc/engine/transition.h"
 
@@ -107,4 +107,4 @@ class TeamLookBack {
 }  // namespace gpu
 }  // namespace tf_plr
 
-#endif  // TF_PLR_ENGINE_GPU_EXCHANGE_TEAM_LOOK_BACK_CUH_
+#endif  // TF_PLR_ENGINE_GPU_LOOK_BACK_TEAM_LOOK_BACK_CUH_

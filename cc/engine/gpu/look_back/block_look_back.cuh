@@ -3,15 +3,15 @@
 // at one earlier tile of the segment and at one of the nearest earlier segments. Once all these
 // tiles are found, each warp looks at a segment further back instead of a tile. See look_back.cuh
 // for what is published, and when.
-#ifndef TF_PLR_ENGINE_GPU_EXCHANGE_BLOCK_LOOK_BACK_CUH_
-#define TF_PLR_ENGINE_GPU_EXCHANGE_BLOCK_LOOK_BACK_CUH_
+#ifndef TF_PLR_ENGINE_GPU_LOOK_BACK_BLOCK_LOOK_BACK_CUH_
+#define TF_PLR_ENGINE_GPU_LOOK_BACK_BLOCK_LOOK_BACK_CUH_
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
-#include "cc/engine/gpu/exchange/chain_status.cuh"
-#include "cc/engine/gpu/exchange/look_back.cuh"
+#include "cc/engine/gpu/look_back/chain_status.cuh"
+#include "cc/engine/gpu/look_back/look_back.cuh"
 #include "cc/engine/gpu/warp.cuh"
 #include "cc/engine/transition.h"
 
@@ -57,12 +57,13 @@ class BlockLookBack {
   __device__ void Look() {
     const int64_t far = segment_ - 1 - kWarps - warp_;
     const bool at_near = warp_ < segment_ && near_flag_ != kState;
-    const bool at_other = all_tiles_ ? far >= 0 && other_flag_ != kState
-                                     : warp_ < in_segment_ && other_flag_ == kNothing;
+    const bool at_other = all_tiles_found_ ? far >= 0 && other_flag_ != kState
+                                           : warp_ < in_segment_ && other_flag_ == kNothing;
     uint64_t near_flags[kVector], other_flags[kVector];
     if (at_other) {
-      Inspect(all_tiles_ ? status_.OfSegment(far) : status_.OfTile(tile_ - in_segment_ + warp_),
-              other_, other_flags);
+      Inspect(
+          all_tiles_found_ ? status_.OfSegment(far) : status_.OfTile(tile_ - in_segment_ + warp_),
+          other_, other_flags);
     }
     if (at_near) Inspect(status_.OfSegment(segment_ - 1 - warp_), near_, near_flags);
     if (at_other) other_flag_ = OfAllColumns(other_flags);
@@ -103,11 +104,11 @@ class BlockLookBack {
         shared_.flag[kWarps + warp_] = other_flag_;
       }
       __syncthreads();  // Publishes what each warp found to all.
-      const int segments = all_tiles_ ? 2 * kWarps : kWarps;  // Segments in `found`.
-      if (!all_tiles_) {
+      const int segments = all_tiles_found_ ? 2 * kWarps : kWarps;  // Segments in `found`.
+      if (!all_tiles_found_) {
         const bool missing = lane_ < in_segment_ && shared_.flag[kWarps + lane_] == kNothing;
-        all_tiles_ = __all_sync(~0u, !missing);
-        if (all_tiles_) {
+        all_tiles_found_ = __all_sync(~0u, !missing);
+        if (all_tiles_found_) {
           other_flag_ = kNothing;
           ComposeFirst(shared_.found + kWarps, in_segment_, before_tile);
 #pragma unroll
@@ -119,7 +120,7 @@ class BlockLookBack {
         }
       }
       nearest = segment_ == 0 ? 0 : NearestState(lane_ < segments ? shared_.flag[lane_] : kNothing);
-      if (all_tiles_ && nearest >= 0) break;
+      if (all_tiles_found_ && nearest >= 0) break;
       Look();
       __syncthreads();  // Everyone has seen the flags.
     }
@@ -186,10 +187,10 @@ class BlockLookBack {
   // segment.
   Transition<A> near_[kVector], other_[kVector];
   uint32_t near_flag_ = kNothing, other_flag_ = kNothing;
-  bool all_tiles_ = false;  // All earlier tiles of the segment are found.
+  bool all_tiles_found_ = false;  // All earlier tiles of the segment are found.
 };
 
 }  // namespace gpu
 }  // namespace tf_plr
 
-#endif  // TF_PLR_ENGINE_GPU_EXCHANGE_BLOCK_LOOK_BACK_CUH_
+#endif  // TF_PLR_ENGINE_GPU_LOOK_BACK_BLOCK_LOOK_BACK_CUH_
