@@ -23,13 +23,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 from environment import environment
-from small_tasks import TASKS
+from small_tasks import LEAST_LOSS, TASKS, best_losses
 
 import tf_plr
 from tf_plr.initializers import TimeScales
 
 RATES = (0.001, 0.003, 0.01)
-LEAST_LOSS = 1e-3  # Clip losses here: ratios of losses near zero are meaningless.
 LAYERS = {
     "LSTM": keras.layers.LSTM,
     "GILRLSTM": tf_plr.GILRLSTM,
@@ -151,15 +150,6 @@ def jobs_of(arguments, done):
                     for group in filter(None, groups):
                         jobs.append((task, layer, recipe, rate, group, arguments.quick))
     return sorted(jobs, key=lambda job: (job[1] != "LSTM", -TASKS[job[0]].steps))
-
-
-def best_losses(runs):
-    """{(task, layer, recipe): mean held-out loss at the best learning rate}."""
-    held_out = {}
-    for run in runs:
-        key = run["task"], run["layer"], run["recipe"]
-        held_out.setdefault(key, {}).setdefault(run["rate"], []).append(run["held_out"])
-    return {key: min(map(np.mean, rates.values())) for key, rates in held_out.items()}
 
 
 def summary(runs):

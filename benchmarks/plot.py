@@ -203,7 +203,7 @@ def draw_replicas(result):
 
 def draw_defaults(result):
     """Draws each task's held-out losses over the LSTM's, each at its best learning rate."""
-    from defaults import LEAST_LOSS, best_losses
+    from small_tasks import LEAST_LOSS, best_losses
 
     best = best_losses(result["runs"])
     columns = [c for c in dict.fromkeys(key[1:] for key in best) if c[0] != "LSTM"]

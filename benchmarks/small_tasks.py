@@ -25,6 +25,8 @@ from keras.layers import (
     Masking,
 )
 
+LEAST_LOSS = 1e-3  # Clip losses here: ratios of losses near zero are meaningless.
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -250,3 +252,12 @@ TASKS = {
         784, digits, digits_model, CROSS_ENTROPY, 1000, 500, epochs=5, test_data=other_digits
     ),
 }
+
+
+def best_losses(runs):
+    """{(task, layer, recipe): mean held-out loss at the best learning rate}."""
+    held_out = {}
+    for run in runs:
+        key = run["task"], run["layer"], run["recipe"]
+        held_out.setdefault(key, {}).setdefault(run["rate"], []).append(run["held_out"])
+    return {key: min(map(np.mean, rates.values())) for key, rates in held_out.items()}
