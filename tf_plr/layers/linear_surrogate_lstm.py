@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Linear surrogate LSTM (LS-LSTM, GILR-LSTM): an LSTM whose gates look at a GILR's states."""
+"""LS-LSTM, the linear surrogate LSTM: an LSTM whose gates look at a GILR's states."""
 
 from typing import Any, Unpack
 
