@@ -56,7 +56,7 @@ def _local_tensorflow(ctx):
     ctx.file("description.json", json.encode(found["description"]))
     lines = ["CXX = {}".format(flags)]
     for name, key in [("ENGINE", "tf_plr_engine"), ("OPS", "tf_plr_ops")]:
-        link = [flag for flag in found["link"][key] if "--version-script" not in flag]
+        link = [flag.replace("$", "$$") for flag in found["link"][key] if "--version-script" not in flag]
         lines.append("LINK_{} = {}".format(name, link))
     ctx.file("flags.bzl", "\n".join(lines) + "\n")
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The op on the GPU through TensorFlow, eagerly, against tf.add of the same arrays.
+"""Times eager calls of the op on a GPU, and of tf.add on the same arrays.
 
     python benchmarks/gpu_op.py [--output FILE]
 
-A round times many calls and one wait. Times are the minimum of several rounds, in microseconds.
+A round times many calls and one wait for the GPU. Results are microseconds per call, in the fastest
+of several rounds.
 """
 
 import argparse

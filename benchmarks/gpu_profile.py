@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Lists the kernels that calls run on each GPU, by TensorFlow's profiler."""
+"""Uses TensorFlow's profiler to list the kernels that a call runs on each GPU."""
 
 import tempfile
 from collections import defaultdict
@@ -11,7 +11,7 @@ CALLS, LARGEST = 3, 10
 
 
 def kernels_of(call):
-    """Text with each GPU's time per call, including copies, and its longest kernels."""
+    """Returns a text: each GPU's time per call, with copies, and the kernels that take longest."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2  # Slow to import.
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Table 2 of the paper: what "parallel" gains over "serial" inside a net.
+"""Measures table 2 of the paper: the speedup of "parallel" over "serial" in a network.
 
     python benchmarks/table2.py [--quick] [--output RESULTS.json]
 
-The model has two layers, batch x steps = 65,536, and 4 input features, already on the device. One
-tf.function (under XLA on a GPU) runs forward pass and gradient. Each number is a speedup of a layer
-over the same layer with algorithm="serial", from the medians of repeated runs in one process. The
-paper's numbers were measured on a K80 (Martin and Cundy, ICLR 2018, table 2). With --output, rows
-that the file already has are not measured again.
+The model has two layers. Its input has 4 features and batch x steps = 65,536, and is already on the
+device. One tf.function (under XLA on a GPU) runs the forward pass and the gradient. Each number is
+the speedup over the same model with algorithm="serial", computed from the medians of repeated runs
+in one process. The paper's numbers were measured on a K80 (Martin and Cundy, ICLR 2018, table 2).
+Rows that are already in the file of --output are not measured again.
 """
 
 import argparse
@@ -41,7 +41,7 @@ FEATURES = 4
 
 
 def run_of(layer, batch, steps, units, algorithm):
-    """A function that runs forward and gradient, and returns some of each gradient."""
+    """Makes a function that runs forward and gradient, and returns one value per gradient."""
     model = keras.Sequential([keras.Input((steps, FEATURES))])
     model.add(layer(units, return_sequences=True, algorithm=algorithm))
     model.add(layer(units, return_sequences=True, algorithm=algorithm))
@@ -62,9 +62,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--units", type=int, default=256)
     parser.add_argument("--size", type=int, default=65536, help="batch x steps")
-    parser.add_argument("--seconds", type=float, default=0.5, help="for each number")
-    parser.add_argument("--quick", action="store_true", help="a small one, for a CPU")
-    parser.add_argument("--output", type=Path, help="JSON")
+    parser.add_argument("--seconds", type=float, default=0.5, help="duration of each measurement")
+    parser.add_argument("--quick", action="store_true", help="a small model, for a CPU")
+    parser.add_argument("--output", type=Path, help="JSON file of results")
     parser.add_argument("--commit", default="")
     arguments = parser.parse_args()
     if arguments.quick:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The two engines, as calls use them.
+// Gives the CPU engine and the GPU engine the same interface, for calls.
 #ifndef TF_PLR_CALLS_BACKEND_H_
 #define TF_PLR_CALLS_BACKEND_H_
 
@@ -15,7 +15,7 @@
 
 namespace tf_plr {
 
-// The passes over rows, which need no scratch.
+// Defines passes over rows that need no scratch.
 #define TF_PLR_PASS(engine, queue, Pass)     \
   template <typename Rows>                   \
   Status Pass(const Rows& rows) const {      \
@@ -107,7 +107,7 @@ struct Gpu {
 #undef TF_PLR_PASSES
 #undef TF_PLR_PASS
 
-// The most workspace that a cell needs on any GPU.
+// The most bytes of workspace that a cell needs on any GPU.
 template <typename Cell, DType kType>
 size_t MaxWorkspaceBytes([[maybe_unused]] const Problem& problem,
                          [[maybe_unused]] Algorithm algorithm) {
@@ -118,8 +118,8 @@ size_t MaxWorkspaceBytes([[maybe_unused]] const Problem& problem,
 #endif
 }
 
-// Call run(type), where decltype(type)::value is the data type as a constant. Plan has checked that
-// it is in the list.
+// ForType and ForGatedType call run(type), where decltype(type)::value is the data type as a
+// constant. Call::Plan has already checked that the data type is in the list.
 #define TF_PLR_CASE(type, ...) \
   case DType::type:            \
     return run(std::integral_constant<DType, DType::type>());
@@ -137,7 +137,7 @@ TF_PLR_DEFINE_SWITCH(ForGatedType, TF_PLR_FOR_EACH_GATED_TYPE)
 #undef TF_PLR_DEFINE_SWITCH
 #undef TF_PLR_CASE
 
-// A call whose Run<Backend> serves both engines.
+// The base class of calls whose template Run<Backend> runs on either engine.
 template <typename Derived>
 class CallOnBoth : public Call {
  public:
@@ -153,7 +153,7 @@ class CallOnBoth : public Call {
 #endif
 };
 
-// The data of a buffer, as elements.
+// The data of a buffer, as elements of type T.
 template <typename T>
 T* Data(const Buffer& buffer) {
   return static_cast<T*>(buffer.data);

@@ -17,6 +17,20 @@
 
 #define TF_PLR_EXPORT __attribute__((visibility("default")))
 
+// The ops: M(Op, the list of the types that it takes). The transitions have no XLA kernel, because
+// nothing that exchanges states between replicas may run under XLA.
+#define TF_PLR_FOR_EACH_XLA_OP(M)                    \
+  M(LinearRecurrence, TF_PLR_FOR_EACH_TYPE)          \
+  M(LinearRecurrenceGrad, TF_PLR_FOR_EACH_TYPE)      \
+  M(GatedRecurrence, TF_PLR_FOR_EACH_GATED_TYPE)     \
+  M(GatedRecurrenceGrad, TF_PLR_FOR_EACH_GATED_TYPE) \
+  M(CausalWindows, TF_PLR_FOR_EACH_GATED_TYPE)       \
+  M(CausalWindowsGrad, TF_PLR_FOR_EACH_GATED_TYPE)
+#define TF_PLR_FOR_EACH_OP(M)                         \
+  TF_PLR_FOR_EACH_XLA_OP(M)                           \
+  M(LinearRecurrenceTransition, TF_PLR_FOR_EACH_TYPE) \
+  M(GatedRecurrenceTransition, TF_PLR_FOR_EACH_GATED_TYPE)
+
 namespace tf_plr {
 
 // An input or output of a call: row-major. `data` is null as long as only shapes matter.

@@ -77,11 +77,7 @@ class WindowsCall final : public CallOnBoth<WindowsCall<kIsGradient>> {
 
 }  // namespace
 
-Status MakeCausalWindows(const Attributes& attributes, std::unique_ptr<Call>* call) {
-  return MakeCall<WindowsCall<false>>(attributes, call);
-}
-Status MakeCausalWindowsGrad(const Attributes& attributes, std::unique_ptr<Call>* call) {
-  return MakeCall<WindowsCall<true>>(attributes, call);
-}
+TF_PLR_DEFINE_MAKER(CausalWindows, WindowsCall<false>)
+TF_PLR_DEFINE_MAKER(CausalWindowsGrad, WindowsCall<true>)
 
 }  // namespace tf_plr

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The arguments of the gated ops, and how they become the arrays of a cell.
+// The attributes and inputs of the gated ops, and how buffers become the arrays of a cell.
 #ifndef TF_PLR_CALLS_GATED_BINDING_H_
 #define TF_PLR_CALLS_GATED_BINDING_H_
 
@@ -14,16 +14,16 @@
 
 namespace tf_plr {
 
-// The inputs by name; null where a call has none.
+// The inputs by name. An input that a call lacks is null.
 struct GatedInputs {
   const Buffer *product, *bias, *highway, *prefix, *initial_state, *mask;
   const Buffer *states, *d_outputs, *d_last_state;
 };
 
-// What follows from the shapes.
+// The sizes that follow from the shapes of the inputs.
 struct GatedSizes {
   int64_t batch, steps, units;
-  int64_t product_width, prefix_width;  // Elements of a row; of the prefix, padded.
+  int64_t product_width, prefix_width;  // Elements per row. The prefix's include padding.
   Problem problem;                      // 0 x 0 x 0 if there are no columns.
 
   int64_t rows() const { return problem.outer * problem.steps; }
@@ -45,12 +45,12 @@ class GatedAttributes {
   // Blocks that have a bias: the highway has none.
   int64_t CountBiasBlocks() const { return CountBlocks() - (block[kHighway] >= 0); }
 
-  int cell = 0;  // Its place in the list of cells/gated.h.
+  int cell = 0;  // Index in the list of cells in cells/gated.h.
   GatedCellParts parts;
   std::array<int64_t, kBlocks> block;
   bool has_bias = false, has_highway = false, has_prefix = false, has_initial_state = false;
   bool has_mask = false, has_d_outputs = false, keeps_states = false;
-  bool holds = false;  // Masked steps repeat the outputs of the last valid one.
+  bool holds = false;  // Whether masked steps repeat the output of the last valid step.
   Algorithm algorithm = Algorithm::kAuto;
 
  private:
@@ -125,7 +125,7 @@ class GatedBinding {
     return arrays;
   }
 
-  // The arrays that Step of the forward or the gradient cell reads.
+  // The arrays that Cell::Step reads. Cell is a forward cell or a gradient cell.
   template <typename Cell>
   Arrays<Cell, T> Steps() const {
     Arrays<Cell, T> arrays{};
@@ -149,7 +149,7 @@ class GatedBinding {
         inputs_.prefix->shape[2] * Bytes(), sizes_.prefix_width * Bytes(), output_width_ * Bytes()};
   }
 
-  // The gradient of the bias, from that of the product.
+  // The column sums that turn the gradient of the product into that of the bias.
   ColumnSums<T> BiasGradient() const {
     return {Data<T>(outputs_[0]), sizes_.rows(), attributes_.CountBiasBlocks() * sizes_.units,
             sizes_.product_width, Data<float>(outputs_[1])};

@@ -260,14 +260,8 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
 
 }  // namespace
 
-Status MakeGatedRecurrence(const Attributes& attributes, std::unique_ptr<Call>* call) {
-  return MakeCall<GatedCall<Kind::kForward>>(attributes, call);
-}
-Status MakeGatedRecurrenceGrad(const Attributes& attributes, std::unique_ptr<Call>* call) {
-  return MakeCall<GatedCall<Kind::kGradient>>(attributes, call);
-}
-Status MakeGatedRecurrenceTransition(const Attributes& attributes, std::unique_ptr<Call>* call) {
-  return MakeCall<GatedCall<Kind::kTransition>>(attributes, call);
-}
+TF_PLR_DEFINE_MAKER(GatedRecurrence, GatedCall<Kind::kForward>)
+TF_PLR_DEFINE_MAKER(GatedRecurrenceGrad, GatedCall<Kind::kGradient>)
+TF_PLR_DEFINE_MAKER(GatedRecurrenceTransition, GatedCall<Kind::kTransition>)
 
 }  // namespace tf_plr

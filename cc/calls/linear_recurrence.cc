@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// LinearRecurrence, its gradient and its transition: attributes, shapes, and which array is which.
+// LinearRecurrence, its gradient and its transition: attributes, shapes, and which
+// buffer becomes which array of the cell.
 #include <iterator>
 
 #include "cc/calls/backend.h"
@@ -17,7 +18,7 @@ struct Forward {
   static constexpr const char* kStepInputs[] = {"decays", "impulses"};
   static constexpr int kStepOutputs = 1;
   static constexpr bool kIsGradient = false;
-  // A state is written where its impulse was read, and only after that.
+  // States may overwrite the impulses: each impulse is read before its state is written.
   static constexpr int kOverwritableInput = 1;
 
   template <typename T>
@@ -68,8 +69,8 @@ Shape Without(int64_t axis, Shape shape) {
   return shape;
 }
 
-// The problem of a shape and its axis. It is 0 x 0 x 0 if there is nothing to read or write: in a
-// tensor without elements, the product of the other axes may exceed an int64.
+// The problem of a shape and its axis. It is 0 x 0 x 0 if there is nothing to read or write,
+// because in a tensor without elements the product of the other axes may overflow an int64.
 Problem ProblemOf(const Shape& shape, int64_t axis, bool has_initial_state, bool reverse) {
   const Shape columns = Without(axis, shape);
   if (axis < 0) axis += static_cast<int64_t>(shape.size());
@@ -108,7 +109,7 @@ class RecurrenceCall final : public CallOnBoth<RecurrenceCall<Op>> {
     const Shape columns = Without(axis_, shape);
     if (inputs.size() > kStepInputs && CountElements(columns) < 0) {
       return InvalidArgument("a state has the shape of decays, ", shape, ", without axis ", axis_,
-                             ", which is more than a tensor can have");
+                             ", and so has more elements than a tensor can have");
     }
     for (size_t i = kStepInputs; i < inputs.size(); ++i) {
       const bool is_initial = has_initial_state_ && i == kStepInputs;
@@ -176,7 +177,7 @@ class TransitionCall final : public CallOnBoth<TransitionCall> {
   }
 
  private:
-  // Both cells take the two inputs in this order.
+  // Inputs 0 and 1 are the decays and the impulses, or, in the gradient cell, d_states.
   template <typename Cell, typename Backend>
   Status Reduce(const Backend& backend, const Buffers& inputs, const Buffer& transition) const {
     return ForType(inputs[0].type, [&](auto type) {
@@ -198,14 +199,8 @@ class TransitionCall final : public CallOnBoth<TransitionCall> {
 
 }  // namespace
 
-Status MakeLinearRecurrence(const Attributes& attributes, std::unique_ptr<Call>* call) {
-  return MakeCall<RecurrenceCall<Forward>>(attributes, call);
-}
-Status MakeLinearRecurrenceGrad(const Attributes& attributes, std::unique_ptr<Call>* call) {
-  return MakeCall<RecurrenceCall<Gradient>>(attributes, call);
-}
-Status MakeLinearRecurrenceTransition(const Attributes& attributes, std::unique_ptr<Call>* call) {
-  return MakeCall<TransitionCall>(attributes, call);
-}
+TF_PLR_DEFINE_MAKER(LinearRecurrence, RecurrenceCall<Forward>)
+TF_PLR_DEFINE_MAKER(LinearRecurrenceGrad, RecurrenceCall<Gradient>)
+TF_PLR_DEFINE_MAKER(LinearRecurrenceTransition, TransitionCall)
 
 }  // namespace tf_plr

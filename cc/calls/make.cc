@@ -5,16 +5,9 @@ namespace tf_plr {
 
 Status Call::Make(const std::string& op, const Attributes& attributes,
                   std::unique_ptr<Call>* call) {
-#define TF_PLR_MAKE(Op) \
+#define TF_PLR_MAKE(Op, FOR_EACH) \
   if (op == "TfPlr>" #Op) return Make##Op(attributes, call);
-  TF_PLR_MAKE(LinearRecurrence)
-  TF_PLR_MAKE(LinearRecurrenceGrad)
-  TF_PLR_MAKE(LinearRecurrenceTransition)
-  TF_PLR_MAKE(GatedRecurrence)
-  TF_PLR_MAKE(GatedRecurrenceGrad)
-  TF_PLR_MAKE(GatedRecurrenceTransition)
-  TF_PLR_MAKE(CausalWindows)
-  TF_PLR_MAKE(CausalWindowsGrad)
+  TF_PLR_FOR_EACH_OP(TF_PLR_MAKE)
 #undef TF_PLR_MAKE
   return InvalidArgument("tf_plr has no op '", op, "'");
 }
@@ -35,22 +28,22 @@ Status ReadOptionalInput(const Attributes& attributes, const char* count, const 
   const int64_t number = attributes.Int(count, 0);
   *given = number > 0;
   if (number == 0 || number == 1) return {};
-  return InvalidArgument(input, " must be at most one tensor, but ", number, " came");
+  return InvalidArgument(input, " must be at most one tensor, but is ", number, " tensors");
 }
 
 Status CheckInputs(const Buffers& inputs, size_t count, bool gated) {
   if (inputs.size() != count) {
-    return InvalidArgument("the op takes ", count, " inputs, but ", inputs.size(), " came");
+    return InvalidArgument("the op takes ", count, " inputs, but got ", inputs.size());
   }
   const DType type = inputs[0].type;
   if (type < DType::kBool && (IsGated(type) || !gated)) return {};
-  return InvalidArgument("the op does not take the dtype of its first input");
+  return InvalidArgument("the op does not support the dtype of its first input");
 }
 
 Status CheckInput(const char* name, const Buffer* input, DType type, const char* what,
                   const Shape& shape) {
   if (input == nullptr) return {};
-  if (input->type != type) return InvalidArgument(name, " has another dtype than it must have");
+  if (input->type != type) return InvalidArgument(name, " does not have the dtype it must have");
   if (input->shape == shape) return {};
   return InvalidArgument(name, " must have ", what, ", ", shape, ", but has shape ", input->shape);
 }

@@ -11,10 +11,10 @@
 
 namespace tf_plr {
 
-using Maker = Status(const Attributes& attributes, std::unique_ptr<Call>* call);
-Maker MakeLinearRecurrence, MakeLinearRecurrenceGrad, MakeLinearRecurrenceTransition,
-    MakeGatedRecurrence, MakeGatedRecurrenceGrad, MakeGatedRecurrenceTransition, MakeCausalWindows,
-    MakeCausalWindowsGrad;
+#define TF_PLR_DECLARE(Op, FOR_EACH) \
+  Status Make##Op(const Attributes& attributes, std::unique_ptr<Call>* call);
+TF_PLR_FOR_EACH_OP(TF_PLR_DECLARE)
+#undef TF_PLR_DECLARE
 
 // Attributes that several ops have.
 Status ReadAlgorithm(const Attributes& attributes, Algorithm* algorithm);
@@ -29,7 +29,7 @@ Status CheckInputs(const Buffers& inputs, size_t count, bool gated);
 Status CheckInput(const char* name, const Buffer* input, DType type, const char* what,
                   const Shape& shape);
 
-// Makes a call of this class, which reads its attributes.
+// Makes a call of a class, which reads its attributes.
 template <typename SomeCall>
 Status MakeCall(const Attributes& attributes, std::unique_ptr<Call>* call) {
   auto made = std::make_unique<SomeCall>();
@@ -37,6 +37,11 @@ Status MakeCall(const Attributes& attributes, std::unique_ptr<Call>* call) {
   *call = std::move(made);
   return {};
 }
+
+#define TF_PLR_DEFINE_MAKER(Op, SomeCall)                                      \
+  Status Make##Op(const Attributes& attributes, std::unique_ptr<Call>* call) { \
+    return MakeCall<SomeCall>(attributes, call);                               \
+  }
 
 }  // namespace tf_plr
 

@@ -10,6 +10,12 @@
 #include "cc/calls/call.h"
 #include "tensorflow/core/framework/op_kernel.h"
 
+// Registers a kernel for an op and all its types.
+#define TF_PLR_TYPE(type, element, dtype, ...) tensorflow::dtype,
+#define TF_PLR_REGISTER_KERNEL(Op, FOR_EACH, DEVICE, Kernel) \
+  REGISTER_KERNEL_BUILDER(                                   \
+      Name("TfPlr>" #Op).Device(DEVICE).TypeConstraint("T", {FOR_EACH(TF_PLR_TYPE)}), Kernel);
+
 namespace tf_plr {
 
 // The attributes of a node in a graph.

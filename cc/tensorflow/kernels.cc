@@ -98,28 +98,14 @@ class CallKernel : public OpKernel {
   std::unique_ptr<Call> call_;
 };
 
-#define TF_PLR_REGISTER_ON(DEVICE, Op, dtype)                                               \
-  REGISTER_KERNEL_BUILDER(                                                                  \
-      Name("TfPlr>" #Op).Device(tensorflow::DEVICE).TypeConstraint("T", tensorflow::dtype), \
-      CallKernel);
+#define TF_PLR_REGISTER_CPU(Op, FOR_EACH) \
+  TF_PLR_REGISTER_KERNEL(Op, FOR_EACH, tensorflow::DEVICE_CPU, CallKernel)
+#define TF_PLR_REGISTER_GPU(Op, FOR_EACH) \
+  TF_PLR_REGISTER_KERNEL(Op, FOR_EACH, tensorflow::DEVICE_GPU, CallKernel)
+TF_PLR_FOR_EACH_OP(TF_PLR_REGISTER_CPU)
 #if defined(TF_PLR_CUDA)
-#define TF_PLR_REGISTER(Op, dtype) \
-  TF_PLR_REGISTER_ON(DEVICE_CPU, Op, dtype) TF_PLR_REGISTER_ON(DEVICE_GPU, Op, dtype)
-#else
-#define TF_PLR_REGISTER(Op, dtype) TF_PLR_REGISTER_ON(DEVICE_CPU, Op, dtype)
+TF_PLR_FOR_EACH_OP(TF_PLR_REGISTER_GPU)
 #endif
-#define TF_PLR_REGISTER_LINEAR(type, element, dtype, ...) \
-  TF_PLR_REGISTER(LinearRecurrence, dtype)                \
-  TF_PLR_REGISTER(LinearRecurrenceGrad, dtype)            \
-  TF_PLR_REGISTER(LinearRecurrenceTransition, dtype)
-#define TF_PLR_REGISTER_GATED(type, element, dtype, ...) \
-  TF_PLR_REGISTER(GatedRecurrence, dtype)                \
-  TF_PLR_REGISTER(GatedRecurrenceGrad, dtype)            \
-  TF_PLR_REGISTER(GatedRecurrenceTransition, dtype)      \
-  TF_PLR_REGISTER(CausalWindows, dtype)                  \
-  TF_PLR_REGISTER(CausalWindowsGrad, dtype)
-TF_PLR_FOR_EACH_TYPE(TF_PLR_REGISTER_LINEAR)
-TF_PLR_FOR_EACH_GATED_TYPE(TF_PLR_REGISTER_GATED)
 
 }  // namespace
 }  // namespace tf_plr

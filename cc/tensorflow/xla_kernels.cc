@@ -105,24 +105,14 @@ class XlaCallKernel : public tensorflow::XlaOpKernel {
   std::unique_ptr<Call> call_;
 };
 
-// REGISTER_XLA_OP would take effect only in a library loaded before the first op runs. The
-// transition ops have no XLA kernel: nothing of tf_plr that exchanges states may run under XLA.
-#define TF_PLR_TYPE(type, element, dtype, ...) tensorflow::dtype,
-#define TF_PLR_REGISTER(Op, FOR_EACH, DEVICE)                                         \
-  REGISTER_KERNEL_BUILDER(                                                            \
-      Name("TfPlr>" #Op).Device(DEVICE).TypeConstraint("T", {FOR_EACH(TF_PLR_TYPE)}), \
-      XlaCallKernel);
-#define TF_PLR_REGISTER_ON(DEVICE)                                         \
-  TF_PLR_REGISTER(LinearRecurrence, TF_PLR_FOR_EACH_TYPE, DEVICE)          \
-  TF_PLR_REGISTER(LinearRecurrenceGrad, TF_PLR_FOR_EACH_TYPE, DEVICE)      \
-  TF_PLR_REGISTER(GatedRecurrence, TF_PLR_FOR_EACH_GATED_TYPE, DEVICE)     \
-  TF_PLR_REGISTER(GatedRecurrenceGrad, TF_PLR_FOR_EACH_GATED_TYPE, DEVICE) \
-  TF_PLR_REGISTER(CausalWindows, TF_PLR_FOR_EACH_GATED_TYPE, DEVICE)       \
-  TF_PLR_REGISTER(CausalWindowsGrad, TF_PLR_FOR_EACH_GATED_TYPE, DEVICE)
-
-TF_PLR_REGISTER_ON(kXlaCpu)
+// REGISTER_XLA_OP would take effect only in a library loaded before the first op runs.
+#define TF_PLR_REGISTER_CPU(Op, FOR_EACH) \
+  TF_PLR_REGISTER_KERNEL(Op, FOR_EACH, kXlaCpu, XlaCallKernel)
+#define TF_PLR_REGISTER_GPU(Op, FOR_EACH) \
+  TF_PLR_REGISTER_KERNEL(Op, FOR_EACH, kXlaGpu, XlaCallKernel)
+TF_PLR_FOR_EACH_XLA_OP(TF_PLR_REGISTER_CPU)
 #if defined(TF_PLR_CUDA)
-TF_PLR_REGISTER_ON(kXlaGpu)
+TF_PLR_FOR_EACH_XLA_OP(TF_PLR_REGISTER_GPU)
 #endif
 
 }  // namespace

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every layer against its equations, and against keras.layers.RNN around its cell."""
+"""Compares every layer with its equations, and with keras.layers.RNN around its cell."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ import tf_plr
 
 UNITS, INPUT_DIM = 5, 3
 
-# Name: (layer, arguments). One entry for every model that the arguments choose.
+# Name: (layer, arguments). One entry for each model that a layer's arguments select.
 MODELS = {
     "gilr": (tf_plr.GILR, {}),
     "gilr_tanh": (tf_plr.GILR, {"activation": "tanh"}),
@@ -102,8 +102,8 @@ def test_equations(model, rng, dtype, use_bias, layer_normalization):
         np.testing.assert_allclose(a, e, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
 
 
-# Algorithms differ only inside the op, which all models of a layer call the same way: the other
-# algorithms need one model per layer.
+# Algorithms differ only inside the op, which all models of a layer call in the same way. So one
+# model of each layer is enough for "serial" and "composed".
 @pytest.mark.parametrize(
     ("name", "algorithm"),
     [
@@ -136,7 +136,7 @@ MASKS = {
 }
 
 
-# All masks in float32: there the fused op runs, which holds masked outputs itself.
+# All masks run in float32, where the fused op itself repeats the last output at masked steps.
 FUSED = [name for name, (_, arguments) in MODELS.items() if "recurrent_activation" not in arguments]
 MASKED = [
     *product(MODELS, (None, "none_valid", "holes"), ["float64"]),
@@ -149,7 +149,7 @@ OPTIONS = [
     {"return_sequences": True, "zero_output_for_mask": True},
     {"return_sequences": False, "zero_output_for_mask": True},
 ]
-FIRST_OPTIONS = {"holes": 5, "left": 3, "right": 3}  # What is alike at all steps needs two.
+FIRST_OPTIONS = {"holes": 5, "left": 3, "right": 3}  # Uniform masks need only two options.
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_mixed_precision(model, rng, policy):
     precise = make(model, "float32", return_sequences=True)
     precise.build(x.shape)
     precise.set_weights(layer.get_weights())
-    # A few dozen roundings of O(1) values on each path.
+    # Each of the two runs rounds values of O(1) a few dozen times.
     np.testing.assert_allclose(
         tf.cast(outputs, tf.float32),
         precise(x),
@@ -280,11 +280,11 @@ def remembering(layer, policy, **options):
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "bfloat16", "float32"])
 def test_a_memory_of_20000_steps(layer, policy):
-    """Checks every step on every path, forward and backward, step by step, and in chunks."""
+    """Runs all steps at once, with XLA and without, in chunks, one by one, and backward."""
     x = np.ones((1, LONG, 2), "float32")
     exact = remembering(layer, "float64", return_sequences=True)
     expected = exact(x).numpy()
-    assert expected[0, LONG // 10, 0] < 0.5 * expected[0, -1, 0]  # It takes that long.
+    assert expected[0, LONG // 10, 0] < 0.5 * expected[0, -1, 0]  # It grows that slowly.
 
     made = remembering(layer, policy, return_sequences=True)
     runs = [made, tf.function(made, jit_compile=True)]
@@ -412,7 +412,7 @@ def test_a_first_state_of_its_own_is_not_shown_by_masked_steps(rng, of):
 
 
 def test_dropout_spares_the_highway():
-    """With reset gates of 0, an SRU's output is its input, undropped."""
+    """If its reset gates are 0, an SRU outputs its inputs, even those that dropout drops."""
     layer = tf_plr.SRU(INPUT_DIM, dropout=0.5, return_sequences=True)
     layer.build((None, None, INPUT_DIM))
     kernel, bias = layer.get_weights()
@@ -447,9 +447,9 @@ def test_recurrent_dropout_drops_a_share_of_features_at_all_steps():
 @pytest.mark.parametrize("start", ["zeros", "initial_state"])
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_gradients_of_long_paddings_in_16_bits(layer, policy, start):
-    """The last valid output is held over 3,000 masked steps; their gradients are summed in float32.
+    """The gradients of one output, repeated at 3,000 masked steps, are summed in float32.
 
-    With zero initial states the op holds the states itself; otherwise the layer holds the outputs.
+    With zero initial states, the op itself repeats the output; otherwise the layer does.
     """
     x, mask = np.ones((1, 3000, 3), "float32"), np.arange(3000)[None] < 3
     by_bias = []
@@ -465,7 +465,7 @@ def test_gradients_of_long_paddings_in_16_bits(layer, policy, start):
             loss = tf.reduce_sum(tf.cast(outputs, tf.float32))
         by_bias.append(np.reshape(tape.gradient(loss, made.cell.bias), (-1, 2)))
     actual, exact = by_bias
-    largest = np.abs(exact).max(1, keepdims=True)  # Per block: blocks differ by a factor of 1,000.
+    largest = np.abs(exact).max(1, keepdims=True)  # Per block: their scales differ 1,000-fold.
     assert np.all(largest > 0.1)
     roundoff = reference.UNIT_ROUNDOFF[made.compute_dtype]
     assert np.all(np.abs(actual - exact) <= 8 * roundoff * largest)
@@ -500,7 +500,7 @@ def test_kept_states_are_saved(model, rng, tmp_path, stateful, save):
 
 
 def no_orthogonal(layer):
-    """TensorFlow has no QR decomposition in bfloat16, for keras.layers.LSTM neither."""
+    """Avoids orthogonal initializers: TensorFlow has no QR decomposition in bfloat16."""
     return {"recurrent_initializer": "zeros"} if layer is tf_plr.GILRLSTM else {}
 
 
@@ -544,7 +544,7 @@ def test_import_without_docstrings():
         return subprocess.run([sys.executable, "-OO", "-c", f"import {module}"]).returncode == 0
 
     if not imports("keras"):
-        pytest.skip("this Keras needs its docstrings")
+        pytest.skip("this Keras cannot be imported without its docstrings")
     assert imports("tf_plr")
 
 

@@ -20,8 +20,8 @@ POOLINGS = {"f": ("forget",), "fo": ("forget", "output"), "ifo": ("forget", "out
 class QRNNCell(base.LinearRecurrentCell):
     """One step of `QRNN`, for decoding and for `keras.layers.RNN`.
 
-    It takes the arguments of `QRNN` up to `seed`, and `input_dim`. `dropout` draws new features at
-    each step.
+    It takes the arguments of `QRNN` from `units` to `seed`, and `input_dim`. At each step,
+    `dropout` chooses anew which features to drop.
 
     Args:
         input_dim: Positive integer, number of input features. The state sizes depend on it, and
@@ -63,12 +63,9 @@ class QRNNCell(base.LinearRecurrentCell):
                 f'input_bias is {input_bias!r}, but only pooling="ifo" has an input gate, and '
                 f"pooling is {pooling!r}"
             )
-        self.input_dim = (
-            None
-            if input_dim is None
-            else arguments.checked_positive_integer("input_dim", input_dim)
-        )
-        self._features = self.input_dim
+        if input_dim is not None:
+            input_dim = arguments.checked_positive_integer("input_dim", input_dim)
+        self.input_dim = self._features = input_dim
 
     @property
     def state_size(self) -> list[int]:
@@ -158,7 +155,7 @@ class QRNN(base.LinearRecurrentLayer):
         use_bias: Whether the gates and impulses have a bias vector.
         kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. (The authors' code
             draws weights uniformly from -0.05 to 0.05.)
-        bias_initializer: Initializer of `bias`, except the forget gate's. Default: `"zeros"`.
+        bias_initializer: Initializer of `bias`, except for the forget gate. Default: `"zeros"`.
         forget_bias: A number or an initializer: the initial bias of the forget gate f. A gate with
             bias b remembers about exp(b) steps. Default: `"time_scales"`, which means
             `TimeScales()`: memories of 1 to 1,000 steps.
@@ -171,27 +168,27 @@ class QRNN(base.LinearRecurrentLayer):
         bias_regularizer: Regularizer of `bias`.
         kernel_constraint: Constraint of `kernel`.
         bias_constraint: Constraint of `bias`.
-        dropout: Float in [0, 1), fraction of the input features to drop: the same at all steps.
+        dropout: Float in [0, 1), fraction of the input features to drop, the same at all steps.
         layer_normalization: Whether to normalise the pre-activations over the features, with a
             learned gain and epsilon 1e-3, before the bias is added. (The authors' code divides by
-            variance + 1e-3, without the root.)
+            variance + 1e-3, not by its square root.)
         seed: Random seed for dropout.
         return_sequences: Whether to return the output of every step, or of the last one only.
         return_state: Whether to return the last states too.
         go_backwards: Whether to process, and return, the steps from last to first.
         stateful: Whether a batch starts from the last states of the batch before.
-        zero_output_for_mask: Whether masked steps output zeros. False: the last valid output.
+        zero_output_for_mask: Whether masked steps output zeros, not the last valid output.
         algorithm: See `tf_plr.linear_recurrence`.
         sequence_parallel: Whether the replicas of a `tf.distribute` strategy hold consecutive parts
             of each sequence: see `tf_plr.distributed.shard_sequences`.
-        **kwargs: What every Keras layer takes, such as `name`, `dtype` and `activity_regularizer`.
+        **kwargs: Arguments of all Keras layers, such as `name`, `dtype` and `activity_regularizer`.
 
     Call arguments:
         sequences: Tensor [batch, time, features].
         initial_state: List of the states before the first step: c, [batch, units], and, if
             `kernel_size` > 1, the last inputs, [batch, (kernel_size - 1) * features]. None: zeros.
-        mask: Boolean tensor [batch, time]: False steps leave the states as they are. None: the mask
-            that came with `sequences`.
+        mask: Boolean tensor [batch, time]. Steps where it is False do not change the states. None:
+            the mask that Keras attached to `sequences`.
         training: Whether to apply dropout.
 
     Output shape:

@@ -14,7 +14,7 @@ from tf_plr.layers import base
 class SRUCell(base.LinearRecurrentCell):
     """One step of `SRU`, for decoding and for `keras.layers.RNN`.
 
-    It takes the arguments of `SRU` up to `seed`. `dropout` draws new features at each step.
+    Takes the arguments of `SRU` up to `seed`. `dropout` drops other features at each step.
 
     Call arguments:
         inputs: Tensor [batch, features].
@@ -96,7 +96,7 @@ class SRU(base.LinearRecurrentLayer):
         use_bias: Whether the gates and impulses have a bias vector.
         kernel_initializer: Initializer of `kernel`. Default: `"glorot_uniform"`. (The authors' code
             draws weights uniformly from -0.05 to 0.05.)
-        bias_initializer: Initializer of `bias`, except the forget gate's. Default: `"zeros"`.
+        bias_initializer: Initializer of `bias`, except for the forget gate. Default: `"zeros"`.
         forget_bias: A number or an initializer: the initial bias of the forget gate f. A gate with
             bias b remembers about exp(b) steps. Default: `"time_scales"`, which means
             `TimeScales()`: memories of 1 to 1,000 steps. (The authors' code starts at 5.)
@@ -104,26 +104,26 @@ class SRU(base.LinearRecurrentLayer):
         bias_regularizer: Regularizer of `bias`.
         kernel_constraint: Constraint of `kernel`.
         bias_constraint: Constraint of `bias`.
-        dropout: Float in [0, 1), fraction of the input features to drop: the same at all steps.
+        dropout: Float in [0, 1), fraction of the input features to drop, the same at all steps.
         layer_normalization: Whether to normalise the pre-activations over the features, with a
             learned gain and epsilon 1e-3, before the bias is added. (The authors' code divides by
-            variance + 1e-3, without the root.)
+            variance + 1e-3, not by its square root.)
         seed: Random seed for dropout.
         return_sequences: Whether to return the output of every step, or of the last one only.
         return_state: Whether to return the last states too.
         go_backwards: Whether to process, and return, the steps from last to first.
         stateful: Whether a batch starts from the last states of the batch before.
-        zero_output_for_mask: Whether masked steps output zeros. False: the last valid output.
+        zero_output_for_mask: Whether masked steps output zeros, not the last valid output.
         algorithm: See `tf_plr.linear_recurrence`.
         sequence_parallel: Whether the replicas of a `tf.distribute` strategy hold consecutive parts
             of each sequence: see `tf_plr.distributed.shard_sequences`.
-        **kwargs: What every Keras layer takes, such as `name`, `dtype` and `activity_regularizer`.
+        **kwargs: Arguments of all Keras layers, such as `name`, `dtype` and `activity_regularizer`.
 
     Call arguments:
         sequences: Tensor [batch, time, features].
         initial_state: List of the states before the first step: c, [batch, units]. None: zeros.
-        mask: Boolean tensor [batch, time]: False steps leave the states as they are. None: the mask
-            that came with `sequences`.
+        mask: Boolean tensor [batch, time]. Steps where it is False do not change the states. None:
+            the mask that Keras attached to `sequences`.
         training: Whether to apply dropout.
 
     Output shape:

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The inner loops of the CPU engine for gated cells; rows.h has the loops for other cells.
-// Arithmetic dwarfs the loads of carries, so one loop serves every width: vectors of neighbouring
-// columns, carries in memory, and a last vector that is padded if the row does not fill it.
+// Loading the carries costs little next to the arithmetic, so one loop serves every width. It takes
+// vectors of neighbouring columns, keeps the carries in memory, and pads the last vector if the row
+// does not fill it.
 #ifndef TF_PLR_ENGINE_CPU_GATED_ROWS_H_
 #define TF_PLR_ENGINE_CPU_GATED_ROWS_H_
 
@@ -16,14 +17,14 @@
 namespace tf_plr {
 namespace cpu {
 
-// As Rows; each array has its own stride, and each row may be masked.
+// Like Rows, but each array has its own stride, and any row may be masked.
 template <typename Cell, typename T>
 struct GatedRows {
   const T* in[Cell::kInputs];
   T* out[Cell::kOutputs];
   int64_t in_strides[Cell::kInputs], out_strides[Cell::kOutputs];  // From row to row.
-  const float* biases[Cell::kInputs];                              // Of the columns; or null.
-  const bool* mask;                                                // Of the first row; or null.
+  const float* biases[Cell::kInputs];                              // One for each column; or null.
+  const bool* mask;                                                // At the first row; or null.
   int64_t mask_stride;
   int64_t count, columns;
   void* vectors;  // Room for the carries of a row, as vectors of any width.
@@ -38,7 +39,7 @@ class GatedRowWalker {
   using M = Memory<float, T, kLanes>;
 
  public:
-  // carry: one for each column, updated.
+  // carry: one for each column, updated in place.
   TF_PLR_INLINE static void Walk(GatedRows<Cell, T> rows, Carry* carry) {
     CarryV* const carries = static_cast<CarryV*>(rows.vectors);
     const int64_t whole = rows.columns / kLanes;
@@ -60,7 +61,7 @@ class GatedRowWalker {
   }
 
  private:
-  // Steps one vector of columns. If kPart, only its first `width` columns exist.
+  // Runs one step of one vector of columns. If kPart, only its first `width` columns exist.
   template <bool kPart>
   TF_PLR_INLINE static void Step(const GatedRows<Cell, T>& rows, int64_t column, int width,
                                  bool masked, CarryV& carry) {

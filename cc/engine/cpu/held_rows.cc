@@ -17,7 +17,7 @@ namespace {
 // Calls function(outer, begin, end, worker) for chunks of the steps of every sequence.
 template <typename T, typename Function>
 void ForChunks(const HeldRows<T>& rows, const Workers& workers, const Function& function) {
-  // Few chunks: each may have to search all steps before it for the last valid one.
+  // Chunks are few, because each may have to search all steps before it for the last valid one.
   constexpr int64_t kMinSteps = 256, kMaxChunks = 64;
   const int64_t steps = std::max(kMinSteps, (rows.steps + kMaxChunks - 1) / kMaxChunks);
   const int64_t chunks = (rows.steps + steps - 1) / steps;

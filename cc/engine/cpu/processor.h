@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// One build serves every x86-64-v2 processor and later: each body is compiled for three instruction
-// sets, and the best one that the processor has is picked at run time.
+// One build runs on every x86-64 processor from x86-64-v2 on: each body is compiled for three
+// instruction sets, and the best one that the processor supports is chosen at run time.
 #ifndef TF_PLR_ENGINE_CPU_PROCESSOR_H_
 #define TF_PLR_ENGINE_CPU_PROCESSOR_H_
 
@@ -15,7 +15,7 @@
 namespace tf_plr {
 namespace cpu {
 
-// The size of a SIMD register.
+// The size of a SIMD register as a type, so that it is a constant in the bodies it is passed to.
 template <int kBytes>
 using RegisterBytes = std::integral_constant<int, kBytes>;
 

@@ -8,8 +8,8 @@
 //   columns   neighbouring columns of one row; the carries are vectors too, in registers if they
 //             fit;
 //   packed    several rows that are shorter than a vector. Their steps are composed within the
-//             vector, in log2(rows) rounds, before the carry is applied: the chain through time
-//             is one multiply-add per vector instead of one per row.
+//             vector, in log2(rows) rounds, before the carry is applied: the chain of dependent
+//             operations has one multiply-add per vector instead of one per row.
 #ifndef TF_PLR_ENGINE_CPU_ROWS_H_
 #define TF_PLR_ENGINE_CPU_ROWS_H_
 
@@ -23,14 +23,14 @@
 namespace tf_plr {
 namespace cpu {
 
-// `in` and `out` point to the first row in processing order; `stride`, which is negative in
-// reverse, leads to the next.
+// `in` and `out` point to the first row in processing order. `stride` is the distance in elements
+// from each row to the next one; it is negative in reverse.
 template <typename Cell, typename T>
 struct Rows {
   const T* in[Cell::kInputs];
   T* out[Cell::kOutputs];
   int64_t stride, count, columns;
-  bool stream_out;  // Outputs are stored past the caches, where that is possible.
+  bool stream_out;  // Outputs bypass the caches, where stores can.
   void* vectors;    // Room for the carries of a row, as vectors of any width.
 };
 
@@ -60,7 +60,7 @@ struct ReducePass {
   }
 };
 
-// T: the arrays' type. A: the accumulator. kLanes: of a vector.
+// T: the arrays' type. A: the accumulator's type. kLanes: the number of lanes of a vector.
 template <typename Cell, typename T, typename A, template <typename> class PassOf, int kLanes>
 class RowWalker {
   using Pass = PassOf<Cell>;
@@ -72,7 +72,7 @@ class RowWalker {
   static constexpr int kMaxVectors = 4;
 
  public:
-  // carry: one for each column, updated.
+  // carry: one for each column, updated in place.
   TF_PLR_INLINE static void Walk(const Rows<Cell, T>& rows, Carry* carry) {
     if (Packed<1>(rows, carry)) return;
     if (rows.columns < kLanes) {
@@ -82,7 +82,7 @@ class RowWalker {
     }
   }
 
-  // Rows of fewer columns than a full vector has lanes.
+  // Walks rows that have fewer columns than a full vector has lanes.
   TF_PLR_INLINE static void WalkNarrow(const Rows<Cell, T>& rows, Carry* carry) {
     if (rows.columns >= kLanes) {
       InRegisters<1, 2>(rows, carry);
@@ -128,8 +128,8 @@ class RowWalker {
     return std::min(vector * kLanes, rows.columns - kLanes);
   }
 
-  // Keeps the carries in registers. Counts up to kVectors, the number of vectors of a row; returns
-  // false if it exceeds kLimit.
+  // Keeps the carries in registers. Recursion increases kVectors to the number of vectors that a
+  // row needs. Returns false if that number exceeds kLimit.
   template <int kVectors, int kLimit>
   TF_PLR_INLINE static bool InRegisters(const Rows<Cell, T>& rows, Carry* carry) {
     if constexpr (kVectors > kLimit) {
@@ -169,7 +169,7 @@ class RowWalker {
 
   template <bool kStreamOut>
   TF_PLR_INLINE static void InMemory(const Rows<Cell, T>& rows, Carry* carry) {
-    const int64_t count = (rows.columns - 1) / kLanes;  // Without the last.
+    const int64_t count = (rows.columns - 1) / kLanes;  // Vectors before the last one.
     CarryV* const carries = static_cast<CarryV*>(rows.vectors);
     for (int64_t v = 0; v <= count; ++v) carries[v] = LoadCarry(carry + FirstColumn(rows, v));
     for (int64_t row = 0, at = 0; row < rows.count; ++row, at += rows.stride) {
@@ -179,7 +179,7 @@ class RowWalker {
         for (int64_t v = 0; v < count; ++v) {
           carries[v] = VectorStep<kStreamOut>(rows, at + v * kLanes, carries[v]);
         }
-      } else {  // Memory is best read in one direction.
+      } else {  // Memory is read fastest in one direction.
         for (int64_t v = count - 1; v >= 0; --v) {
           carries[v] = VectorStep<kStreamOut>(rows, at + v * kLanes, carries[v]);
         }
@@ -237,8 +237,8 @@ class RowWalker {
     for (int c = 0; c < kColumns; ++c) GetLane(after, last - kColumns + c, carry[c]);
   }
 
-  // Processes one vector of rows, from the lowest address on. The last kColumns lanes of `before`
-  // are the carries of the row before.
+  // Processes the rows that fill one vector. `rows` points to the lowest address of that vector.
+  // The last kColumns lanes of `before` are the carries of the row before.
   template <int kColumns, bool kReverse>
   TF_PLR_INLINE static CarryV PackedStep(const Rows<Cell, T>& rows, CarryV before) {
     using LastRow = RepeatLastOrder<kLanes, kColumns>;

@@ -12,16 +12,16 @@
 namespace tf_plr {
 namespace cpu {
 
-// Runs Cell over `problem`. T is an element of types.h: any for RecurrenceCell and
-// RecurrenceGradientCell, that of a gated type for the cells of cells/gated.h. Returns null, or
-// what went wrong and has then computed nothing.
+// Runs Cell over `problem`. T is the element type of a data type in types.h: of any data type for
+// RecurrenceCell and RecurrenceGradientCell, of a gated one for the cells of cells/gated.h. Returns
+// null, or a message that says what went wrong; in that case, nothing has been computed.
 template <typename Cell, typename T>
 const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
                 const Workers& workers);
 
 // Computes the transition of all steps for each column. Reads only the inputs that Cell::Step uses;
-// the other inputs, the outputs and the carries may be null. A is the accumulator of T. Returns as
-// Run does.
+// the other inputs, the outputs and the carries may be null. A is the accumulator of T. The
+// result is as in Run.
 template <typename Cell, typename T, typename A>
 const char* Reduce(const Problem& problem, const Arrays<Cell, T>& arrays,
                    const ColumnTransitions<A>& transitions, const Workers& workers);

@@ -31,8 +31,8 @@ struct Math {
   TF_PLR_INLINE static V Exp(V x) {
     constexpr float kLeast = -87.0f;
     constexpr float kLog2E = 1.44269504f;
-    constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;  // The first has 10 bits.
-    constexpr float kToInteger = 12582912.0f;  // 1.5 * 2^23: leaves n in the lowest bits.
+    constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;  // n * kLn2High is exact.
+    constexpr float kToInteger = 12582912.0f;  // 1.5 * 2^23: adding it puts n into the low bits.
     constexpr int kFractionBits = 23;
     constexpr uint32_t kOne = 0x3f800000;
     x = Where(x < kLeast, V{} + kLeast, x);

@@ -18,8 +18,8 @@ namespace tf_plr {
 struct Workers {
   using Schedule = std::function<void(std::function<void()>)>;
 
-  // A pool may have no threads: XLA has none if nobody gave it a pool. The calling thread then runs
-  // all tasks.
+  // `threads` may be 0, as in XLA if nobody gave it a thread pool. The calling thread then runs all
+  // tasks.
   Workers(int threads, Schedule schedule)
       : threads(std::max(1, threads)), schedule(std::move(schedule)) {}
 
@@ -29,11 +29,13 @@ struct Workers {
 
 // Calls task(0, worker), task(1, worker), ... task(count - 1, worker), each once, and returns when
 // all have returned. Workers are numbered from 0 to workers.threads - 1, and each has one task at a
-// time. A task must not throw. Without memory for helpers, the calling thread does it all.
+// time. A task must not throw. If there is no memory for helpers, the calling thread runs all
+// tasks.
 //
-// Tasks are claimed in order, so a task may wait for one with a smaller number: that one has been
-// claimed by a running thread. The calling thread takes part, so a pool that is busy elsewhere
-// delays nothing; a helper that starts after the last task was claimed touches only `Shared`.
+// Tasks are claimed in order, so a task may wait for one with a smaller number, which a running
+// thread has already claimed. The calling thread runs tasks too, so the call never waits for a busy
+// pool. A helper may start after the last task was claimed, even after the call has returned; it
+// then touches only `Shared`.
 template <typename Task>
 void RunTasks(const Workers& workers, int64_t count, const Task& task) {
   struct Shared {

@@ -51,7 +51,7 @@ class LinearRecurrentLayer(keras.layers.Layer):
         return_state: Whether to return the last states too.
         go_backwards: Whether to process, and return, the steps from last to first.
         stateful: Whether a batch starts from the last states of the batch before.
-        zero_output_for_mask: Whether masked steps output zeros. False: the last valid output.
+        zero_output_for_mask: Whether masked steps output zeros, not the last valid output.
         algorithm: See `tf_plr.linear_recurrence`.
         sequence_parallel: Whether the replicas of a `tf.distribute` strategy hold consecutive parts
             of each sequence, instead of whole sequences: see `tf_plr.distributed.shard_sequences`.
@@ -63,8 +63,8 @@ class LinearRecurrentLayer(keras.layers.Layer):
     Call arguments:
         sequences: Tensor [batch, time, features].
         initial_state: List of tensors [batch, size], as in `cell.state_size`. None: zeros.
-        mask: Boolean tensor [batch, time]: False steps leave the states as they are. None: the mask
-            that came with `sequences`.
+        mask: Boolean tensor [batch, time]. Steps where it is False do not change the states. None:
+            the mask that Keras attached to `sequences`.
         training: Whether to apply dropout.
         sequences_mask: Keras passes the mask here if it came with `sequences`.
 
