@@ -9,7 +9,7 @@ ORACLES := "jax==0.8.3" "jaxlib==0.8.3" opt_einsum "tensorflow-probability==0.25
   "tf_keras==2.21.0" dm-tree cloudpickle decorator sru==2.6.0
 MUTATION := "cosmic-ray==8.7.*"
 
-SOURCES := $(shell find cc -type f) setup.py pyproject.toml
+SOURCES := $(shell find cc -type f) setup.py pyproject.toml tf_plr/version.py
 CPP_FILES := git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh'
 
 .PHONY: test quick-test demo lint format docs mutate wheel clean

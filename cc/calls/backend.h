@@ -29,7 +29,7 @@ namespace tf_plr {
 
 struct Cpu {
   const Workers& workers;
-  Scratch* scratch;
+  const Scratch& scratch;
 
   template <DType kType>
   using Element = typename cpu::ElementOf<kType>::Type;
@@ -59,7 +59,7 @@ struct Cpu {
 #if defined(TF_PLR_CUDA)
 struct Gpu {
   void* stream;
-  Scratch* scratch;
+  const Scratch& scratch;
 
   template <DType kType>
   using Element = typename gpu::ElementOf<kType>::Type;
@@ -93,7 +93,7 @@ struct Gpu {
 
  private:
   Status Allocate(size_t bytes, gpu::Workspace* workspace) const {
-    *workspace = {bytes == 0 ? nullptr : scratch->Allocate(bytes), bytes};
+    *workspace = {bytes == 0 ? nullptr : scratch(bytes, -1), bytes};
     if (bytes == 0 || workspace->data != nullptr) return {};
     return {Status::kResourceExhausted, "tf_plr needs a workspace of " + std::to_string(bytes) +
                                             " bytes on this GPU, which could not be allocated"};
@@ -141,12 +141,12 @@ TF_PLR_DEFINE_SWITCH(ForGatedType, TF_PLR_FOR_EACH_GATED_TYPE)
 template <typename Derived>
 class CallOnBoth : public Call {
  public:
-  Status RunOnCpu(const Buffers& inputs, const Buffers& outputs, Scratch* scratch,
+  Status RunOnCpu(const Buffers& inputs, const Buffers& outputs, const Scratch& scratch,
                   const Workers& workers) const override {
     return static_cast<const Derived*>(this)->Run(Cpu{workers, scratch}, inputs, outputs);
   }
 #if defined(TF_PLR_CUDA)
-  Status RunOnGpu(const Buffers& inputs, const Buffers& outputs, Scratch* scratch,
+  Status RunOnGpu(const Buffers& inputs, const Buffers& outputs, const Scratch& scratch,
                   void* stream) const override {
     return static_cast<const Derived*>(this)->Run(Gpu{stream, scratch}, inputs, outputs);
   }

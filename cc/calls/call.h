@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -54,17 +55,10 @@ class Attributes {
   virtual std::string String(const char* name, const char* otherwise) const = 0;
 };
 
-// Device memory for the duration of a call, aligned to 16 bytes. Allocate returns null if none is
-// left.
-class Scratch {
- public:
-  virtual ~Scratch() = default;
-  virtual void* Allocate(size_t bytes) = 0;
-  // Allocates as much as an input holds; possibly the input's own memory, if nobody else needs it.
-  virtual void* AllocateLike(const Buffers& inputs, size_t input) {
-    return Allocate(inputs[input].bytes());
-  }
-};
+// Returns device memory for the duration of a call, aligned to 16 bytes, or null if none is left.
+// If `input` is not negative, `bytes` is what that input holds, and the result may be the input's
+// own memory, if nobody else needs it.
+using Scratch = std::function<void*(size_t bytes, int input)>;
 
 class Call {
  public:
@@ -82,10 +76,10 @@ class Call {
 
   // Run a call that Plan has checked. RunOnCpu returns when the call is done; RunOnGpu enqueues it
   // on `stream`, a cudaStream_t.
-  virtual Status RunOnCpu(const Buffers& inputs, const Buffers& outputs, Scratch* scratch,
+  virtual Status RunOnCpu(const Buffers& inputs, const Buffers& outputs, const Scratch& scratch,
                           const Workers& workers) const = 0;
 #if defined(TF_PLR_CUDA)
-  virtual Status RunOnGpu(const Buffers& inputs, const Buffers& outputs, Scratch* scratch,
+  virtual Status RunOnGpu(const Buffers& inputs, const Buffers& outputs, const Scratch& scratch,
                           void* stream) const = 0;
 #endif
 };

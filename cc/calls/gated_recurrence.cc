@@ -21,12 +21,12 @@ Status GatedAttributes::Read(const Attributes& attributes) {
   TF_PLR_RETURN_IF_ERROR(read("num_masks", "mask", &has_mask));
   TF_PLR_RETURN_IF_ERROR(read("num_d_outputs", "d_outputs", &has_d_outputs));
   TF_PLR_RETURN_IF_ERROR(read("num_states", "states", &keeps_states));
-  if ((has_highway && !parts.highway) || (has_prefix && !parts.takes_prefix) ||
-      (keeps_states && !parts.output_gate)) {
-    return InvalidArgument(has_highway  ? "highway"
-                           : has_prefix ? "prefix"
-                                        : "states",
-                           " is not one that the cell '", name, "' has");
+  const char* const foreign = has_highway && !parts.highway        ? "highway"
+                              : has_prefix && !parts.takes_prefix  ? "prefix"
+                              : keeps_states && !parts.output_gate ? "states"
+                                                                   : nullptr;
+  if (foreign != nullptr) {
+    return InvalidArgument(foreign, " is not one that the cell '", name, "' has");
   }
   holds = attributes.Int("hold", 0) != 0 && has_mask && parts.output_gate;
   return ReadBlocks(attributes.Ints("blocks"), name);
@@ -137,7 +137,8 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
       });
     }));
     if (kKind == Kind::kForward && attributes_.holds) {
-      const HeldRows<float> rows{nullptr, nullptr, nullptr, sizes.batch, sizes.steps, sizes.units};
+      const Problem& p = sizes.problem;
+      const HeldRows<float> rows{nullptr, nullptr, nullptr, p.outer, p.steps, p.inner};
       return bytes + Aligned(gpu::HoldWorkspaceBytes(rows));
     }
     if (kKind != Kind::kGradient || in.bias == nullptr) return bytes;
@@ -161,7 +162,8 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
         // Turn the gradient of the held outputs into that of the outputs before they were held.
         Buffer d_outputs = *in.d_outputs;
         if (attributes_.holds) {
-          d_outputs.data = backend.scratch->AllocateLike(inputs, in.d_outputs - inputs.data());
+          const auto input = static_cast<int>(in.d_outputs - inputs.data());
+          d_outputs.data = backend.scratch(d_outputs.bytes(), input);
           if (d_outputs.data == nullptr && d_outputs.bytes() > 0) {
             return Status{Status::kResourceExhausted, "no memory for the gradient of outputs"};
           }

@@ -41,11 +41,11 @@ const char* SumHeld(const HeldRows<T>& rows, const Workers& workers);
 }  // namespace cpu
 
 namespace gpu {
+constexpr int64_t kHoldSteps = 1024;  // Steps of one block of Hold.
 // Device memory that Hold needs.
 template <typename T>
 size_t HoldWorkspaceBytes(const HeldRows<T>& rows) {
-  constexpr int64_t kBlockSteps = 1024;
-  return rows.outer * ((rows.steps + kBlockSteps - 1) / kBlockSteps) * sizeof(int64_t);
+  return rows.outer * ((rows.steps + kHoldSteps - 1) / kHoldSteps) * sizeof(int64_t);
 }
 // Half, BFloat16 or float; on a cudaStream_t. Each returns null, or what went wrong.
 template <typename T>

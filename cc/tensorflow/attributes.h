@@ -75,6 +75,17 @@ inline Shape ShapeOf(const tensorflow::TensorShape& shape) {
   return Shape(sizes.begin(), sizes.end());
 }
 
+// Checks that a node has the outputs that its call has: attributes may say otherwise.
+template <typename Context>
+absl::Status CheckOutputs(const Context& context, const Buffers& outputs) {
+  bool same = context.num_outputs() == static_cast<int>(outputs.size());
+  for (int i = 0; same && i < context.num_outputs(); ++i) {
+    same = FromTensorFlow(context.expected_output_dtype(i)) == outputs[i].type;
+  }
+  if (same) return absl::OkStatus();
+  return absl::InvalidArgumentError("the attributes do not fit the number or dtypes of outputs");
+}
+
 }  // namespace tf_plr
 
 #endif  // TF_PLR_TENSORFLOW_ATTRIBUTES_H_

@@ -23,31 +23,6 @@ using tensorflow::TensorShape;
 
 void* DataOf(const Tensor& tensor) { return const_cast<char*>(tensor.tensor_data().data()); }
 
-// Memory that TensorFlow reclaims when the call returns. On a GPU, TensorFlow does not give it to
-// others before the stream has completed the call.
-class TemporaryTensors : public Scratch {
- public:
-  explicit TemporaryTensors(OpKernelContext* context) : context_(context) {}
-
-  void* Allocate(size_t bytes) override {
-    const TensorShape shape({static_cast<int64_t>(bytes)});
-    const auto status = context_->allocate_temp(tensorflow::DT_INT8, shape, Add());
-    return status.ok() ? DataOf(tensors_.back()) : nullptr;
-  }
-  void* AllocateLike(const Buffers& /*inputs*/, size_t input) override {
-    const int number = static_cast<int>(input);
-    const auto status = context_->forward_input_or_allocate_temp(
-        {number}, context_->input_dtype(number), context_->input(number).shape(), Add());
-    return status.ok() ? DataOf(tensors_.back()) : nullptr;
-  }
-
- private:
-  Tensor* Add() { return &tensors_.emplace_back(); }
-
-  OpKernelContext* const context_;
-  std::vector<Tensor> tensors_;
-};
-
 class CallKernel : public OpKernel {
  public:
   explicit CallKernel(OpKernelConstruction* context)
@@ -63,6 +38,7 @@ class CallKernel : public OpKernel {
       inputs.push_back({FromTensorFlow(input.dtype()), ShapeOf(input.shape()), DataOf(input)});
     }
     OP_REQUIRES_OK(context, ToTensorFlow(call_->Plan(inputs, &outputs)));
+    OP_REQUIRES_OK(context, CheckOutputs(*context, outputs));
     for (int i = 0; i < context->num_outputs(); ++i) {
       TensorShape shape;
       OP_REQUIRES_OK(context, TensorShape::BuildTensorShape(outputs[i].shape, &shape));
@@ -75,13 +51,24 @@ class CallKernel : public OpKernel {
       }
       outputs[i].data = DataOf(*output);
     }
-    TemporaryTensors scratch(context);
-    OP_REQUIRES_OK(context, ToTensorFlow(Run(context, inputs, outputs, &scratch)));
+    // TensorFlow takes this memory back when the call returns. On a GPU, it lends it to no other
+    // stream before this one has come so far.
+    std::vector<Tensor> temporaries;
+    const auto scratch = [&](size_t bytes, int input) {
+      Tensor* const memory = &temporaries.emplace_back();
+      const TensorShape shape({static_cast<int64_t>(bytes)});
+      const auto status = input < 0 ? context->allocate_temp(tensorflow::DT_INT8, shape, memory)
+                                    : context->forward_input_or_allocate_temp(
+                                          {input}, context->input_dtype(input),
+                                          context->input(input).shape(), memory);
+      return status.ok() ? DataOf(*memory) : nullptr;
+    };
+    OP_REQUIRES_OK(context, ToTensorFlow(Run(context, inputs, outputs, scratch)));
   }
 
  private:
   Status Run(OpKernelContext* context, const Buffers& inputs, const Buffers& outputs,
-             Scratch* scratch) const {
+             const Scratch& scratch) const {
 #if defined(TF_PLR_CUDA)
     if (on_gpu_) {
       auto* const stream = context->op_device_context()->stream();

@@ -13,6 +13,15 @@ namespace tf_plr {
 inline std::string TypeAttr() { return "T: {" TF_PLR_FOR_EACH_TYPE(TF_PLR_NAME) "}"; }
 inline std::string GatedTypeAttr() { return "T: {" TF_PLR_FOR_EACH_GATED_TYPE(TF_PLR_NAME) "}"; }
 #undef TF_PLR_NAME
+// The types of sums.
+inline std::string SumTypeAttr() {
+  std::string names;
+#define TF_PLR_NAME(type, element, tf, xla, name) \
+  if (SumTypeOf(DType::type) == DType::type) names += name ", ";
+  TF_PLR_FOR_EACH_TYPE(TF_PLR_NAME)
+#undef TF_PLR_NAME
+  return "A: {" + names + "}";
+}
 
 }  // namespace tf_plr
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The ops under XLA: each compiles to a custom call that makes the call at run time.
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -33,12 +34,15 @@ xla::Shape RowMajor(xla::PrimitiveType type, const Shape& sizes) {
 std::string ToMlir(const std::string& op, const tensorflow::NodeDef& node) {
   using tensorflow::AttrValue;
   std::vector<std::string> words = {absl::StrCat(kOpAttribute, " = \"", op, "\"")};
-  for (const auto& [name, value] : node.attr()) {
+  // Sorted, so that equal calls have equal text.
+  const std::map<std::string, AttrValue> attributes(node.attr().begin(), node.attr().end());
+  for (const auto& [name, value] : attributes) {
     const auto kind = value.value_case();
+    if (name[0] == '_') continue;  // TensorFlow's own.
     if (kind == AttrValue::kI || kind == AttrValue::kB) {
       const int64_t number = kind == AttrValue::kB ? value.b() : value.i();
       words.push_back(absl::StrCat(name, " = ", number, " : i64"));
-    } else if (kind == AttrValue::kS && name[0] != '_') {
+    } else if (kind == AttrValue::kS) {
       words.push_back(absl::StrCat(name, " = \"", value.s(), "\""));
     } else if (kind == AttrValue::kList && value.list().i_size() > 0) {
       const std::string numbers = absl::StrJoin(value.list().i(), ", ");
@@ -77,6 +81,7 @@ class XlaCallKernel : public tensorflow::XlaOpKernel {
       operand_shapes.push_back(RowMajor(shape->element_type(), sizes));
     }
     OP_REQUIRES_OK(context, ToTensorFlow(call_->Plan(inputs, &outputs)));
+    OP_REQUIRES_OK(context, CheckOutputs(*context, outputs));
     for (int i = 0; i < context->num_outputs(); ++i) {
       TensorShape shape;  // Only to reject shapes that no tensor can have.
       OP_REQUIRES_OK(context, TensorShape::BuildTensorShape(outputs[i].shape, &shape));

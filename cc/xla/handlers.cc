@@ -78,41 +78,23 @@ Buffer BufferOf(const ffi::AnyBuffer& buffer) {
   return {FromXla(buffer.element_type()), Shape(sizes.begin(), sizes.end()), buffer.untyped_data()};
 }
 
-// Hands out the scratch result of a call, part by part.
-class ResultScratch : public Scratch {
- public:
-  explicit ResultScratch(const ffi::AnyBuffer& result)
-      : next_(static_cast<char*>(result.untyped_data())), left_(result.size_bytes()) {}
-
-  void* Allocate(size_t bytes) override {
+// Hands out a result of the custom call, part by part.
+Scratch ScratchIn(const ffi::AnyBuffer& result) {
+  auto* next = static_cast<char*>(result.untyped_data());
+  return [next, left = result.size_bytes()](size_t bytes, int) mutable -> void* {
     constexpr size_t kAlignment = 16;
     const size_t taken = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-    if (taken > left_) return nullptr;
-    left_ -= taken;
-    return std::exchange(next_, next_ + taken);
-  }
-
- private:
-  char* next_;
-  size_t left_;
-};
-
-// Scratch from an allocator, for calls without a scratch result.
-class LentScratch : public Scratch {
- public:
-  using Lend = std::function<void*(size_t bytes)>;
-  explicit LentScratch(Lend lend) : lend_(std::move(lend)) {}
-  void* Allocate(size_t bytes) override { return lend_(bytes); }
-
- private:
-  const Lend lend_;
-};
+    if (taken > left) return nullptr;
+    left -= taken;
+    return std::exchange(next, next + taken);
+  };
+}
 
 // Makes the call, checks it, and runs it by run(call, inputs, outputs, scratch). The first errors
 // are for custom calls that somebody wrote by hand.
 template <bool kHasScratch, typename Run>
 ffi::Error MakeAndRun(const ffi::RemainingArgs& args, const ffi::RemainingRets& rets,
-                      const ffi::Dictionary& given, Scratch* scratch, const Run& run) {
+                      const ffi::Dictionary& given, const Scratch& scratch, const Run& run) {
   const CallAttributes attributes(given);
   std::unique_ptr<Call> call;
   Status status = Call::Make(attributes.String(kOpAttribute, ""), attributes, &call);
@@ -138,8 +120,7 @@ ffi::Error MakeAndRun(const ffi::RemainingArgs& args, const ffi::RemainingRets& 
   if constexpr (kHasScratch) {
     auto last = rets.get<ffi::AnyBuffer>(rets.size() - 1);
     if (last.has_error()) return last.error();
-    ResultScratch of_result(**last);
-    return ToXla(run(*call, inputs, outputs, &of_result));
+    return ToXla(run(*call, inputs, outputs, ScratchIn(**last)));
   } else {
     return ToXla(run(*call, inputs, outputs, scratch));
   }
@@ -159,13 +140,14 @@ XLA_FFI_Error* CallOnHost(XLA_FFI_CallFrame* frame) {
                 static_cast<int>(pool.num_threads()),
                 [&pool](std::function<void()> work) { pool.Schedule(std::move(work)); });
             std::vector<std::unique_ptr<void, decltype(&std::free)>> memory;
-            LentScratch scratch([&](size_t bytes) {
+            const auto scratch = [&](size_t bytes, int) {
               return memory.emplace_back(std::malloc(bytes), &std::free).get();
-            });
-            return MakeAndRun<kHasScratch>(
-                args, rets, attributes, &scratch,
-                [&](const Call& call, const Buffers& inputs, const Buffers& outputs,
-                    Scratch* memory) { return call.RunOnCpu(inputs, outputs, memory, workers); });
+            };
+            return MakeAndRun<kHasScratch>(args, rets, attributes, scratch,
+                                           [&](const Call& call, const Buffers& inputs,
+                                               const Buffers& outputs, const Scratch& memory) {
+                                             return call.RunOnCpu(inputs, outputs, memory, workers);
+                                           });
           })
           .release();
   return handler->Call(frame);
@@ -183,13 +165,14 @@ XLA_FFI_Error* CallOnCuda(XLA_FFI_CallFrame* frame) {
           .Attrs()
           .To([](void* stream, ffi::ScratchAllocator allocator, ffi::RemainingArgs args,
                  ffi::RemainingRets rets, ffi::Dictionary attributes) {
-            LentScratch scratch([&](size_t bytes) {
+            const auto scratch = [&](size_t bytes, int) {
               return allocator.Allocate(bytes, /*alignment=*/16).value_or(nullptr);
-            });
-            return MakeAndRun<kHasScratch>(
-                args, rets, attributes, &scratch,
-                [&](const Call& call, const Buffers& inputs, const Buffers& outputs,
-                    Scratch* memory) { return call.RunOnGpu(inputs, outputs, memory, stream); });
+            };
+            return MakeAndRun<kHasScratch>(args, rets, attributes, scratch,
+                                           [&](const Call& call, const Buffers& inputs,
+                                               const Buffers& outputs, const Scratch& memory) {
+                                             return call.RunOnGpu(inputs, outputs, memory, stream);
+                                           });
           })
           .release();
   return handler->Call(frame);

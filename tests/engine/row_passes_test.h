@@ -194,6 +194,8 @@ void TestRowPassesOf(const Problem& problem, double stored) {
 
 template <typename Engine, typename Half, typename BFloat16>
 int TestRowPasses() {
+  // More blocks of steps than a warp has lanes.
+  if (InThisShard()) TestHeldRows<Engine, float, float>({1, 70000, 2, false}, kFloat, 50000);
   for (bool odd_addresses : {false, true}) {
     misaligned = odd_addresses;
     for (const Problem& problem : {Problem{1, 1, 1, false},

@@ -13,7 +13,8 @@
 namespace tf_plr {
 namespace gpu {
 
-constexpr int kHeldWarps = 32, kHeldThreads = kHeldWarps * kWarp;  // Must match HoldWorkspaceBytes.
+constexpr int kHeldWarps = 32, kHeldThreads = kHeldWarps * kWarp;
+static_assert(kHeldThreads == kHoldSteps);
 
 template <typename T>
 struct HeldParams {
