@@ -441,6 +441,5 @@ def pure_options():
 
 if __name__ == "__main__":
     setup(
-        install_requires=["keras>=3.15", "numpy>=1.26"],
         **(native_options() if NATIVE else pure_options()),
     )

@@ -35,7 +35,8 @@ toolchain(
 def _local_tensorflow(ctx):
     python = ctx.os.environ.get("PYTHON_BIN_PATH") or ctx.which("python3")
     done = ctx.execute([python, ctx.path(Label("//bazel:locate.py"))])
-    ctx.path(Label("//:setup.py"))  # locate.py imports it: rerun if it changes.
+    for read in ["//:setup.py", "//:tf_plr/version.py"]:
+        ctx.path(Label(read))  # Rerun if it changes: locate.py reads it.
     if done.return_code != 0:
         fail("set PYTHON_BIN_PATH to a Python that has TensorFlow: {} says\n{}{}".format(
             python,

@@ -33,7 +33,7 @@ class MinGRUCell(LinearRecurrentCell):
         product = self.product(inputs, self.kernel)
         forget, candidate = self.preactivations(product, None, self.bias)
         forget, new = self.gate(forget)
-        h, last_h = steps.recur(forget, new * candidate, states[0])
+        h, last_h = steps.recur(forget, new * candidate, states[0], is_output=True)
         return h, [last_h]
 
 

@@ -39,6 +39,7 @@ def library(tmp_path, monkeypatch):
 
 def forget():
     native.load_ops.cache_clear()
+    native.check.cache_clear()
     portable.register_handlers.cache_clear()
     native.warn_of_unused_gpus.cache_clear()
     _native.choice.cache_clear()

@@ -60,6 +60,7 @@ def elsewhere(tmp_path_factory):
             ],
             "-float16 or every_dtype_and_mode and not parallel",
         ),
+        (["layers.py::test_equals_keras_rnn_around_the_cell"], "not (holes and float32)"),
         *(
             pytest.param(["gpu.py::test_every_path"], "nothing", marks=pytest.mark.slow)
             for _ in GPUS[:1]

@@ -22,7 +22,8 @@ def test_fit_with_two_replicas(tmp_path):
 
 def start_worker(program, path, gpu=0, **environment):
     if GPUS:  # Each worker sees one GPU and so has one replica.
-        environment["CUDA_VISIBLE_DEVICES"] = str(gpu % len(GPUS))
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(len(GPUS))))
+        environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[gpu % len(GPUS)]
     command = [sys.executable, PROGRAMS / program, path]
     return subprocess.Popen(command, env={**os.environ, **environment})
 

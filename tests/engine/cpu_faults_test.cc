@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The CPU engine when memory runs out: each of its allocations fails once, in turn. A function must
 // then return an error or the right result; it must not throw, hang or write anything else. Build
-// and run: pytest tests/test_faults.py
+// and run: pytest tests/engine/test_faults.py
 #include <algorithm>
 #include <atomic>
 #include <cstddef>

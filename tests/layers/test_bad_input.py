@@ -314,9 +314,11 @@ def test_other_arguments_of_layers():
     with pytest.raises(ValueError, match=r"input_bias is 1, but only pooling=\"ifo\""):
         tf_plr.QRNN(4, input_bias=1)
     with pytest.raises(ValueError, match="input_dim must be a positive integer, but is 0"):
-        tf_plr.QRNN(4, input_dim=0)
+        tf_plr.QRNNCell(4, input_dim=0)
     with pytest.raises(ValueError, match="input_dim is 7, but inputs have 3 features"):
-        tf_plr.QRNN(4, input_dim=7)(tf.ones([2, 5, 3]))
+        tf_plr.QRNNCell(4, input_dim=7).build((2, 3))
+    with pytest.raises(ValueError, match="QRNN takes no argument 'input_dim': leave it out"):
+        tf_plr.QRNN(4, input_dim=3)
     with pytest.raises(TypeError):  # After units, only `activation` is positional.
         tf_plr.QRNN(4, "tanh", 2)
     for of in (tf_plr.initializers.Chrono, tf_plr.initializers.TimeScales):
@@ -466,9 +468,9 @@ def test_sizes_of_states_that_are_not_known_yet():
         lambda: tf_plr.QRNN(3).state_size,
         lambda: keras.layers.RNN(tf_plr.QRNNCell(3)),
     ):
-        with pytest.raises(ValueError, match="depends on its inputs: build it first, or pass"):
+        with pytest.raises(ValueError, match="call the layer first, or give the cell input_dim"):
             ask()
-    assert tf_plr.QRNN(3, input_dim=4).get_initial_state(2)[1].shape == (2, 4)
+    assert tf_plr.QRNNCell(3, input_dim=4).get_initial_state(batch_size=2)[1].shape == (2, 4)
     assert tf_plr.QRNN(3, kernel_size=1).state_size == [3]
 
 

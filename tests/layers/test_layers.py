@@ -411,6 +411,41 @@ def test_a_first_state_of_its_own_is_not_shown_by_masked_steps(rng, of):
     np.testing.assert_allclose(outputs, tf.concat([tf.zeros_like(step), step, step], 1), atol=1e-6)
 
 
+def test_a_first_state_is_found_wherever_it_is_defined(rng):
+    class Ones:
+        def get_initial_state(self, batch_size=None):
+            return tf.ones([batch_size, 4])  # Keras also takes a tensor without a list.
+
+    class Inherited(Ones, tf_plr.GILRCell):
+        pass
+
+    class Shifted(tf_plr.GILRCell):
+        def recur(self, steps, inputs, states, training):
+            return super().recur(steps, inputs, [s + 1 for s in states], training)
+
+    x = tf.constant(rng.normal(size=(2, 3, INPUT_DIM)), tf.float32)
+    for cell in (Inherited, Shifted):
+        layer = type("Layer", (tf_plr.GILR,), {"cell_class": cell})(4, return_sequences=True)
+        outputs = layer(x, mask=tf.constant([[False, True, True]] * 2))
+        unmasked = layer(x[:, 1:])
+        np.testing.assert_allclose(
+            outputs, tf.concat([tf.zeros([2, 1, 4]), unmasked], 1), atol=1e-6
+        )
+
+
+def test_a_reset_of_its_own_has_both_names():
+    class Layer(tf_plr.GILR):
+        resets = 0
+
+        def reset_state(self):
+            self.resets += 1
+
+    layer = Layer(3)
+    layer.reset_state()
+    layer.reset_states()
+    assert layer.resets == 2
+
+
 def test_dropout_spares_the_highway():
     """If its reset gates are 0, an SRU outputs its inputs, even those that dropout drops."""
     layer = tf_plr.SRU(INPUT_DIM, dropout=0.5, return_sequences=True)

@@ -144,6 +144,15 @@ def test_min_gru_equals_keras_rnn_around_its_cell(x, masked, go_backwards):
         np.testing.assert_allclose(actual, law, atol=1e-12)
 
 
+def test_a_state_that_is_the_output_holds_without_a_gather(x):
+    layer = MinGRU(5, dtype="float64", return_sequences=True)
+    graph = tf.function(lambda x, mask: layer(x, mask=mask)).get_concrete_function(
+        x, tf.constant(MASK)
+    ).graph  # fmt: skip
+    types = [op.type for op in graph.get_operations()]
+    assert types.count("TfPlr>LinearRecurrence") == 1 and not any("Gather" in t for t in types)
+
+
 def test_min_gru_is_a_keras_layer(x, tmp_path):
     model = keras.Sequential(
         [keras.Input((None, 4)), keras.layers.Bidirectional(MinGRU(5, forget_bias=2))]

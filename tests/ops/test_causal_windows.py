@@ -11,8 +11,8 @@ from support import MODES, call
 
 import tf_plr
 from tf_plr._native.library import load_ops
+from tf_plr._ops.arguments import GATED_DTYPES as DTYPES
 from tf_plr._ops.causal_windows import causal_windows
-from tf_plr._ops.gated_recurrence import DTYPES
 from tf_plr.layers.base.all_steps import AllSteps
 
 # (batch, steps, features, size): one step, windows longer than the sequence, odd and long rows.

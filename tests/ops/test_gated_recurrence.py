@@ -10,7 +10,8 @@ from reference import UNIT_ROUNDOFF
 from support import MODES, call
 
 from tf_plr._native.library import load_ops
-from tf_plr._ops.gated_recurrence import CELLS, DTYPES, gated_recurrence, unfused_gated_recurrence
+from tf_plr._ops.arguments import GATED_DTYPES as DTYPES
+from tf_plr._ops.gated_recurrence import CELLS, gated_recurrence, unfused_gated_recurrence
 
 # One step; one column; full and partial vectors of columns; many steps: full and partial tiles.
 SHAPES = [(1, 1, 2), (3, 5, 2), (2, 37, 10), (1, 300, 34), (5, 140, 64)]
@@ -266,6 +267,14 @@ def test_what_a_cell_does_not_have(wrong):
     }  # fmt: skip
     with pytest.raises(tf.errors.InvalidArgumentError, match="is not one that the cell"):
         load_ops().tf_plr_gated_recurrence(**arguments)
+
+
+def test_more_states_than_one():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="states must be at most one tensor"):
+        load_ops().tf_plr_gated_recurrence(
+            product=tf.zeros([2, 3, 8]), bias=[], highway=[], prefix=[], initial_state=[], mask=[],
+            num_states=2, cell="f", blocks=[0, 1],
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The native ops compiled by XLA. The tests that take a `mode` run under XLA too."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -34,6 +36,19 @@ def test_the_native_kernel_runs():
     compiled = tf.function(lambda a: tf_plr.linear_recurrence(a, a), jit_compile=True)
     hlo = compiled.experimental_get_compiler_ir(tf.ones([8]))(stage="optimized_hlo")
     assert 'custom_call_target="TfPlr>Call"' in hlo and 'op = "TfPlr>LinearRecurrence"' in hlo
+
+
+def test_equal_calls_are_written_alike():
+    """In any order of attributes, XLA could not merge them, nor find them in its caches."""
+    compiled = tf.function(
+        lambda a: (tf_plr.linear_recurrence(a, a), tf_plr.linear_recurrence(a, -a)),
+        jit_compile=True,
+    )
+    hlo = compiled.experimental_get_compiler_ir(tf.ones([8]))(stage="hlo")
+    first, second = re.findall(r"backend_config=(.*)", hlo)
+    op, *attributes = re.findall(r"(\w+) = ", first)
+    assert first == second and op == "op"
+    assert len(attributes) > 1 and attributes == sorted(attributes)
 
 
 def test_within_a_larger_computation(rng):

@@ -4,6 +4,8 @@ import sys
 import pytest
 import tensorflow as tf
 
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 with pytest.warns(RuntimeWarning, match=r"built for TensorFlow 9\.8\.7, .* which is slower"):
     import tf_plr
 with pytest.raises(ValueError, match="must have a known rank"):
@@ -25,6 +27,12 @@ for shapes, message in (
         )
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             function(*map(tf.ones, shapes))
+
+# What the portable library has not.
+ones = tf.ones([4])
+run = tf.function(lambda: tf_plr.distributed.linear_recurrence(ones, ones), autograph=False)
+with pytest.raises(ImportError, match=r"several replicas need .* for TensorFlow 9\.8\.7, but"):
+    tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).run(run)
 
 # A saved model needs the import only.
 module = tf.Module()

@@ -67,6 +67,7 @@ def information(library: Path | None = None) -> dict[str, Any]:
     return found
 
 
+@functools.cache
 def check(library: Path) -> None:
     """Raises a LibraryError if a library is damaged, or built for another tf_plr or processor."""
     built = information(library)

@@ -43,7 +43,12 @@ class Portable:
 
     def call(self, op: str, inputs: dict[str, Any], attributes: dict[str, Any]) -> Any:
         if op not in OUTPUTS:
-            raise library.LibraryError(f"{op} is not one of the portable library's ops")
+            raise ImportError(
+                "sequences over several replicas need the native ops, which were built for "
+                f"TensorFlow {library.information()['tensorflow']}, but TensorFlow "
+                f"{tf.__version__} is running. "
+                f"{library.REBUILD}"
+            )
         optional = {name: given for name, given in inputs.items() if isinstance(given, list)}
         numbers = {COUNTS[name]: len(given) for name, given in optional.items()}
         attributes = {**attributes, **numbers}

@@ -42,6 +42,11 @@ class Output(NamedTuple):
 
 class Operand:
     def __init__(self, number: int, tensor: Any) -> None:
+        if tensor.shape.rank is None:
+            raise ValueError(
+                "tensors must have known ranks if tf_plr runs in another TensorFlow than it was "
+                "built for"
+            )
         self.dtype = tensor.dtype
         self.sizes = tuple(AxisSize(number, axis) for axis in range(tensor.shape.rank))
         self._width = tensor.shape[-1] if tensor.shape.rank else None

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from tf_plr._types import Tensor
 
-DTYPES = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+GATED_DTYPES = ("float16", "bfloat16", "float32")  # Of the fused op and the windows.
+DTYPES = (*GATED_DTYPES, "float64", "complex64", "complex128")
 
 
 def as_list(tensor: Tensor) -> list[Tensor]:

@@ -13,7 +13,7 @@ def causal_windows(
     """Returns the windows, and the last history: see the documentation of `TfPlr>CausalWindows`.
 
     Args:
-        inputs: [batch, steps, features], of one of the fused op's `DTYPES`.
+        inputs: [batch, steps, features], of one of `GATED_DTYPES`.
         history: [batch, (size - 1) * features], the inputs before the first step, oldest first.
         mask: [batch, steps], False where a step is masked; or None.
         size: Inputs in a window, 2 or more.

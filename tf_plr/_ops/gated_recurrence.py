@@ -12,8 +12,6 @@ from tf_plr._ops.arguments import as_list
 from tf_plr._ops.linear_recurrence import linear_recurrence
 from tf_plr._types import Algorithm, Tensor
 
-DTYPES = ("float16", "bfloat16", "float32")
-
 
 class GatedCell(NamedTuple):
     """The arithmetic of a cell of the native op. The op's documentation defines the cells."""

@@ -38,6 +38,7 @@ class QRNNCell(base.LinearRecurrentCell):
     """
 
     forget_block = "forget"
+    own_arguments = ("input_dim",)
 
     def __init__(
         self,
@@ -73,8 +74,8 @@ class QRNNCell(base.LinearRecurrentCell):
             return [self.units]
         if self._features is None:
             raise ValueError(
-                "the size of a QRNN's states depends on its inputs: build it first, or pass "
-                "input_dim"
+                "the size of a QRNN's states depends on its inputs: call the layer first, or give "
+                "the cell input_dim"
             )
         return [self.units, (self.kernel_size - 1) * self._features]
 
@@ -251,8 +252,3 @@ class QRNN(base.LinearRecurrentLayer):
             zero_output_for_mask=zero_output_for_mask, algorithm=algorithm,
             sequence_parallel=sequence_parallel, **kwargs,
         )  # fmt: skip
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["input_dim"]  # Only the cell needs it: the layer sees its inputs.
-        return config

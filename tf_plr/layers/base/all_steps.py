@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`AllSteps`: runs a cell over all steps of its sequences at once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -22,7 +23,7 @@ class AllSteps(Steps):
         algorithm: As for `tf_plr.linear_recurrence`.
         mask: Boolean [batch, time], False where a step is masked; or None.
         holds: Whether masked steps repeat the last valid output. If not, they output zeros.
-        starts_from_zeros: Whether the states before the first step are zeros.
+        zero_states: States before the first step that are zeros.
     """
 
     # Whether the fused op itself can repeat the last valid output.
@@ -34,7 +35,7 @@ class AllSteps(Steps):
         mask: Tensor = None,
         *,
         holds: bool = False,
-        starts_from_zeros: bool = False,
+        zero_states: Sequence[Tensor] = (),
     ):
         self.fuses = not uses_stock_ops(algorithm)
         self._algorithm = algorithm
@@ -42,7 +43,7 @@ class AllSteps(Steps):
         self._mask = None if mask is None else ops.expand_dims(mask, -1)
         self._last_valid: Tensor = None
         self._holds = holds
-        self._starts_from_zeros = starts_from_zeros
+        self._zero_states = zero_states
         self._final_output: Tensor = None
 
     def recur(
@@ -56,7 +57,7 @@ class AllSteps(Steps):
             impulses = ops.where(self._mask, impulses, 0)
         states = self._linear_recurrence(decays, impulses, state)
         if is_output:
-            self._output_states(states)
+            self._output_states(states, state)
         return states, states[:, -1]
 
     def _linear_recurrence(self, decays: Tensor, impulses: Tensor, state: Tensor) -> Tensor:
@@ -75,7 +76,7 @@ class AllSteps(Steps):
         )
         cell = CELLS[options["cell"]]
         if is_output and cell.output == "state":
-            self._output_states(outputs)
+            self._output_states(outputs, state)
         elif is_output and cell.keeps_states and (self._fused_op_holds or not self._holds):
             self._final_output = outputs
         return outputs, last
@@ -85,17 +86,16 @@ class AllSteps(Steps):
     ) -> tuple[Tensor, Tensor]:
         return gated_recurrence(product, hold=hold, **options)
 
-    def _output_states(self, states: Tensor) -> None:
-        # Masked steps repeat the last valid state, as `holds` asks for. Before the first valid
-        # step, they repeat the initial state, but must output zeros.
-        if self._holds and self._starts_from_zeros:
+    def _output_states(self, states: Tensor, state: Tensor) -> None:
+        # Masked steps keep the state; before the first valid step, outputs must be zeros. A
+        # subclass may have started from a state of its own.
+        if self._holds and any(state is zeros for zeros in self._zero_states):
             self._final_output = states
 
     def is_final(self, output: Tensor) -> bool:
-        """Whether the masked steps of the cell's output are final already.
+        """Whether the masked steps of the cell's output are as they must be.
 
-        Compares identities, because a subclass may change the tensor that its base class passed as
-        `is_output`.
+        Not if a subclass has changed what its base class declared to be the output.
         """
         return self._mask is None or output is self._final_output
 

@@ -53,6 +53,7 @@ LARGEST_BIAS = 30
 # Arguments that Keras' recurrent layers take and these layers do not, and what to do instead.
 _NO_RECURRENT_KERNEL = "leave it out: gates do not see states here, so there is no recurrent_kernel"
 INSTEAD = {
+    "input_dim": "leave it out: the layer sees its inputs",
     "unroll": "leave it out: there is no loop to unroll",
     "unit_forget_bias": "pass forget_bias, a number or an initializer (True is forget_bias=1.0)",
     "use_cudnn": "leave it out: the layer has kernels of its own",

@@ -72,14 +72,8 @@ class LinearRecurrentCell(GatedRecurrence, keras.layers.Layer):
     blocks: tuple[str, ...] = ()
     forget_block: ClassVar[str | None] = None  # The block whose bias starts at `forget_bias`.
     input_bias: Any = None  # The initial bias of an "input" block; None: use `bias_initializer`.
+    own_arguments: tuple[str, ...] = ()  # Arguments that only the cell takes, not its layer.
     fuses = True  # Whether a step may run as a fused op. A layer of stock ops sets it to False.
-    # Whether the states before the first step are zeros. False if get_initial_state is overridden.
-    starts_from_zeros: ClassVar[bool] = True
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if "get_initial_state" in vars(cls):
-            cls.starts_from_zeros = False
 
     def __init__(
         self,
@@ -140,6 +134,11 @@ class LinearRecurrentCell(GatedRecurrence, keras.layers.Layer):
     def state_size(self) -> list[int]:
         """Sizes of the state tensors [batch, size], in order."""
         return [self.units]
+
+    @property
+    def starts_from_zeros(self) -> bool:
+        """Whether the states before the first step are zeros: a subclass may define others."""
+        return type(self).get_initial_state is LinearRecurrentCell.get_initial_state
 
     @property
     def gate_dtype(self) -> str:

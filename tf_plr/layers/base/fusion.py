@@ -6,7 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_plr._ops.gated_recurrence import CELLS, DTYPES
+from tf_plr._ops.arguments import GATED_DTYPES
+from tf_plr._ops.gated_recurrence import CELLS
 from tf_plr.config import is_fusion_enabled
 
 # Keras' activations, each with the function that stands for it in `CELLS`.
@@ -33,4 +34,4 @@ def takes_product(dtype: Any, units: int) -> bool:
 
 def takes_dtype(dtype: Any) -> bool:
     """Whether the native ops, except `LinearRecurrence`, support this dtype."""
-    return tf.as_dtype(dtype).name in DTYPES
+    return tf.as_dtype(dtype).name in GATED_DTYPES

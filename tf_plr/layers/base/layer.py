@@ -79,13 +79,6 @@ class LinearRecurrentLayer(keras.layers.Layer):
 
     cell_class: ClassVar[type[LinearRecurrentCell]]
     cell: Any
-    # Whether the states before the first step are zeros. False if get_initial_state is overridden.
-    starts_from_zeros: ClassVar[bool] = True
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if "get_initial_state" in vars(cls):
-            cls.starts_from_zeros = False
 
     units: CellAttribute[int] = CellAttribute()
     activation: CellAttribute[Any] = CellAttribute()
@@ -132,6 +125,7 @@ class LinearRecurrentLayer(keras.layers.Layer):
         known = _arguments_of(cell_class)
         if known is not None:
             own = inspect.signature(LinearRecurrentLayer.__init__).parameters
+            known -= set(cell_class.own_arguments)
             arguments.check_names(type(self), kwargs, known, [*known, *own])
         shared: dict[str, Any] = {k: options[k] for k in ("dtype", "trainable") if k in options}
         super().__init__(**{**options, "autocast": False})
@@ -154,6 +148,12 @@ class LinearRecurrentLayer(keras.layers.Layer):
         self.supports_masking = True
 
     @property
+    def starts_from_zeros(self) -> bool:
+        """Whether the states before the first step are zeros: a subclass may define others."""
+        own = type(self).get_initial_state is LinearRecurrentLayer.get_initial_state
+        return own and bool(self.cell.starts_from_zeros)
+
+    @property
     def state_size(self) -> list[int]:
         sizes: list[int] = self.cell.state_size
         return sizes
@@ -166,14 +166,17 @@ class LinearRecurrentLayer(keras.layers.Layer):
 
     def get_initial_state(self, batch_size: Any) -> list[Tensor]:
         """The states before the first step, if the call passes none and the layer keeps none."""
-        return list(self.cell.get_initial_state(batch_size=batch_size))
+        states = self.cell.get_initial_state(batch_size=batch_size)
+        return list(states) if isinstance(states, (list, tuple)) else [states]
 
     def reset_state(self) -> None:
         """Resets the states of a stateful layer to zeros."""
         for state in self.states or ():
             state.assign(ops.zeros_like(state.value))
 
-    reset_states = reset_state  # keras.layers.RNN has both names.
+    def reset_states(self) -> None:
+        """As `reset_state`; `keras.layers.RNN` has both names."""
+        self.reset_state()
 
     def compute_mask(self, sequences: Any, mask: Any) -> Any:
         mask = tf.nest.flatten(mask)[0]
@@ -262,14 +265,9 @@ class LinearRecurrentLayer(keras.layers.Layer):
         if mask is not None:  # A masked NaN would enter the kernel's gradient, as 0 * NaN.
             sequences = ops.where(ops.expand_dims(mask, -1), sequences, 0)
 
-        starts_from_zeros = (
-            initial_state is None
-            and not self.stateful
-            and self.starts_from_zeros
-            and self.cell.starts_from_zeros
-        )
+        zeros = initial_state is None and not self.stateful and self.starts_from_zeros
         steps = self._steps(
-            mask, holds=not self.zero_output_for_mask, starts_from_zeros=starts_from_zeros
+            mask, holds=not self.zero_output_for_mask, zero_states=states if zeros else ()
         )
         outputs, states = self.cell.recur(steps, sequences, states, training)
         inputs.check_real(f"the outputs of {type(self.cell).__name__}.recur", outputs)
@@ -340,8 +338,9 @@ class LinearRecurrentLayer(keras.layers.Layer):
                     f"{type(self.cell).__name__}.get_config must return {name!r}, an argument of "
                     "its constructor"
                 )
+        left_out = ("name", "build", *self.cell.own_arguments)
         return {
-            **{name: value for name, value in of_cell.items() if name not in ("name", "build")},
+            **{name: value for name, value in of_cell.items() if name not in left_out},
             **super().get_config(),
             "return_sequences": self.return_sequences,
             "return_state": self.return_state,
@@ -363,7 +362,11 @@ def _arguments_of(cell_class: type[LinearRecurrentCell]) -> set[str] | None:
     for cls in cell_class.__mro__[: cell_class.__mro__.index(LinearRecurrentCell) + 1]:
         if "__init__" not in vars(cls):
             continue
-        for name, parameter in inspect.signature(vars(cls)["__init__"]).parameters.items():
+        try:  # Annotations may be strings.
+            signature = inspect.signature(vars(cls)["__init__"], eval_str=True)
+        except NameError:
+            return None
+        for name, parameter in signature.parameters.items():
             if get_origin(parameter.annotation) is Unpack:
                 names |= set(get_args(parameter.annotation)[0].__annotations__)
             elif parameter.kind is parameter.VAR_KEYWORD:
