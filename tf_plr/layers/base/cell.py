@@ -136,11 +136,6 @@ class LinearRecurrentCell(GatedRecurrence, keras.layers.Layer):
         return [self.units]
 
     @property
-    def starts_from_zeros(self) -> bool:
-        """Whether the states before the first step are zeros: a subclass may define others."""
-        return type(self).get_initial_state is LinearRecurrentCell.get_initial_state
-
-    @property
     def gate_dtype(self) -> str:
         """The dtype of gates and impulses: float32 under a 16-bit policy."""
         narrow = self.compute_dtype in ("float16", "bfloat16")

@@ -148,12 +148,6 @@ class LinearRecurrentLayer(keras.layers.Layer):
         self.supports_masking = True
 
     @property
-    def starts_from_zeros(self) -> bool:
-        """Whether the states before the first step are zeros: a subclass may define others."""
-        own = type(self).get_initial_state is LinearRecurrentLayer.get_initial_state
-        return own and bool(self.cell.starts_from_zeros)
-
-    @property
     def state_size(self) -> list[int]:
         sizes: list[int] = self.cell.state_size
         return sizes
@@ -168,6 +162,14 @@ class LinearRecurrentLayer(keras.layers.Layer):
         """The states before the first step, if the call passes none and the layer keeps none."""
         states = self.cell.get_initial_state(batch_size=batch_size)
         return list(states) if isinstance(states, (list, tuple)) else [states]
+
+    def _starts_from_zeros(self) -> bool:
+        # A subclass may define other states before the first step.
+        layer, cell = type(self), type(self.cell)
+        return (
+            layer.get_initial_state is LinearRecurrentLayer.get_initial_state
+            and cell.get_initial_state is LinearRecurrentCell.get_initial_state
+        )
 
     def reset_state(self) -> None:
         """Resets the states of a stateful layer to zeros."""
@@ -265,7 +267,7 @@ class LinearRecurrentLayer(keras.layers.Layer):
         if mask is not None:  # A masked NaN would enter the kernel's gradient, as 0 * NaN.
             sequences = ops.where(ops.expand_dims(mask, -1), sequences, 0)
 
-        zeros = initial_state is None and not self.stateful and self.starts_from_zeros
+        zeros = initial_state is None and not self.stateful and self._starts_from_zeros()
         steps = self._steps(
             mask, holds=not self.zero_output_for_mask, zero_states=states if zeros else ()
         )
