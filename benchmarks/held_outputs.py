@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What it costs that masked steps repeat the last valid output: linear in the number of steps.
+"""The cost of repeating the last valid output at masked steps. It is linear in the steps.
 
     python benchmarks/held_outputs.py [--steps 262144 1048576 4194304 16777216]
 
 The fused op of a QRNN layer runs over one sequence of float32, 32 units wide, whose second half is
-masked: with this repetition ("hold") and without. Both results are checked before they are timed.
-Times are minima, in milliseconds a call; eight calls run between two waits. GB/s counts the product
-and the outputs once.
+masked: with this repetition ("hold") and without ("plain"). Both results are checked before they
+are timed. Times are in milliseconds per call. Each is the minimum of five rounds; a round makes
+eight calls and then waits for the result. GB/s is that of "plain"; it counts the product and the
+outputs once.
 """
 
 import argparse

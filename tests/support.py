@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Helpers of several tests."""
+"""Helpers that several tests share."""
 
 import importlib.util
 import os
@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Several test processes share a GPU.
+# Several test processes share a GPU, so none may reserve all of its memory.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 import pytest
@@ -21,8 +21,8 @@ from tf_plr.__main__ import exports_xla
 # Tolerances assume full float32: by default, GPUs multiply float32 matrices in TensorFloat-32.
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
-# Every way to call a function of tensors: eagerly, as a graph, as a graph without known shapes, and
-# compiled by XLA if this TensorFlow exports the XLA symbols that other libraries need.
+# Every way to call a function of tensors: eagerly, as a graph, as a graph that knows ranks but no
+# sizes, and compiled by XLA if this TensorFlow exports the XLA symbols that other libraries need.
 XLA = exports_xla()
 MODES = ("eager", "function", "unknown_shapes", *(["xla"] if XLA else []))
 
@@ -49,12 +49,12 @@ PROGRAMS = Path(__file__).with_name("programs")
 
 
 def run_program(name, *arguments, **environment):
-    """Runs a file of programs/ in a new process, and fails if it fails. Returns its output."""
+    """Runs a file of programs/ in a new process. Returns its output; fails if the program fails."""
     return _run(PROGRAMS / name, *arguments, **environment)
 
 
 def run_python(program, *arguments, **environment):
-    """As `run_program`, for a program of a line or two."""
+    """As `run_program`, for the text of a short program."""
     return _run("-c", program, *arguments, **environment)
 
 
@@ -80,7 +80,7 @@ def needs(*packages):
 
 
 ROOT = Path(__file__).resolve().parent.parent
-HEADERS = tf.sysconfig.get_include()  # Eigen's among them.
+HEADERS = tf.sysconfig.get_include()  # Includes Eigen's headers.
 needs_headers = pytest.mark.skipif(
     not Path(HEADERS, "Eigen").exists(), reason="this TensorFlow came without its headers"
 )

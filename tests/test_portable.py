@@ -152,7 +152,7 @@ def test_a_gpu_needs_gpu_code(monkeypatch, cuda):
         library, "information", lambda library=None: {**whole(library), "cuda": cuda}
     )
     problem = portable.Portable().why_unusable()
-    assert ("built without code for GPUs" in problem) if cuda is None else problem == ""
+    assert ("built without GPU code" in problem) if cuda is None else problem == ""
 
 
 def test_where_it_cannot_run(elsewhere, tmp_path):

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A call of an op, independent of TensorFlow. TensorFlow's executor, XLA's compiler and XLA's
 // runtime all make their calls through this interface, so the checks, the memory needs and the
-// computation of an op are written once. It is the whole interface of the engine library.
+// computation of an op are written once. Besides TfPlrRegisterHandlers (cc/xla/handlers.h), the
+// engine library exports nothing else.
 #ifndef TF_PLR_CALLS_CALL_H_
 #define TF_PLR_CALLS_CALL_H_
 
@@ -34,7 +35,7 @@
 
 namespace tf_plr {
 
-// An input or output of a call: row-major. `data` is null as long as only shapes matter.
+// An input or output of a call, row-major. `data` is null where only the shape is needed.
 struct Buffer {
   DType type;
   Shape shape;
@@ -55,23 +56,23 @@ class Attributes {
   virtual std::string String(const char* name, const char* otherwise) const = 0;
 };
 
-// Returns device memory for the duration of a call, aligned to 16 bytes, or null if none is left.
-// If `input` is not negative, `bytes` is what that input holds, and the result may be the input's
-// own memory, if nobody else needs it.
+// Returns memory of the device for the duration of a call, aligned to 16 bytes, or null if there is
+// not enough. If `input` is not negative, `bytes` is the size of that input, and the result may be
+// the input's own memory, if nobody else needs the input.
 using Scratch = std::function<void*(size_t bytes, int input)>;
 
 class Call {
  public:
-  // `op` is a name that TensorFlow's registry has, such as "TfPlr>LinearRecurrence".
+  // `op` is a name in TensorFlow's registry, such as "TfPlr>LinearRecurrence".
   TF_PLR_EXPORT static Status Make(const std::string& op, const Attributes& attributes,
                                    std::unique_ptr<Call>* call);
   virtual ~Call() = default;
 
   // Checks the types and shapes of the inputs; sets those of the outputs.
   virtual Status Plan(const Buffers& inputs, Buffers* outputs) const = 0;
-  // The input whose memory output 0 may have, or -1.
+  // The input whose memory output 0 may reuse, or -1.
   virtual int OverwritableInput() const { return -1; }
-  // The most scratch that the call needs; with on_gpu, on any GPU.
+  // An upper bound of the scratch memory of the call: on a CPU, or, if on_gpu, on any GPU.
   virtual size_t MaxScratchBytes(const Buffers& /*inputs*/, bool /*on_gpu*/) const { return 0; }
 
   // Run a call that Plan has checked. RunOnCpu returns when the call is done; RunOnGpu enqueues it

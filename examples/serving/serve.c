@@ -4,9 +4,9 @@
  *
  *   serve LIBRARY MODEL INPUT_OP OUTPUT_OP BATCH STEPS FEATURES <input >output
  *
- * LIBRARY is tf_plr/_native/tf_plr_ops.so; it registers the native op, which must happen before the model is
- * loaded. Reads BATCH * STEPS * FEATURES float32 numbers, raw, and writes the raw output. README.md
- * here says how to build it and where the names of the operations come from.
+ * LIBRARY is tf_plr/_native/tf_plr_ops.so; it registers the native op, which must happen before the
+ * model is loaded. Reads BATCH * STEPS * FEATURES float32 numbers, raw, and writes the raw output.
+ * README.md here says how to build it and where the names of the operations come from.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -102,7 +102,7 @@ def load_ops() -> Any:
     if _minor(built_for) != _minor(tf.__version__):
         raise WrongTensorFlowError(
             f"tf_plr's native library {OPS} was built for TensorFlow {built_for}, but TensorFlow "
-            f"{tf.__version__} is running; their binary interfaces differ. Run TensorFlow "
+            f"{tf.__version__} is running. To use this build, run TensorFlow "
             f"{'.'.join(_minor(built_for))}"
         )
     check(ENGINE)

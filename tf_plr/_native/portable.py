@@ -33,7 +33,7 @@ class Portable:
             return problem
         has_gpu = bool(tf.config.list_physical_devices("GPU"))
         if has_gpu and not library.information(library.ENGINE)["cuda"]:
-            return "it was built without code for GPUs (CUDA_VISIBLE_DEVICES=-1 hides them)"
+            return "it was built without GPU code (to hide the GPUs, set CUDA_VISIBLE_DEVICES=-1)"
         try:
             stablehlo.module("TfPlr>Op", "axis = 0 : i64", (("f32", 1),) * 2, (("f32", (1,)),))
             _call_module()
@@ -75,8 +75,8 @@ class Portable:
             Sout=shapes,
             Tout=[output.dtype for output in outputs],
             platforms=["CPU", "CUDA"],
-            # The gradient reads the call from here. TensorFlow ignores a check that it does not
-            # know, but keeps it in saved models.
+            # The gradient reads the op and its attributes from here. TensorFlow ignores names of
+            # checks that it does not know, but keeps them in saved models.
             disabled_checks=[json.dumps({_OP: op, **attributes})],
         )
         flat = iter([tf.ensure_shape(r, shape) for r, shape in zip(results, shapes, strict=True)])
@@ -93,7 +93,7 @@ def _flatten(parts: dict[str, Any]) -> list[Any]:
 
 @functools.cache
 def register_handlers() -> str:
-    """Registers the handlers, which saved models may need, too. Returns "" or the problem."""
+    """Registers the handlers, which loaded models may also need. Returns "" or the problem."""
     try:
         library.check(library.ENGINE)
         register = ctypes.CDLL(str(library.ENGINE)).TfPlrRegisterHandlers
@@ -118,9 +118,9 @@ class _OpView:
 
 @register_foreign_gradient("XlaCallModule")
 def _gradient(op: Any, *d_outputs: Any) -> Any:
-    """The gradient of a call, of any order.
+    """The gradient of a call. It makes calls itself, so derivatives of any order exist.
 
-    It is registered, because tf.vectorized_map would silently drop a tf.custom_gradient.
+    It is registered because tf.vectorized_map would silently drop a tf.custom_gradient.
     """
     calls = [json.loads(check) for check in op.get_attr("disabled_checks") if _OP in str(check)]
     if not calls:

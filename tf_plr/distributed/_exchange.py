@@ -12,9 +12,10 @@ class Exchange:
 
     Replica 0 has the first steps of each sequence, replica 1 the next ones, and so on. Create and
     call an exchange in a replica: by `strategy.run`, in a `tf.function`, outside of the graph's
-    loops and branches. Each method is one all-reduce of a buffer with a slot for each replica. Each
-    replica combines the slots itself, in a fixed order, so that no bit depends on timing. All
-    methods except `carry_before` can be differentiated.
+    loops and branches. `carry_before` and `from_previous` all-reduce a buffer with a slot for each
+    replica. Each replica combines the slots itself, in a fixed order, so that results do not depend
+    on timing. `from_last` all-reduces a tensor that is zero in all other replicas. All methods
+    except `carry_before` can be differentiated.
 
     Args:
         reverse: Whether steps are processed from the last replica to the first. The methods count
@@ -35,7 +36,7 @@ class Exchange:
                 "with sequence_parallel=True, and tf_plr.distributed.linear_recurrence, there"
             )
         self.replicas: int = self._context.num_replicas_in_sync
-        # TensorFlow traces each replica by itself, so that its number is known.
+        # The number is known only if the strategy traces each replica separately.
         number = tf.get_static_value(self._context.replica_id_in_sync_group)
         if number is None:
             raise RuntimeError(

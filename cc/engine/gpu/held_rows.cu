@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Each warp has kWarp steps of a sequence, one per lane. Masked steps are few, so the kernels touch
-// valid rows only where they must.
+// Each warp handles kWarp consecutive steps of a sequence. Each lane reads the mask of one step; in
+// a row, each lane handles columns. Usually few steps are masked, so the kernels access only
+// those valid rows that they must read or write.
 #include <cstdint>
 
 #include "cc/engine/gpu/addresses.cuh"
@@ -19,8 +20,8 @@ static_assert(kHeldThreads == kHoldSteps);
 template <typename T>
 struct HeldParams {
   HeldRows<T> rows;
-  int64_t blocks;           // For the steps of one sequence.
-  int64_t groups;           // Groups of columns: the fastest index of the blocks.
+  int64_t blocks;           // Blocks of kHeldThreads steps in one sequence.
+  int64_t groups;           // Groups of columns. Consecutive thread blocks have consecutive groups.
   int64_t* last = nullptr;  // For Hold: [outer, blocks], written by FindLastValid.
 };
 
@@ -36,7 +37,7 @@ class WarpSteps {
         block_first_((chunk_ - outer_ * p.blocks) * kHeldThreads) {}
 
   __device__ int64_t Group() const { return group_; }
-  __device__ int64_t Chunk() const { return chunk_; }  // Counts outer x blocks.
+  __device__ int64_t Chunk() const { return chunk_; }  // Index into [outer, blocks].
   __device__ int64_t First() const { return block_first_ + threadIdx.x / kWarp * kWarp; }
   __device__ T* Row(T* array, int64_t step) const {
     return array + rows_.Row(outer_, step) * rows_.width;
@@ -49,7 +50,7 @@ class WarpSteps {
     return Exists(step) && rows_.IsValid(outer_, step);
   }
   // Bit i of Valid is set if step first + i exists and is valid. Bit i of NotMasked is also set if
-  // that step does not exist. All lanes of the warp call together.
+  // that step does not exist. All lanes of the warp must call these functions together.
   __device__ unsigned Valid(int64_t first) const {
     return __ballot_sync(~0u, IsValid(first + Lane()));
   }
@@ -66,9 +67,9 @@ class WarpSteps {
   const int64_t chunk_, group_, outer_, block_first_;
 };
 
-// For each block of kHeldThreads steps: the last valid step of the sequence before it, or -1. One
-// thread block handles one sequence and reads its mask once; a search from every masked step would
-// take quadratic time.
+// For each block of kHeldThreads steps, finds the last valid step before the block, or -1. One
+// thread block handles one sequence and reads its mask at most once; a search from every masked
+// step would take quadratic time.
 template <typename Word>
 __global__ void __launch_bounds__(kHeldThreads)
     FindLastValid(const __grid_constant__ HeldParams<Word> p) {
@@ -109,7 +110,7 @@ __global__ void __launch_bounds__(kHeldThreads)
   }
 }
 
-// Rows are copied as words.
+// Copies rows as words, whatever their type.
 template <typename Word>
 __global__ void __launch_bounds__(kHeldThreads)
     HoldRows(const __grid_constant__ HeldParams<Word> p) {
@@ -234,7 +235,7 @@ __global__ void __launch_bounds__(kHeldThreads)
   HeldSums<T>(p, *reinterpret_cast<typename HeldSums<T>::Shared*>(shared)).Run();
 }
 
-// The same memory, as rows of other elements.
+// Views the same memory as rows of elements of type To.
 template <typename To, typename From>
 HeldParams<To> HeldParamsOf(const HeldRows<From>& rows, int64_t groups) {
   using Stored = typename StorageOf<From>::type;

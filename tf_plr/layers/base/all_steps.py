@@ -23,7 +23,7 @@ class AllSteps(Steps):
         algorithm: As for `tf_plr.linear_recurrence`.
         mask: Boolean [batch, time], False where a step is masked; or None.
         holds: Whether masked steps repeat the last valid output. If not, they output zeros.
-        zero_states: States before the first step that are zeros.
+        zero_states: The states before the first step, if they are known to be zeros; or empty.
     """
 
     # Whether the fused op itself can repeat the last valid output.
@@ -87,15 +87,15 @@ class AllSteps(Steps):
         return gated_recurrence(product, hold=hold, **options)
 
     def _output_states(self, states: Tensor, state: Tensor) -> None:
-        # Masked steps keep the state; before the first valid step, outputs must be zeros. A
-        # subclass may have started from a state of its own.
+        # Masked steps already repeat the last valid state. Masked steps before the first valid one
+        # repeat `state`, but must output zeros, so `state` must be known to be zeros.
         if self._holds and any(state is zeros for zeros in self._zero_states):
             self._final_output = states
 
     def is_final(self, output: Tensor) -> bool:
-        """Whether the masked steps of the cell's output are as they must be.
+        """Whether the cell's output already has the required values at masked steps.
 
-        Not if a subclass has changed what its base class declared to be the output.
+        False if a subclass of a cell changed the output after its base class had set `is_output`.
         """
         return self._mask is None or output is self._final_output
 
@@ -158,7 +158,7 @@ class AllSteps(Steps):
     def _index_of_last_valid(self) -> Tensor:
         """The index of the last valid step at each step, or -1; [batch, time].
 
-        This is a linear recurrence, too.
+        A linear recurrence computes it.
         """
         if self._last_valid is None:
             steps = ops.shape(self._mask)[1]

@@ -35,13 +35,14 @@ class Steps(ABC):
                 [batch, n], the same decays at every step. Any of these sizes may also be 1.
             impulses: [..., n].
             state: [batch, n], before the first step.
-            is_output: Whether the cell returns the states unchanged as its output, and passes the
-                `state` that its `recur` received. Masks are then applied at no cost.
+            is_output: Whether the cell returns these states unchanged as its output, and `state` is
+                one that the cell's own `recur` received. Masks are then applied at no cost.
 
         Returns:
             The states after each step, [..., n], and the last one, [batch, n].
 
         Raises:
+            TypeError: `decays` or `impulses` are complex, but `state` is not.
             ValueError: `decays` do not broadcast to the shape of `impulses`.
         """
 
@@ -70,7 +71,7 @@ class Steps(ABC):
 
     @abstractmethod
     def drop(self, inputs: Tensor, rate: float, seed: Any) -> Tensor:
-        """The inputs with features dropped: the same ones at every step of a sequence."""
+        """The inputs with features dropped: over all steps, the same features at each of them."""
 
 
 class OneStep(Steps):
