@@ -53,6 +53,12 @@ def recur(algorithm="auto"):
     return tf_plr.linear_recurrence(tf.ones([2]), tf.ones([2]), algorithm=algorithm)
 
 
+def test_public_names():
+    """Nothing that a module imports for itself is offered at a prompt."""
+    found = {name for name in dir(tf_plr) if not name.startswith("_")}
+    assert found == {*tf_plr.__all__, "version"}
+
+
 def test_missing(library):
     with pytest.raises(ImportError, match=f"not built: no {library}.*pip install"):
         recur()

@@ -54,6 +54,7 @@ LARGEST_BIAS = 30
 _NO_RECURRENT_KERNEL = "leave it out: gates do not see states here, so there is no recurrent_kernel"
 INSTEAD = {
     "input_dim": "leave it out: the layer sees its inputs",
+    "batch_shape": "leave it out, and give the model keras.Input(batch_shape=...)",
     "unroll": "leave it out: there is no loop to unroll",
     "unit_forget_bias": "pass forget_bias, a number or an initializer (True is forget_bias=1.0)",
     "use_cudnn": "leave it out: the layer has kernels of its own",
