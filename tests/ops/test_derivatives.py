@@ -273,3 +273,11 @@ def test_vectorized_gradient_of_the_last_state(rng):
     vectorized = tf.vectorized_map(run, [*tensors, *columns], fallback_to_while_loop=False)
     for v, parts in zip(vectorized, zip(*one_by_one, strict=True), strict=True):
         np.testing.assert_array_equal(v, tf.stack(parts))
+
+
+@pytest.mark.parametrize(("dtype", "sums"), [("float64", "float32"), ("float32", "float64")])
+def test_a_transition_whose_sums_have_a_wrong_dtype(dtype, sums):
+    """Otherwise the op would write past its output, or leave half of it unwritten."""
+    ones = tf.ones([3, 2], dtype)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="do not fit .* dtypes of outputs"):
+        load_ops().tf_plr_linear_recurrence_transition(ones, ones, A=sums)
