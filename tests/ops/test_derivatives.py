@@ -279,5 +279,5 @@ def test_vectorized_gradient_of_the_last_state(rng):
 def test_a_transition_whose_sums_have_a_wrong_dtype(dtype, sums):
     """Otherwise the op would write past its output, or leave half of it unwritten."""
     ones = tf.ones([3, 2], dtype)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="do not fit .* dtypes of outputs"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"do not fit .* dtypes of outputs"):
         load_ops().tf_plr_linear_recurrence_transition(ones, ones, A=sums)
