@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// LinearRecurrence, its gradient and its transition: attributes, shapes, and which
-// buffer becomes which array of the cell.
+// LinearRecurrence, its gradient and its transition: attributes, shapes, and which buffer becomes
+// which array of the cell.
 #include <iterator>
 
 #include "cc/calls/backend.h"

@@ -46,8 +46,7 @@ class Portable:
             raise ImportError(
                 "sequences over several replicas need the native ops, which were built for "
                 f"TensorFlow {library.information()['tensorflow']}, but TensorFlow "
-                f"{tf.__version__} is running. "
-                f"{library.REBUILD}"
+                f"{tf.__version__} is running. {library.REBUILD}"
             )
         optional = {name: given for name, given in inputs.items() if isinstance(given, list)}
         numbers = {COUNTS[name]: len(given) for name, given in optional.items()}
