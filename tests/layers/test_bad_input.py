@@ -336,6 +336,7 @@ def test_other_arguments_of_layers():
 NOT_HERE = {
     "unit_forget_bias": "pass forget_bias, a number or an initializer",
     "use_cudnn": "leave it out",
+    "batch_shape": r"keras\.Input",
     "implementation": "leave it out",
     "recurrent_dropout": "pass dropout, of the inputs; only GILRLSTM",
     "recurrent_initializer": "leave it out: .*no recurrent_kernel",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Checks the arguments of `linear_recurrence`; each error names the argument."""
+"""The dtypes of the ops, and checks of their arguments; each error names the argument."""
 
 import operator
 from typing import Any

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Slices along the axis of time, counted in the direction of the recurrence."""
+"""Slices along the axis of time, and the second derivative that needs them."""
 
 from typing import Any
 
