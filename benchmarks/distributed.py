@@ -44,6 +44,7 @@ from replica_model import predictions
 
 import tf_plr
 from tf_plr._native.library import load_ops
+from tf_plr._ops.gated_recurrence import Parts
 from tf_plr.distributed._exchange import Exchange
 
 INPUTS = 32
@@ -367,21 +368,22 @@ class Benchmark:
         library = load_ops()
         d_outputs = tf.random.normal([1, steps, self.units])
         calls = []
-        for cell, at_first, places in (("surrogate", 0.0, [0, 1]), ("ifo", 5.0, [0, 3, 1, 2])):
+        surrogate, of_output = Parts("previous"), Parts("gated", input_gate="own")
+        for parts, at_first, places in ((surrogate, 0.0, [0, 1]), (of_output, 5.0, [0, 3, 1, 2])):
             product = tf.random.normal([1, steps, len(places) * self.units])
             rest = tf.zeros([(len(places) - 1) * self.units])
             biases = [tf.concat([tf.fill([self.units], forget), rest], 0)
                       for forget in (at_first, REMEMBERS)]  # fmt: skip
-            calls.append((cell, places, product, biases))
+            calls.append((parts, places, product, biases))
 
         @tf.function
         def run(remembers):
             transitions = [
                 library.tf_plr_gated_recurrence_transition(
                     product, [tf.where(remembers, biases[1], biases[0])], [], [], given,
-                    cell=cell, blocks=places,
+                    blocks=places, **parts._asdict(),
                 )
-                for cell, places, product, biases in calls
+                for parts, places, product, biases in calls
                 for given in ([], [d_outputs])
             ]  # fmt: skip
             return tf.reduce_sum(transitions)

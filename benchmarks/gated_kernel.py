@@ -13,6 +13,7 @@ import argparse
 import ctypes
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 from environment import environment
 from gpu_kernel import (
@@ -30,14 +31,46 @@ try:
 except ImportError:
     torch = None  # --help works without it.
 
-# In the order of cc/engine/cells/gated.h: activation, own input gate, output.
+# Numbered as in cc/engine/cells/activations.h.
+ACTIVATIONS = {
+    "linear": lambda x: x,
+    "tanh": lambda x: torch.tanh(x),
+    "sigmoid": lambda x: torch.sigmoid(x),
+    "relu": lambda x: torch.relu(x),
+    "elu": lambda x: torch.nn.functional.elu(x),
+    "silu": lambda x: torch.nn.functional.silu(x),
+    "gelu": lambda x: torch.nn.functional.gelu(x),
+    "gelu_tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
+    "softplus": lambda x: torch.nn.functional.softplus(x),
+}
+# The kernels' own lists, in the order of cc/engine/cells/gated.h: those of fixed functions, then
+# those that choose functions at run time (own input gate, output).
+FIXED = ["GILR", "surrogate", "QRNN fo", "LS-LSTM", "SRU"]
+OUTPUTS = ["state", "previous", "gated", "highway"]
+
+
+class Parts(NamedTuple):
+    """What a cell consists of: see the documentation of TfPlr>GatedRecurrence."""
+
+    activation: str
+    own: bool
+    output: str
+    state_activation: str = "linear"
+
+
 CELLS = {
-    "GILR": (lambda x: torch.nn.functional.elu(x), False, "state"),
-    "surrogate": (lambda x: torch.tanh(x), False, "previous"),
-    "QRNN f": (lambda x: torch.tanh(x), False, "state"),
-    "QRNN fo": (lambda x: torch.tanh(x), False, "gated"),
-    "LS-LSTM": (lambda x: torch.tanh(x), True, "gated"),
-    "SRU": (lambda x: x, False, "highway"),
+    "GILR": Parts("elu", False, "state"),
+    "surrogate": Parts("tanh", False, "previous"),
+    "QRNN fo": Parts("tanh", False, "gated"),
+    "LS-LSTM": Parts("tanh", True, "gated"),
+    "SRU": Parts("linear", False, "highway"),
+}
+OTHER_CELLS = {
+    "MinGRU": Parts("linear", False, "state"),
+    "GILR relu": Parts("relu", False, "state"),
+    "GILR gelu": Parts("gelu", False, "state"),
+    "SRU tanh": Parts("linear", False, "highway", "tanh"),
+    "LS-LSTM silu": Parts("silu", True, "gated"),
 }
 # batch x time x units
 SHAPES = [(32, 2048, 1024), (16, 8192, 256), (1, 65_536, 256), (256, 1024, 256), (1, 1024, 256)]
@@ -52,6 +85,9 @@ class GatedCall(ctypes.Structure):
         ("output_strides", ctypes.c_int64 * 6),
         ("biases", ctypes.c_void_p * 8),
         ("mask", ctypes.c_void_p),
+        ("activation", ctypes.c_int),
+        ("state_activation", ctypes.c_int),
+        ("gate", ctypes.c_int),
     ]
 
 
@@ -61,8 +97,11 @@ class Cell:
     def __init__(self, library, name, shape, dtype, masked=False):
         self.run = library.tf_plr_gpu_run_gated
         self.run.restype = ctypes.c_char_p
-        self.number = list(CELLS).index(name)
-        self.activation, self.own, self.output = CELLS[name]
+        self.parts = {**CELLS, **OTHER_CELLS}[name]
+        self.own, self.output = self.parts.own, self.parts.output
+        self.number = len(FIXED) + len(OUTPUTS) * self.own + OUTPUTS.index(self.output)
+        if name in FIXED:
+            self.number = FIXED.index(name)
         self.gated = self.output in ("gated", "highway")
         self.highway = self.output == "highway"
         self.shape, self.dtype = shape, dtype
@@ -111,6 +150,9 @@ class Cell:
         for k, (_, block) in enumerate(inputs):
             if block is not None:
                 gated.biases[k] = self.bias.data_ptr() + block * units * 4
+        number = list(ACTIVATIONS).index
+        gated.activation = number(self.parts.activation)
+        gated.state_activation = number(self.parts.state_activation)
         gated.mask = None if self.mask is None else self.mask.data_ptr()
         dtype, size = DTYPES.index(self.dtype), ctypes.c_size_t()
         self.run(dtype, self.number, int(gradient), ctypes.byref(gated), ctypes.byref(size))
@@ -131,7 +173,7 @@ class Cell:
         x = self.x.double().requires_grad_()
         f, z, *rest = (product + self.bias).chunk(self.blocks, 2)
         f, closed = f.sigmoid(), (-f).sigmoid()
-        impulse = (rest.pop(0).sigmoid() if self.own else closed) * self.activation(z)
+        impulse = (rest.pop(0).sigmoid() if self.own else closed) * ACTIVATIONS[self.parts.activation](z)
         if self.mask is not None:
             f, impulse = (
                 torch.where(self.mask[..., None], a, torch.full_like(a, masked))
@@ -142,7 +184,8 @@ class Cell:
         h = previous if self.output == "previous" else c
         if self.gated:
             o = rest.pop(0).sigmoid()
-            h = o * c + (1 - o) * x if self.highway else o * c
+            h = o * ACTIVATIONS[self.parts.state_activation](c)
+            h = h + (1 - o) * x if self.highway else h
             if self.mask is not None:
                 h = torch.where(self.mask[..., None], h, torch.zeros_like(h))
         d_h = self.d_h.double()
@@ -160,6 +203,31 @@ class Cell:
             error = (actual.double() - expected).abs().max() / expected.abs().max()
             if not error < tolerance:
                 raise AssertionError(f"wrong by {error:.1e}: {self.shape}, {algorithm}")
+
+
+def timed(library, name, shape, dtype, algorithm, masked, limit):
+    size = shape[0] * shape[1] * shape[2] * dtype.itemsize
+    sets = max(1, min(4, 500_000_000 // (4 * size)))
+    cells = [Cell(library, name, shape, dtype, masked) for _ in range(sets)]
+    for gradient in (False, True):
+        us = microseconds([c.launcher(gradient, algorithm) for c in cells])
+        rate = cells[0].bytes(gradient) / us / 1e3
+        yield {
+            "cell": name, "shape": shape, "dtype": str(dtype)[6:], "algorithm": algorithm,
+            "masked": masked, "pass": "gradient" if gradient else "forward", "us": us,
+            "gb_per_s": rate, "percent": 100 * rate / limit,
+        }  # fmt: skip
+    del cells
+    torch.cuda.empty_cache()
+
+
+def show(row):
+    print(
+        f"{row['cell']:>12} {'x'.join(map(str, row['shape'])):>14} {row['dtype']:>8} "
+        f"{row['algorithm']:>8} {'masked' if row['masked'] else '':>6} {row['pass']:>8} "
+        f"{row['us']:9.1f} us {row['gb_per_s']:6.0f} GB/s {row['percent']:4.0f} %",
+        flush=True,
+    )
 
 
 def small(shape):
@@ -183,31 +251,15 @@ def main():
     print(json.dumps(result["environment"]), json.dumps(result["memory_gb_per_s"]))
     limit = result["memory_gb_per_s"]["add"]
     for dtype in (torch.float32, torch.bfloat16):
-        for name in CELLS:
-            for shape in SHAPES:
+        for name in {**CELLS, **OTHER_CELLS}:
+            for shape in SHAPES if name in CELLS else SHAPES[:2]:
                 for algorithm in arguments.algorithms:
                     for masked in (False, True):
                         Cell(library, name, small(shape), dtype, masked).check(algorithm)
-                    size = shape[0] * shape[1] * shape[2] * dtype.itemsize
-                    sets = max(1, min(4, 500_000_000 // (4 * size)))
-                    cells = [Cell(library, name, shape, dtype) for _ in range(sets)]
-                    for gradient in (False, True):
-                        us = microseconds([c.launcher(gradient, algorithm) for c in cells])
-                        rate = cells[0].bytes(gradient) / us / 1e3
-                        row = {
-                            "cell": name, "shape": shape, "dtype": str(dtype)[6:],
-                            "algorithm": algorithm, "pass": "gradient" if gradient else "forward",
-                            "us": us, "gb_per_s": rate, "percent": 100 * rate / limit,
-                        }  # fmt: skip
-                        result["rows"].append(row)
-                        print(
-                            f"{name:>9} {'x'.join(map(str, shape)):>14} {row['dtype']:>8} "
-                            f"{algorithm:>8} {row['pass']:>8} {us:9.1f} us {rate:6.0f} GB/s "
-                            f"{row['percent']:4.0f} %",
-                            flush=True,
-                        )
-                    del cells
-                    torch.cuda.empty_cache()
+                    for masked in (False, True) if shape in SHAPES[:2] else (False,):
+                        for row in timed(library, name, shape, dtype, algorithm, masked, limit):
+                            result["rows"].append(row)
+                            show(row)
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -17,14 +17,14 @@ import numpy as np
 import tensorflow as tf
 from environment import environment
 
-from tf_plr._ops.gated_recurrence import gated_recurrence
+from tf_plr._ops.gated_recurrence import Parts, gated_recurrence
 
 UNITS, CALLS, ROUNDS = 32, 8, 5
 
 
 def outputs_of(product, mask, hold):
     return gated_recurrence(
-        product, bias=None, highway=None, prefix=None, initial_state=None, mask=mask, cell="fo",
+        product, bias=None, highway=None, prefix=None, initial_state=None, mask=mask, parts=Parts("gated"),
         blocks=[0, 1, 2], keep_states=False, algorithm="auto", hold=hold,
     )[0]  # fmt: skip
 

@@ -56,6 +56,7 @@ struct GatedCall {
   int64_t input_strides[8], output_strides[6];
   float* biases[8];
   bool* mask;
+  int activation, state_activation, gate;  // Numbered as in cells/activations.h.
 };
 
 template <typename Cell, typename T>
@@ -68,6 +69,11 @@ const char* RunGated(const GatedCall& gated, size_t* workspace_bytes) {
   memcpy(arrays.gated.output_strides, gated.output_strides, sizeof(arrays.gated.output_strides));
   memcpy(arrays.gated.biases, gated.biases, sizeof(arrays.gated.biases));
   arrays.gated.mask = gated.mask;
+  if constexpr (!Cell::Functions::kFixed) {
+    arrays.gated.functions = {static_cast<Activation>(gated.activation),
+                              static_cast<Activation>(gated.state_activation),
+                              static_cast<GateFunction>(gated.gate)};
+  }
   return Run(gated.call, arrays, workspace_bytes);
 }
 

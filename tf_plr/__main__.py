@@ -21,7 +21,7 @@ import tf_plr
 from tf_plr import _native
 from tf_plr._native import library
 from tf_plr._ops.causal_windows import causal_windows
-from tf_plr._ops.gated_recurrence import gated_recurrence
+from tf_plr._ops.gated_recurrence import Parts, gated_recurrence
 
 
 def recurrence(decays: Any, impulses: Any) -> Any:
@@ -37,8 +37,8 @@ def gradient(decays: Any, impulses: Any) -> Any:
 
 def fused(product: Any, bias: Any, state: Any) -> Any:
     outputs, _ = gated_recurrence(
-        product, bias, None, None, state, None, cell="f", blocks=[0, 1], keep_states=False,
-        algorithm="auto",
+        product, bias, None, None, state, None, parts=Parts("state"), blocks=[0, 1],
+        keep_states=False, algorithm="auto",
     )  # fmt: skip
     return outputs[0, :, 0]
 

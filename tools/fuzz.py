@@ -31,7 +31,7 @@ from test_recurrence import to_tensors
 import tf_plr
 from tf_plr._ops.arguments import DTYPES
 from tf_plr._ops.causal_windows import causal_windows
-from tf_plr._ops.gated_recurrence import CELLS, gated_recurrence, unfused_gated_recurrence
+from tf_plr._ops.gated_recurrence import gated_recurrence, unfused_gated_recurrence
 from tf_plr._types import ALGORITHMS
 
 DECAYS = ("any", "0", "1", "-1", "near 1", "above 1", "denormal", "a mixture")
@@ -127,7 +127,7 @@ def recurrence(rng):
 
 
 def gated(rng):
-    cell, dtype = rng.choice(list(CELLS)), rng.choice(test_gated_recurrence.DTYPES)
+    cell, dtype = rng.choice(list(test_gated_recurrence.CELLS)), rng.choice(test_gated_recurrence.DTYPES)
     shape = (size_of(rng, 6), size_of(rng, 400), 2 * size_of(rng, 40))
     extras = bool(rng.random() < 0.7)
     arguments, keywords = test_gated_recurrence.draw(rng, cell, shape, dtype, extras)

@@ -28,7 +28,9 @@ FLOAT, BOOL = tf.float32, tf.bool
 COLUMNS, STEPS = (2, 3), (2, 5, 3)
 GATED = {
     "num_biases": 1, "num_highways": 0, "num_prefixes": 0, "num_initial_states": 1,
-    "num_masks": 1, "cell": "ifo", "blocks": [0, 1, 2, 3], "hold": True, "algorithm": "auto",
+    "num_masks": 1, "activation": "tanh", "state_activation": "linear",
+    "recurrent_activation": "sigmoid", "input_gate": "own", "output": "gated",
+    "blocks": [0, 1, 2, 3], "hold": True, "algorithm": "auto",
 }  # fmt: skip
 GATED_INPUTS = [((2, 5, 12), FLOAT), ((12,), FLOAT), (COLUMNS, FLOAT), ((2, 5), BOOL)]
 WINDOWS = {"num_masks": 1, "size": 3}
@@ -60,7 +62,10 @@ CALLS = {
     "TfPlr>CausalWindowsGrad": (WINDOWS, [((2, 5, 9), FLOAT), ((2, 6), FLOAT), ((2, 5), BOOL)]),
 }
 INTEGERS = (-(2**63), -(2**31), -4, -1, 0, 1, 2, 3, 7, 2**31 - 1, 2**31, 2**62, 2**63 - 1)
-STRINGS = ("", "gilr", "surrogate", "f", "fo", "ifo", "sru", "serial", "parallel", "composed", "x")
+STRINGS = (
+    "", "tanh", "gelu", "linear", "hard_sigmoid", "coupled", "own", "state", "previous", "gated",
+    "highway", "serial", "parallel", "composed", "x",
+)  # fmt: skip
 SIZES = (0, 0, 0, 1, 2, 3, 5, 2**20, 2**31, 2**40, 2**62)
 TYPES = (
     tf.float16,

@@ -28,6 +28,8 @@ namespace tf_plr {
   TF_PLR_PASS(engine, queue, FromWindows)
 
 struct Cpu {
+  static constexpr bool kHasFixedCells = false;
+
   const Workers& workers;
   const Scratch& scratch;
 
@@ -58,6 +60,8 @@ struct Cpu {
 
 #if defined(TF_PLR_CUDA)
 struct Gpu {
+  static constexpr bool kHasFixedCells = true;
+
   void* stream;
   const Scratch& scratch;
 

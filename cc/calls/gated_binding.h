@@ -45,8 +45,7 @@ class GatedAttributes {
   // Blocks that have a bias: the highway has none.
   int64_t CountBiasBlocks() const { return CountBlocks() - (block[kHighway] >= 0); }
 
-  int cell = 0;  // Index in the list of cells in cells/gated.h.
-  GatedCellParts parts;
+  GatedParts parts = {};
   std::array<int64_t, kBlocks> block;
   bool has_bias = false, has_highway = false, has_prefix = false, has_initial_state = false;
   bool has_mask = false, has_d_outputs = false, keeps_states = false;
@@ -54,7 +53,8 @@ class GatedAttributes {
   Algorithm algorithm = Algorithm::kAuto;
 
  private:
-  Status ReadBlocks(const std::vector<int64_t>& blocks, const std::string& name);
+  Status ReadParts(const Attributes& attributes);
+  Status ReadBlocks(const std::vector<int64_t>& blocks);
 };
 
 // Maps the buffers of a call to the arrays of its cell.
@@ -73,8 +73,7 @@ class GatedBinding {
 
   template <typename Cell>
   Arrays<Cell, T> Forward() const {
-    Arrays<Cell, T> arrays{};
-    arrays.gated.mask = mask_;
+    Arrays<Cell, T> arrays = Empty<Cell>();
     TakeBlock(&arrays, Cell::kForget, GatedAttributes::kForget);
     TakeBlock(&arrays, Cell::kCandidate, GatedAttributes::kCandidate);
     if constexpr (Cell::kHasInputGate) TakeBlock(&arrays, Cell::kInput, GatedAttributes::kInput);
@@ -96,8 +95,7 @@ class GatedBinding {
   // The gradient cell numbers its outputs as the forward cell numbers its inputs.
   template <typename Forward, typename Cell>
   Arrays<Cell, T> Gradient() const {
-    Arrays<Cell, T> arrays{};
-    arrays.gated.mask = mask_;
+    Arrays<Cell, T> arrays = Empty<Cell>();
     const auto take = [&](int input, int output, GatedAttributes::Block block) {
       TakeBlock(&arrays, input, block);
       SetOutput(&arrays, output, outputs_[0], Offset(block), sizes_.product_width);
@@ -125,11 +123,11 @@ class GatedBinding {
     return arrays;
   }
 
-  // The arrays that Cell::Step reads. Cell is a forward cell or a gradient cell.
+  // The arrays that Cell::Step reads. Cell is a forward cell, or a gradient cell whose states have no
+  // activation.
   template <typename Cell>
   Arrays<Cell, T> Steps() const {
-    Arrays<Cell, T> arrays{};
-    arrays.gated.mask = mask_;
+    Arrays<Cell, T> arrays = Empty<Cell>();
     TakeBlock(&arrays, Cell::kForget, GatedAttributes::kForget);
     if constexpr (Cell::kIsGradient) {
       if constexpr (Cell::kHasOutputGate) {
@@ -161,6 +159,14 @@ class GatedBinding {
   }
 
  private:
+  // No arrays yet, but what a call has one of.
+  template <typename Cell>
+  Arrays<Cell, T> Empty() const {
+    Arrays<Cell, T> arrays{};
+    arrays.gated.mask = mask_;
+    if constexpr (!Cell::Functions::kFixed) arrays.gated.functions = attributes_.parts.functions;
+    return arrays;
+  }
   template <typename SomeArrays>
   void SetInput(SomeArrays* arrays, int input, const Buffer& buffer, int64_t offset,
                 int64_t stride) const {

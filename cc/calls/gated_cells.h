@@ -1,27 +1,33 @@
 // SPDX-License-Identifier: MIT
-// The cells of cells/gated.h at run time: their names in the op, and what they have.
+// The cells of cells/gated.h at run time: the names of their parts in the op, and what they have.
 #ifndef TF_PLR_CALLS_GATED_CELLS_H_
 #define TF_PLR_CALLS_GATED_CELLS_H_
 
 #include <cstdint>
-#include <iterator>
-#include <string>
 
 #include "cc/engine/cells/gated.h"
 
 namespace tf_plr {
 
-struct GatedCellParts {
-  const char* name;
-  bool own_input, output_gate, highway;  // Blocks of the product, in addition to two others.
-  bool takes_prefix;
-};
+// The names of the op's attributes. Their positions are the values of the enumerators.
+#define TF_PLR_NAME(activation, name) name,
+constexpr const char* kActivationNames[] = {TF_PLR_FOR_EACH_ACTIVATION(TF_PLR_NAME)};
+#undef TF_PLR_NAME
+constexpr const char* kGateNames[] = {"sigmoid", "hard_sigmoid"};
+constexpr const char* kInputGateNames[] = {"coupled", "own"};
+constexpr const char* kOutputNames[] = {"state", "previous", "gated", "highway"};
 
-#define TF_PLR_PARTS(T, Name, name, activation, input, output)                           \
-  {name, Name##Cell::kHasInputGate, Name##Cell::kHasOutputGate, Name##Cell::kHasHighway, \
-   Output::output == Output::kPrevious},
-constexpr GatedCellParts kGatedCells[] = {TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_PARTS, )};
-#undef TF_PLR_PARTS
+// The parts of a cell. An op's attributes choose each of them.
+struct GatedParts {
+  InputGate input_gate;
+  Output output;
+  GatedFunctions functions;
+
+  bool has_input_gate() const { return input_gate == InputGate::kOwn; }
+  bool has_output_gate() const { return output == Output::kGated || has_highway(); }
+  bool has_highway() const { return output == Output::kHighway; }
+  bool takes_prefix() const { return output == Output::kPrevious; }
+};
 
 // The outputs of a cell that takes a prefix begin with it, padded to a multiple of this, so that
 // what follows is aligned to 16 bytes.
@@ -30,20 +36,28 @@ constexpr int64_t PaddedPrefix(int64_t features) {
   return (features + kPrefixAlignment - 1) / kPrefixAlignment * kPrefixAlignment;
 }
 
-// The place of a cell in the list, or -1.
-inline int FindGatedCell(const std::string& name) {
-  for (size_t i = 0; i < std::size(kGatedCells); ++i) {
-    if (name == kGatedCells[i].name) return static_cast<int>(i);
+// Whether a cell has these parts. Functions that are not fixed may be any.
+template <InputGate kInputGate, Output kOutput, typename Functions>
+bool Has(const GatedParts& parts, GatedCell<kInputGate, kOutput, Functions>) {
+  if (parts.input_gate != kInputGate || parts.output != kOutput) return false;
+  if constexpr (Functions::kFixed) {
+    const GatedFunctions& wanted = parts.functions;
+    return wanted.activation == Functions::activation &&
+           wanted.state_activation == Functions::state_activation && wanted.gate == Functions::gate;
+  } else {
+    return true;
   }
-  return -1;
 }
 
-// Calls run(Cell(), GradientCell()) with the cells at a place of the list.
-template <typename Run>
-auto ForGatedCell(int place, const Run& run) {
-  int next = 0;
+// Calls run(Cell(), GradientCell()) with the cells that have these parts. kFixed: whether the engine
+// has cells of fixed functions.
+template <bool kFixed, typename Run>
+auto ForGatedCell(const GatedParts& parts, const Run& run) {
 #define TF_PLR_RUN(T, Name, ...) \
-  if (place == next++) return run(Name##Cell(), Name##GradientCell());
+  if (Has(parts, Name##Cell())) return run(Name##Cell(), Name##GradientCell());
+  if constexpr (kFixed) {
+    TF_PLR_FOR_EACH_FIXED_CELL(TF_PLR_RUN, )
+  }
   TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_RUN, )
 #undef TF_PLR_RUN
   __builtin_unreachable();

@@ -1,15 +1,53 @@
 // SPDX-License-Identifier: MIT
 // GatedRecurrence, its gradient and its transition: attributes, shapes, and what runs.
+#include <algorithm>
+#include <iterator>
+#include <string>
+
 #include "cc/calls/gated_binding.h"
 #include "cc/calls/make.h"
 
 namespace tf_plr {
 
+namespace {
+
+// Reads an attribute that has one of the given names. Sets the position of its name.
+template <typename Enum, size_t kCount>
+Status ReadName(const Attributes& attributes, const char* attribute,
+                const char* const (&names)[kCount], Enum* value) {
+  const std::string given = attributes.String(attribute, names[0]);
+  const auto* const found = std::find(std::begin(names), std::end(names), given);
+  if (found == std::end(names)) {
+    std::string known;
+    for (const char* name : names) known += (known.empty() ? "'" : ", '") + std::string(name) + "'";
+    return InvalidArgument(attribute, " must be one of ", known, ", but is '", given, "'");
+  }
+  *value = static_cast<Enum>(found - std::begin(names));
+  return {};
+}
+
+}  // namespace
+
+Status GatedAttributes::ReadParts(const Attributes& attributes) {
+  GatedFunctions& functions = parts.functions;
+  const auto read = [&](const char* attribute, const auto& names, auto* value) {
+    return ReadName(attributes, attribute, names, value);
+  };
+  TF_PLR_RETURN_IF_ERROR(read("activation", kActivationNames, &functions.activation));
+  TF_PLR_RETURN_IF_ERROR(read("state_activation", kActivationNames, &functions.state_activation));
+  TF_PLR_RETURN_IF_ERROR(read("recurrent_activation", kGateNames, &functions.gate));
+  TF_PLR_RETURN_IF_ERROR(read("input_gate", kInputGateNames, &parts.input_gate));
+  TF_PLR_RETURN_IF_ERROR(read("output", kOutputNames, &parts.output));
+  if (functions.state_activation != Activation::kLinear && !parts.has_output_gate()) {
+    return InvalidArgument(
+        "state_activation must be 'linear' if output is 'state' or 'previous', but is '",
+        kActivationNames[static_cast<int>(functions.state_activation)], "'");
+  }
+  return {};
+}
+
 Status GatedAttributes::Read(const Attributes& attributes) {
-  const std::string name = attributes.String("cell", "");
-  cell = FindGatedCell(name);
-  if (cell < 0) return InvalidArgument("there is no cell '", name, "'");
-  parts = kGatedCells[cell];
+  TF_PLR_RETURN_IF_ERROR(ReadParts(attributes));
   TF_PLR_RETURN_IF_ERROR(ReadAlgorithm(attributes, &algorithm));
   const auto read = [&](const char* count, const char* input, bool* given) {
     return ReadOptionalInput(attributes, count, input, given);
@@ -21,23 +59,25 @@ Status GatedAttributes::Read(const Attributes& attributes) {
   TF_PLR_RETURN_IF_ERROR(read("num_masks", "mask", &has_mask));
   TF_PLR_RETURN_IF_ERROR(read("num_d_outputs", "d_outputs", &has_d_outputs));
   TF_PLR_RETURN_IF_ERROR(read("num_states", "states", &keeps_states));
-  const char* const foreign = has_highway && !parts.highway        ? "highway"
-                              : has_prefix && !parts.takes_prefix  ? "prefix"
-                              : keeps_states && !parts.output_gate ? "states"
-                                                                   : nullptr;
+  const char* const foreign = has_highway && !parts.has_highway()        ? "highway"
+                              : has_prefix && !parts.takes_prefix()      ? "prefix"
+                              : keeps_states && !parts.has_output_gate() ? "states"
+                                                                         : nullptr;
   if (foreign != nullptr) {
-    return InvalidArgument(foreign, " is not one that the cell '", name, "' has");
+    return InvalidArgument(foreign, " must not be given if output is '",
+                           kOutputNames[static_cast<int>(parts.output)], "'");
   }
-  holds = attributes.Int("hold", 0) != 0 && has_mask && parts.output_gate;
-  return ReadBlocks(attributes.Ints("blocks"), name);
+  holds = attributes.Int("hold", 0) != 0 && has_mask && parts.has_output_gate();
+  return ReadBlocks(attributes.Ints("blocks"));
 }
 
-Status GatedAttributes::ReadBlocks(const std::vector<int64_t>& blocks, const std::string& name) {
-  const std::array<bool, kBlocks> wanted = {true, true, parts.own_input, parts.output_gate,
-                                            parts.highway && !has_highway};
+Status GatedAttributes::ReadBlocks(const std::vector<int64_t>& blocks) {
+  const std::array<bool, kBlocks> wanted = {true, true, parts.has_input_gate(),
+                                            parts.has_output_gate(),
+                                            parts.has_highway() && !has_highway};
   const int64_t count = std::count(wanted.begin(), wanted.end(), true);
   if (static_cast<int64_t>(blocks.size()) != count) {
-    return InvalidArgument("blocks of the cell '", name, "' must be ", count, " numbers, but are ",
+    return InvalidArgument("blocks must be ", count, " numbers for a cell of these parts, but are ",
                            blocks.size());
   }
   std::vector<int64_t> sorted = blocks;
@@ -62,7 +102,14 @@ enum class Kind { kForward, kGradient, kTransition };
 template <Kind kKind>
 class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
  public:
-  Status Read(const Attributes& attributes) { return attributes_.Read(attributes); }
+  Status Read(const Attributes& attributes) {
+    TF_PLR_RETURN_IF_ERROR(attributes_.Read(attributes));
+    const bool linear = attributes_.parts.functions.state_activation == Activation::kLinear;
+    if (kKind == Kind::kTransition && attributes_.has_d_outputs && !linear) {
+      return InvalidArgument("state_activation must be 'linear' if d_outputs are given");
+    }
+    return {};
+  }
 
   Status Plan(const Buffers& inputs, Buffers* outputs) const override {
     TF_PLR_RETURN_IF_ERROR(CheckInputs(inputs, CountInputs(), /*gated=*/true));
@@ -129,7 +176,7 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
     size_t bytes = 0;
     if (kKind == Kind::kGradient && attributes_.holds) bytes += Aligned(in.d_outputs->bytes());
     if (!on_gpu) return bytes;
-    bytes += Aligned(ForGatedCell(attributes_.cell, [&](auto cell, auto gradient_cell) {
+    bytes += Aligned(ForGatedCell<true>(attributes_.parts, [&](auto cell, auto gradient_cell) {
       using Cell =
           std::conditional_t<kKind == Kind::kGradient, decltype(gradient_cell), decltype(cell)>;
       return ForGatedType(in.product->type, [&](auto type) {
@@ -181,7 +228,7 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
   Status RunForward(const Backend& backend, const GatedBinding<T>& binding, const GatedSizes& sizes,
                     const Buffers& outputs) const {
     if (sizes.prefix_width > 0) TF_PLR_RETURN_IF_ERROR(backend.Copy(binding.Prefix()));
-    TF_PLR_RETURN_IF_ERROR(ForGatedCell(attributes_.cell, [&](auto cell, auto) {
+    TF_PLR_RETURN_IF_ERROR(ForGatedCell<Backend::kHasFixedCells>(attributes_.parts, [&](auto cell, auto) {
       return backend.Run(sizes.problem, binding.template Forward<decltype(cell)>(),
                          attributes_.algorithm);
     }));
@@ -193,7 +240,7 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
   template <typename Backend, typename Binding>
   Status RunGradient(const Backend& backend, const Binding& binding,
                      const GatedSizes& sizes) const {
-    TF_PLR_RETURN_IF_ERROR(ForGatedCell(attributes_.cell, [&](auto cell, auto gradient_cell) {
+    TF_PLR_RETURN_IF_ERROR(ForGatedCell<Backend::kHasFixedCells>(attributes_.parts, [&](auto cell, auto gradient_cell) {
       return backend.Run(sizes.problem,
                          binding.template Gradient<decltype(cell), decltype(gradient_cell)>(),
                          attributes_.algorithm);
@@ -207,7 +254,7 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
                 const Buffer& transition) const {
     float* const data = Data<float>(transition);
     const ColumnTransitions<float> transitions = {data, data + transition.size() / 2};
-    return ForGatedCell(attributes_.cell, [&](auto cell, auto gradient_cell) {
+    return ForGatedCell<Backend::kHasFixedCells>(attributes_.parts, [&](auto cell, auto gradient_cell) {
       const auto reduce = [&](const auto& steps) {
         return backend.Reduce(sizes.problem, steps, transitions);
       };

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // For the files that compile the functions of run.h. They are compiled once for each element,
 // TF_PLR_ELEMENT or TF_PLR_GATED_ELEMENT, so that builds compile several at once; or, without
-// either, for all elements together. TF_PLR_INSTANTIATE_CELL(Cell, T) is theirs.
+// either, for all elements together. TF_PLR_INSTANTIATE_CELL(Cell, T) is theirs, and so is
+// TF_PLR_FIXED_CELLS(M, T): the cells of fixed functions that the engine has.
 #ifndef TF_PLR_ENGINE_INSTANTIATE_H_
 #define TF_PLR_ENGINE_INSTANTIATE_H_
 
@@ -15,7 +16,8 @@
   TF_PLR_INSTANTIATE_CELL(RecurrenceCell, element) \
   TF_PLR_INSTANTIATE_CELL(RecurrenceGradientCell, element)
 #define TF_PLR_INSTANTIATE_GATED(type, element, ...) \
-  TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_INSTANTIATE_GATED_CELL, element)
+  TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_INSTANTIATE_GATED_CELL, element) \
+  TF_PLR_FIXED_CELLS(TF_PLR_INSTANTIATE_GATED_CELL, element)
 
 #if defined(TF_PLR_GATED_ELEMENT)
 #define TF_PLR_INSTANTIATE_ELEMENTS          \

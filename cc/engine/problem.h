@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "cc/engine/cells/recurrence.h"
+
 namespace tf_plr {
 
 // Row-major [outer, steps, inner]: `outer` and `inner` collect the axes before and after the one
@@ -27,8 +29,11 @@ struct GatedArrays {
   int64_t input_strides[Cell::kInputs], output_strides[Cell::kOutputs];
   const float* biases[Cell::kInputs];  // [inner]; null: zeros.
   const bool* mask;                    // [outer, steps], false: masked. Null: no step is.
+  typename Cell::Functions functions;
 };
-struct NotGated {};
+struct NotGated {
+  NoFunctions functions;
+};
 
 // The arrays of one problem, aligned to their elements. An output may be the same array as any
 // input except the lookahead (see cells/recurrence.h). Step arrays have `size()` elements, column

@@ -115,13 +115,12 @@ Status GatedTransitionShape(InferenceContext* c) {
   return absl::OkStatus();
 }
 
-// The names of the cells, from the list of cells/gated.h.
-std::string CellAttr() {
-  std::string names;
-  for (const GatedCellParts& cell : kGatedCells) {
-    names += StrCat(names.empty() ? "" : ", ", "'", cell.name, "'");
-  }
-  return StrCat("cell: {", names, "}");
+// An attribute that has one of several names; the first one is the default.
+template <size_t kCount>
+std::string NameAttr(const char* attribute, const char* const (&names)[kCount]) {
+  std::string list;
+  for (const char* name : names) list += StrCat(list.empty() ? "" : ", ", "'", name, "'");
+  return StrCat(attribute, ": {", list, "} = '", names[0], "'");
 }
 
 }  // namespace
@@ -143,7 +142,11 @@ REGISTER_OP("TfPlr>GatedRecurrence")
     .Attr("num_initial_states: int >= 0")
     .Attr("num_masks: int >= 0")
     .Attr("num_states: int >= 0")
-    .Attr(CellAttr())
+    .Attr(NameAttr("activation", kActivationNames))
+    .Attr(NameAttr("state_activation", kActivationNames))
+    .Attr(NameAttr("recurrent_activation", kGateNames))
+    .Attr(NameAttr("input_gate", kInputGateNames))
+    .Attr(NameAttr("output", kOutputNames))
     .Attr("blocks: list(int)")
     .Attr("hold: bool = false")
     .Attr("algorithm: {'auto', 'parallel', 'serial'} = 'auto'")
@@ -152,41 +155,47 @@ REGISTER_OP("TfPlr>GatedRecurrence")
 The recurrence of a layer, including its gates and activations, computed from the matrix product of
 the layer's inputs and kernel.
 
-  f, i, o = sigmoid(blocks of product + bias);  i = 1 - f if the cell has no block for i
+  f, i, o = recurrent_activation(blocks of product + bias)
   z = activation(block of product + bias)
   c[t] = f[t] * c[t - 1] + i[t] * z[t],   c[-1] = initial_state
 
-  cell         activation   outputs
-  'gilr'       elu          c[t]
-  'surrogate'  tanh         c[t - 1], after `prefix`
-  'f'          tanh         c[t]
-  'fo'         tanh         o[t] * c[t]
-  'ifo'        tanh         o[t] * c[t]
-  'sru'        identity     o[t] * c[t] + (1 - o[t]) * x[t]
+  output       outputs
+  'state'      c[t]
+  'previous'   c[t - 1], after `prefix`
+  'gated'      o[t] * state_activation(c[t])
+  'highway'    o[t] * state_activation(c[t]) + (1 - o[t]) * x[t]
+
+With input_gate 'coupled', product has no block for i, and i = 1 - f.
 
 Where mask is false, c does not change. Outputs that are not states are 0 there; with `hold`, they
 repeat the outputs of the last valid step, if there is one. Gates, c and the recurrence are float,
 whatever T is. With bfloat16 on a GPU, gates are rounded where they affect outputs only, but not
 where they affect later blocks of steps.
 
-GILR and surrogate: Martin and Cundy, Parallelizing Linear Recurrent Neural Nets
-Over Sequence Length, ICLR 2018, section 3; 'f', 'fo', 'ifo': Bradbury et al., Quasi-Recurrent
-Neural Networks, ICLR 2017; 'sru': Lei and Zhang, arXiv:1709.02755v1.
+GILR (elu, 'state') and the surrogate of LinearSurrogateLSTM (tanh, 'previous'): Martin and Cundy,
+Parallelizing Linear Recurrent Neural Nets Over Sequence Length, ICLR 2018, section 3. The poolings
+f, fo and ifo (tanh, 'state' or 'gated'): Bradbury et al., Quasi-Recurrent Neural Networks, ICLR
+2017. SRU (linear, 'highway'): Lei and Zhang, arXiv:1709.02755v1.
 
 product: [batch, steps, blocks * units].
 bias: At most one tensor, [blocks * units]; the block of a highway has none. None: zeros.
-highway: At most one tensor, for 'sru' only: x, [batch, steps, units]. None: x is the last block of
-  product.
-prefix: At most one tensor, for 'surrogate' only: [batch, steps, features], copied in front of the
-  outputs, and padded with zeros to a multiple of 8.
+highway: At most one tensor, for output 'highway' only: x, [batch, steps, units]. None: x is the
+  last block of product.
+prefix: At most one tensor, for output 'previous' only: [batch, steps, features], copied in front of
+  the outputs, and padded with zeros to a multiple of 8.
 initial_state: At most one tensor, [batch, units]. None: zeros.
 mask: At most one tensor, [batch, steps], false where a step is masked. None: no step is.
-outputs: [batch, steps, units]; of 'surrogate', after the prefix.
-states: At most one tensor, for 'fo', 'ifo' and 'sru' only, whose gradients need it: c[t - 1],
+outputs: [batch, steps, units], after the prefix.
+states: At most one tensor, for output 'gated' and 'highway' only, whose gradients need it: c[t - 1],
   [batch, steps, units].
 last_state: [batch, units]: c after the last step.
-blocks: The positions in product, counted in blocks, of f and z, then of i, o and x if the cell has
-  them.
+activation: The activation of z. 'gelu_tanh' is the approximation of gelu with tanh.
+state_activation: The activation of c in the outputs. 'linear' if output is 'state' or 'previous'.
+recurrent_activation: The activation of the gates. 'hard_sigmoid' is x / 6 + 1 / 2, between 0 and 1.
+input_gate: Whether i is 1 - f ('coupled') or has a block ('own').
+output: See above.
+blocks: The positions in product, counted in blocks, of f and z, then of i, o and x if there are
+  such blocks.
 hold: Whether masked steps repeat outputs: see above.
 algorithm: As for LinearRecurrence.
 )doc");
@@ -211,7 +220,11 @@ REGISTER_OP("TfPlr>GatedRecurrenceGrad")
     .Attr("num_prefixes: int >= 0")
     .Attr("num_initial_states: int >= 0")
     .Attr("num_masks: int >= 0")
-    .Attr(CellAttr())
+    .Attr(NameAttr("activation", kActivationNames))
+    .Attr(NameAttr("state_activation", kActivationNames))
+    .Attr(NameAttr("recurrent_activation", kGateNames))
+    .Attr(NameAttr("input_gate", kInputGateNames))
+    .Attr(NameAttr("output", kOutputNames))
     .Attr("blocks: list(int)")
     .Attr("hold: bool = false")
     .Attr("algorithm: {'auto', 'parallel', 'serial'} = 'auto'")
@@ -222,7 +235,7 @@ With `hold`, a pass before it sums the gradients of held outputs.
 
 product, bias, highway, prefix, mask: As given to GatedRecurrence.
 initial_state: The same, in the type of product.
-states: The output `states` of GatedRecurrence; for cells without it, `outputs`.
+states: The output `states` of GatedRecurrence; `outputs`, if output is 'state' or 'previous'.
 d_outputs: The gradient with respect to outputs.
 d_last_state: With respect to last_state.
 d_product: With respect to product.
@@ -245,7 +258,11 @@ REGISTER_OP("TfPlr>GatedRecurrenceTransition")
     .Attr("num_prefixes: int >= 0")
     .Attr("num_masks: int >= 0")
     .Attr("num_d_outputs: int >= 0")
-    .Attr(CellAttr())
+    .Attr(NameAttr("activation", kActivationNames))
+    .Attr(NameAttr("state_activation", kActivationNames))
+    .Attr(NameAttr("recurrent_activation", kGateNames))
+    .Attr(NameAttr("input_gate", kInputGateNames))
+    .Attr(NameAttr("output", kOutputNames))
     .Attr("blocks: list(int)")
     .SetShapeFn(GatedTransitionShape)
     .Doc(R"doc(
@@ -255,7 +272,8 @@ The transition of all steps of GatedRecurrence, computed without writing any ste
 
 product, bias, highway, prefix, mask: As given to GatedRecurrence.
 d_outputs: If given, the transition is that of GatedRecurrenceGrad instead:
-  d_initial_state = transition[0] * d_last_state + transition[1].
+  d_initial_state = transition[0] * d_last_state + transition[1]. state_activation must then be
+  'linear'.
 transition: [2, batch, units]. On a GPU, a step may be skipped, even if it holds NaN, if the product
   of all later decays is 0.
 )doc");

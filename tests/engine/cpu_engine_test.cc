@@ -16,6 +16,7 @@ using namespace tf_plr;
 namespace {
 
 struct CpuEngine {
+  static constexpr bool kHasFixedCells = false;
   static constexpr const char* kName = "CPU engine";
   using Half = Eigen::half;
   using BFloat16 = Eigen::bfloat16;

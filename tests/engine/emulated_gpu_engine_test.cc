@@ -17,6 +17,7 @@ using namespace tf_plr;
 namespace {
 
 struct EmulatedGpuEngine {
+  static constexpr bool kHasFixedCells = true;
   static constexpr const char* kName = "GPU engine on a CPU";
   using Half = gpu::Half;
   using BFloat16 = gpu::BFloat16;
@@ -120,7 +121,7 @@ void TestUnreadSteps() {
     ++failures;
     return;
   }
-  Arrays<SurrogateCell, float> arrays{};  // Of zeros: gates are 0.5.
+  Arrays<CoupledPreviousCell, float> arrays{};  // Of zeros: gates are 0.5.
   for (int block = 0; block < kBlocks; ++block) {
     arrays.inputs[block] = static_cast<const float*>(memory) + block * p.inner;
     arrays.gated.input_strides[block] = kBlocks * p.inner;

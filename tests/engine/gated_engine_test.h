@@ -3,6 +3,7 @@
 #ifndef TF_PLR_TESTS_ENGINE_GATED_ENGINE_TEST_H_
 #define TF_PLR_TESTS_ENGINE_GATED_ENGINE_TEST_H_
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 #include <vector>
@@ -14,29 +15,77 @@ namespace tf_plr {
 
 // A gated cell in float64, step by step; which of its parts it has is known at run time only.
 struct GatedReference {
-  Activation activation;
   bool own, gated, highway, previous;
+  GatedFunctions functions;
 
-  static double Gate(double x) { return 1 / (1 + std::exp(-x)); }
-  double Value(double x) const {
-    if (activation == Activation::kTanh) return std::tanh(x);
-    return activation == Activation::kElu && x < 0 ? std::expm1(x) : x;
+  static double Sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+  double Gate(double x) const {
+    return functions.gate == GateFunction::kHardSigmoid ? std::clamp(x / 6 + 0.5, 0., 1.)
+                                                        : Sigmoid(x);
   }
-  double Slope(double x) const {
-    if (activation == Activation::kTanh) return 1 - std::tanh(x) * std::tanh(x);
-    return activation == Activation::kElu && x < 0 ? std::exp(x) : 1;
+  double GateSlope(double x) const {
+    if (functions.gate == GateFunction::kHardSigmoid) return std::abs(x) < 3 ? 1. / 6 : 0;
+    return Sigmoid(x) * Sigmoid(-x);
+  }
+  static double Value(Activation activation, double x) {
+    switch (activation) {
+      case Activation::kLinear:
+        return x;
+      case Activation::kTanh:
+        return std::tanh(x);
+      case Activation::kSigmoid:
+        return Sigmoid(x);
+      case Activation::kRelu:
+        return std::max(x, 0.);
+      case Activation::kElu:
+        return x < 0 ? std::expm1(x) : x;
+      case Activation::kSilu:
+        return x * Sigmoid(x);
+      case Activation::kGelu:
+        return x * std::erfc(-x / std::sqrt(2.)) / 2;
+      case Activation::kGeluTanh:
+        return x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))) / 2;
+      case Activation::kSoftplus:
+        return std::log1p(std::exp(x));
+    }
+    return NAN;
+  }
+  // By differences: independent of the derivatives' formulas, and far more exact than float32.
+  static double Slope(Activation activation, double x) {
+    if (activation == Activation::kRelu) return x > 0;
+    constexpr double kStep = 1e-4;
+    const auto at = [&](double steps) { return Value(activation, x + steps * kStep); };
+    if (activation == Activation::kElu && std::abs(x) < 3 * kStep) return std::min(1., std::exp(x));
+    return (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * kStep);
   }
 };
 
 template <typename Cell>
 struct ReferenceOf;
-template <Activation kActivation, InputGate kInputGate, Output kOutput>
-struct ReferenceOf<GatedCell<kActivation, kInputGate, kOutput>> {
-  using Gradient = GatedGradientCell<kActivation, kInputGate, kOutput>;
-  static constexpr GatedReference kReference{
-      kActivation, kInputGate == InputGate::kOwn,
-      kOutput == Output::kGated || kOutput == Output::kHighway, kOutput == Output::kHighway,
-      kOutput == Output::kPrevious};
+template <InputGate kInputGate, Output kOutput, typename Functions>
+struct ReferenceOf<GatedCell<kInputGate, kOutput, Functions>> {
+  using Gradient = GatedGradientCell<kInputGate, kOutput, Functions>;
+  static constexpr bool own = kInputGate == InputGate::kOwn, highway = kOutput == Output::kHighway,
+                        gated = kOutput == Output::kGated || highway,
+                        previous = kOutput == Output::kPrevious;
+  // Cells whose functions are chosen at run time take those of `turn`.
+  static GatedReference At(int turn) {
+    GatedFunctions functions{static_cast<Activation>(turn % kActivations),
+                             static_cast<Activation>(turn / 2 % kActivations),
+                             turn % 5 == 4 ? GateFunction::kHardSigmoid : GateFunction::kSigmoid};
+    if constexpr (Functions::kFixed) {
+      functions = {Functions::activation, Functions::state_activation, Functions::gate};
+    }
+    if (!gated) functions.state_activation = Activation::kLinear;
+    return {own, gated, highway, previous, functions};
+  }
+#define TF_PLR_COUNT(...) +1
+  static constexpr int kActivations = TF_PLR_FOR_EACH_ACTIVATION(TF_PLR_COUNT);
+#undef TF_PLR_COUNT
+  template <typename Arrays>
+  static void SetFunctions(const GatedReference& reference, Arrays* arrays) {
+    if constexpr (!Functions::kFixed) arrays->gated.functions = reference.functions;
+  }
 };
 
 // An array whose rows hold several blocks. A row has `wide` elements; the last ones are in no
@@ -59,7 +108,8 @@ template <typename Engine, typename T, typename Cell, typename Element>
 void TestGatedReduce(const Problem& problem, Arrays<Cell, Element> arrays,
                      const std::vector<double>& decays, const std::vector<double>& impulses,
                      double tolerance) {
-  for (int k = Cell::kStepInputs; k < Cell::kInputs; ++k) arrays.inputs[k] = nullptr;
+  const int read = Cell::StepInputs(arrays.gated.functions);
+  for (int k = read; k < Cell::kInputs; ++k) arrays.inputs[k] = nullptr;
   for (Element*& output : arrays.outputs) output = nullptr;
   arrays.initial_carry = arrays.final_carry = nullptr;
   arrays.boundary = nullptr;
@@ -71,8 +121,10 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
   if (!InThisShard()) return;
   using R = Reference<T>;
   using GradientCell = typename ReferenceOf<Cell>::Gradient;
-  constexpr GatedReference c = ReferenceOf<Cell>::kReference;
-  constexpr int kBlocks = Cell::kInputs - c.highway;  // The highway is an array of its own.
+  using C = ReferenceOf<Cell>;
+  static int turn = 0;
+  const GatedReference c = C::At(turn++);
+  constexpr int kBlocks = Cell::kInputs - C::highway;  // The highway is an array of its own.
   const int64_t wide = kBlocks * p.inner + 8, rows = p.outer * p.steps;
   // Exponentials add some roundings to those of the recurrence.
   const double tolerance = 8 * (rounding.stored + (p.steps + 16) * rounding.accumulated);
@@ -118,13 +170,13 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
       const double before = state;
       double output = 0;
       if (mask[row_of(t)]) {
-        const double f = c.Gate(in(t, 0)), z = c.Value(in(t, 1));
+        const double f = c.Gate(in(t, 0)), z = c.Value(c.functions.activation, in(t, 1));
         const double impulse = (c.own ? c.Gate(in(t, 2)) : 1 - f) * z;
         state = f * state + impulse;
         product_of_decays[column] *= f;
         from_zero[column] = f * from_zero[column] + impulse;
         const double o = c.gated ? c.Gate(in(t, 2 + c.own)) : 1;
-        output = o * state;
+        output = o * c.Value(c.functions.state_activation, state);
         if (c.highway) output += (1 - o) * R::Widen(highway[at]);
       }
       h[at] = c.previous ? before : c.gated ? output : state;
@@ -150,20 +202,23 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
       } else {
         before = R::Widen(R::Narrow(before));
       }
-      const double f = c.Gate(in(t, 0)), z = c.Value(in(t, 1));
+      const double f = c.Gate(in(t, 0)), z = c.Value(c.functions.activation, in(t, 1));
       const double i = c.own ? c.Gate(in(t, 2)) : 1 - f;
       const double o = c.gated ? c.Gate(in(t, 2 + c.own)) : 1;
-      const double g = carried + (c.previous ? 0 : o * d);
-      d_product[wide_at] = f * (1 - f) * (before - (c.own ? 0 : z)) * g;
-      d_product[wide_at + p.inner] = c.Slope(in(t, 1)) * i * g;
-      if (c.own) d_product[wide_at + 2 * p.inner] = i * (1 - i) * z * g;
+      const double state = f * before + i * z;
+      const double through = c.previous ? 0 : o * c.Slope(c.functions.state_activation, state) * d;
+      const double g = carried + through;
+      d_product[wide_at] = c.GateSlope(in(t, 0)) * (before - (c.own ? 0 : z)) * g;
+      d_product[wide_at + p.inner] = c.Slope(c.functions.activation, in(t, 1)) * i * g;
+      if (c.own) d_product[wide_at + 2 * p.inner] = c.GateSlope(in(t, 2)) * z * g;
       if (c.gated) {
-        const double through = f * before + i * z - (c.highway ? R::Widen(highway[at]) : 0);
-        d_product[wide_at + (2 + c.own) * p.inner] = o * (1 - o) * through * d;
+        const double output = c.Value(c.functions.state_activation, state) -
+                              (c.highway ? R::Widen(highway[at]) : 0);
+        d_product[wide_at + (2 + c.own) * p.inner] = c.GateSlope(in(t, 2 + c.own)) * output * d;
         d_highway[at] = (1 - o) * d;
       }
       carried = f * g + (c.previous ? d : 0);
-      d_from_zero[column] = f * (d_from_zero[column] + (c.previous ? 0 : o * d));
+      d_from_zero[column] = f * (d_from_zero[column] + through);
       if (c.previous) d_from_zero[column] += d;
     }
     d_initial[column] = carried;
@@ -186,19 +241,20 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
       arrays.gated.input_strides[b] = wide;
       arrays.gated.biases[b] = bias_of(b);
     }
-    if constexpr (c.highway) {
+    if constexpr (C::highway) {
       arrays.inputs[Cell::kHighway] = element(x);
       arrays.gated.input_strides[Cell::kHighway] = p.inner;
     }
     arrays.outputs[Cell::kH] = element(y);
     arrays.gated.output_strides[Cell::kH] = p.inner;
-    if constexpr (c.gated) {
+    if constexpr (C::gated) {
       arrays.outputs[Cell::kPreviousStates] = with_extras ? element(k) : nullptr;
       arrays.gated.output_strides[Cell::kPreviousStates] = p.inner;
     }
     arrays.initial_carry = with_extras ? first.data : nullptr;
     arrays.final_carry = final_carry.data;
     arrays.gated.mask = counts;
+    C::SetFunctions(c, &arrays);
     TestGatedReduce<Engine, T>(p, arrays, product_of_decays, from_zero, tolerance);
     Engine::Run(p, arrays, algorithm);
     Expect("h", y.Read(), h, tolerance, p, algorithm);
@@ -226,7 +282,7 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
   arrays.inputs[GradientCell::kPreviousStates] = element(r);
   arrays.gated.input_strides[GradientCell::kDH] = p.inner;
   arrays.gated.input_strides[GradientCell::kPreviousStates] = p.inner;
-  if constexpr (c.highway) {
+  if constexpr (C::highway) {
     arrays.inputs[GradientCell::kHighway] = element(x);
     arrays.gated.input_strides[GradientCell::kHighway] = p.inner;
     arrays.outputs[Cell::kHighway] = element(dx);
@@ -236,6 +292,7 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
   arrays.initial_carry = with_extras ? d_after.data : nullptr;
   arrays.final_carry = final_carry.data;
   arrays.gated.mask = counts;
+  C::SetFunctions(c, &arrays);
   Problem against = p;
   against.reverse = !p.reverse;
   TestGatedReduce<Engine, T>(against, arrays, product_of_decays, d_from_zero, tolerance);
@@ -269,14 +326,15 @@ void TestForgottenSteps(const Problem& p) {
       float &forget = product[row * 2 * p.inner + i], &candidate = (&forget)[p.inner];
       forget = uniform(random);
       candidate = uniform(random);
-      const double f = GatedReference::Gate(double(forget) + bias[i]);
+      const double f = GatedReference::Sigmoid(double(forget) + bias[i]);
       decays[i] *= f;
       impulses[i] = f * impulses[i] + (1 - f) * std::tanh(double(candidate));
       if (forgets(i) && t < p.steps - last) (t % 2 == 0 ? forget : candidate) = NAN;
     }
   }
   typename Engine::template Array<float> blocks(product), biases(bias);
-  Arrays<SurrogateCell, float> arrays{};
+  Arrays<CoupledPreviousCell, float> arrays{};
+  arrays.gated.functions = {Activation::kTanh, Activation::kLinear, GateFunction::kSigmoid};
   for (int block = 0; block < 2; ++block) {
     arrays.inputs[block] = blocks.data + block * p.inner;
     arrays.gated.input_strides[block] = 2 * p.inner;
@@ -292,6 +350,9 @@ void TestAllGated(const Problem& problem, Algorithm algorithm, bool with_extras,
 #define TF_PLR_TEST_CELL(T_, Name, ...) \
   TestGated<Engine, Name##Cell, Element, T>(problem, algorithm, with_extras, rounding);
   TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_TEST_CELL, )
+  if constexpr (Engine::kHasFixedCells) {
+    TF_PLR_FOR_EACH_FIXED_CELL(TF_PLR_TEST_CELL, )
+  }
 #undef TF_PLR_TEST_CELL
 }
 

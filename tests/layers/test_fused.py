@@ -2,6 +2,7 @@
 """Which layers run the fused op, and that they are then as accurate as unfused."""
 
 import collections
+import functools
 import itertools
 
 import keras
@@ -12,30 +13,87 @@ from reference import UNIT_ROUNDOFF
 from support import LAYERS, run_program, run_python
 
 import tf_plr
+from tf_plr._ops.gated_recurrence import Parts, parts_of
 from tf_plr.layers.base.all_steps import AllSteps
 
-# {name: (layer, cells of the native op)}: layers that are fused.
+GILR, F, SURROGATE = Parts("state", "elu"), Parts("state"), Parts("previous")
+FO, IFO, SRU = Parts("gated"), Parts("gated", input_gate="own"), Parts("highway", "linear")
+
+
+class MinGRUCell(tf_plr.layers.LinearRecurrentCell):
+    """As in examples/own_layer.py."""
+
+    blocks = ("forget", "candidate")
+    forget_block = "forget"
+
+    def build(self, input_shape):
+        self.kernel = self.add_kernel((input_shape[-1], 2 * self.units))
+        self.bias = self.add_bias()
+
+    def recur(self, steps, inputs, states, training):
+        h, last_h = self.recur_gated(
+            steps,
+            self.product(inputs, self.kernel),
+            states[0],
+            self.blocks,
+            bias=self.bias,
+            activation=keras.activations.linear,
+            is_output=True,
+            training=training,
+        )
+        return h, [last_h]
+
+
+class MinGRU(tf_plr.layers.LinearRecurrentLayer):
+    cell_class = MinGRUCell
+
+
+# {name: (layer, parts of the native ops)}: layers that are fused.
 FUSED = {
-    "GILR": (lambda **k: tf_plr.GILR(6, **k), {"gilr"}),
-    "GILR, tanh": (lambda **k: tf_plr.GILR(6, "tanh", **k), {"f"}),
-    "LS-LSTM": (lambda **k: tf_plr.GILRLSTM(6, **k), {"surrogate", "ifo"}),
+    "GILR": (lambda **k: tf_plr.GILR(6, **k), {GILR}),
+    "GILR, tanh": (lambda **k: tf_plr.GILR(6, "tanh", **k), {F}),
+    "GILR, tf.nn.relu": (lambda **k: tf_plr.GILR(6, tf.nn.relu, **k), {Parts("state", "relu")}),
+    "LS-LSTM": (lambda **k: tf_plr.GILRLSTM(6, **k), {SURROGATE, IFO}),
+    "LS-LSTM, sigmoid": (
+        lambda **k: tf_plr.GILRLSTM(6, "sigmoid", **k),
+        {Parts("previous", "sigmoid"), Parts("gated", "sigmoid", input_gate="own")},
+    ),
     "LS-LSTM, normalised": (
-        lambda **k: tf_plr.GILRLSTM(6, layer_normalization=True, **k), {"surrogate", "ifo"}
+        lambda **k: tf_plr.GILRLSTM(6, layer_normalization=True, **k), {SURROGATE, IFO}
     ),
     "LS-LSTM, not shifted": (
-        lambda **k: tf_plr.GILRLSTM(6, shift_surrogate=False, **k), {"f", "ifo"}
+        lambda **k: tf_plr.GILRLSTM(6, shift_surrogate=False, **k), {F, IFO}
     ),
     "LS-LSTM, dropout": (lambda **k: tf_plr.GILRLSTM(6, recurrent_dropout=0.5, **k),
-                         {"surrogate", "ifo"}),
-    "LS-LSTM, one unit": (lambda **k: tf_plr.GILRLSTM(1, **k), {"surrogate", "ifo"}),
-    "SRU": (lambda **k: tf_plr.SRU(6, **k), {"sru"}),
-    "SRU without projection": (lambda **k: tf_plr.SRU(5, **k), {"sru"}),
-    "SRU, normalised": (lambda **k: tf_plr.SRU(6, layer_normalization=True, **k), {"sru"}),
-    "QRNN": (lambda **k: tf_plr.QRNN(6, **k), {"fo"}),
-    "QRNN(9)": (lambda **k: tf_plr.QRNN(6, kernel_size=9, **k), {"fo"}),
-    "QRNN f": (lambda **k: tf_plr.QRNN(6, pooling="f", **k), {"f"}),
-    "QRNN ifo": (lambda **k: tf_plr.QRNN(6, pooling="ifo", use_bias=False, **k), {"ifo"}),
+                         {SURROGATE, IFO}),
+    "LS-LSTM, one unit": (lambda **k: tf_plr.GILRLSTM(1, **k), {SURROGATE, IFO}),
+    "SRU": (lambda **k: tf_plr.SRU(6, **k), {SRU}),
+    "SRU without projection": (lambda **k: tf_plr.SRU(5, **k), {SRU}),
+    "SRU, normalised": (lambda **k: tf_plr.SRU(6, layer_normalization=True, **k), {SRU}),
+    "SRU, tanh": (lambda **k: tf_plr.SRU(6, "tanh", **k), {Parts("highway", "linear", "tanh")}),
+    "QRNN": (lambda **k: tf_plr.QRNN(6, **k), {FO}),
+    "QRNN(9)": (lambda **k: tf_plr.QRNN(6, kernel_size=9, **k), {FO}),
+    "QRNN f": (lambda **k: tf_plr.QRNN(6, pooling="f", **k), {F}),
+    "QRNN ifo": (lambda **k: tf_plr.QRNN(6, pooling="ifo", use_bias=False, **k), {IFO}),
+    "QRNN, hard gates": (
+        lambda **k: tf_plr.QRNN(6, recurrent_activation="hard_sigmoid", **k),
+        {Parts("gated", recurrent_activation="hard_sigmoid")},
+    ),
+    "MinGRU": (lambda **k: MinGRU(6, **k), {Parts("state", "linear")}),
 }  # fmt: skip
+
+# {the fused op's name: activations that are that function}
+KNOWN = {
+    "linear": [None, "linear", keras.activations.linear, tf.identity],
+    "tanh": ["tanh", tf.nn.tanh, tf.tanh],
+    "sigmoid": ["sigmoid", tf.sigmoid, tf.nn.sigmoid],
+    "relu": ["relu", tf.nn.relu],
+    "elu": ["elu", tf.nn.elu],
+    "silu": ["silu", "swish", tf.nn.silu],
+    "gelu": ["gelu", tf.nn.gelu, functools.partial(keras.activations.gelu, approximate=False)],
+    "gelu_tanh": [functools.partial(keras.activations.gelu, approximate=True)],
+    "softplus": ["softplus", tf.nn.softplus],
+}
 
 
 class OwnGate(tf_plr.GILRCell):
@@ -56,9 +114,12 @@ def layer_of(cell, **options):
 UNFUSED = {
     "a gate of its own": lambda **k: layer_of(OwnGate, **k),
     "pre-activations of its own": lambda **k: layer_of(OwnPreactivations, **k),
-    "an activation without a cell": lambda **k: tf_plr.GILR(6, "relu", **k),
-    "a gate without a cell": lambda **k: tf_plr.QRNN(6, recurrent_activation="hard_sigmoid", **k),
-    "an activation of c": lambda **k: tf_plr.SRU(6, "tanh", **k),
+    "another activation": lambda **k: tf_plr.GILR(6, "selu", **k),
+    "an activation with an argument": lambda **k: tf_plr.GILR(
+        6, functools.partial(keras.activations.elu, alpha=0.5), **k
+    ),
+    "another gate": lambda **k: tf_plr.QRNN(6, recurrent_activation="hard_tanh", **k),
+    "another activation of c": lambda **k: tf_plr.SRU(6, "softsign", **k),
     "float64": lambda **k: tf_plr.GILRLSTM(6, dtype="float64", **k),
     "stock ops only": lambda **k: tf_plr.GILR(6, algorithm="composed", **k),
     "odd units of 16 bits": lambda **k: tf_plr.SRU(7, dtype="mixed_bfloat16", **k),
@@ -66,7 +127,7 @@ UNFUSED = {
 
 
 def operations(layer, x, **keywords):
-    """(name, cell) of the gated ops in the graph of a call and its gradient."""
+    """(name, parts) of the gated ops in the graph of a call and its gradient."""
 
     def run(x):
         with tf.GradientTape() as tape:
@@ -76,28 +137,35 @@ def operations(layer, x, **keywords):
 
     graph = tf.function(run).get_concrete_function(x).graph
     gated = [op for op in graph.get_operations() if "Gated" in op.type]
-    return {(op.type, tf.compat.as_str(op.get_attr("cell"))) for op in gated}
+    return {(op.type, parts_of(op)) for op in gated}
 
 
 @pytest.mark.parametrize("name", FUSED)
 def test_layers_are_fused(rng, name):
-    make, cells = FUSED[name]
+    make, parts = FUSED[name]
     layer, x = make(), tf.constant(rng.normal(size=(3, 11, 5)), tf.float32)
     found = operations(layer, x, training=True)
     kinds = ("TfPlr>GatedRecurrence", "TfPlr>GatedRecurrenceGrad")
-    assert found == set(itertools.product(kinds, cells))
+    assert found == set(itertools.product(kinds, parts))
 
 
 @pytest.mark.parametrize("algorithm", ["auto", "composed"])
 @pytest.mark.parametrize("name", FUSED)
 def test_so_are_their_cells(rng, name, algorithm):
     """Cells are fused, too, except with algorithm="composed", which uses TensorFlow's ops only."""
-    make, cells = FUSED[name]
+    make, parts = FUSED[name]
     layer = make(algorithm=algorithm)
     layer.build((3, 11, 5))
     cell, states = layer.cell, layer.get_initial_state(3)
     found = operations(lambda x: cell(x, states, training=True)[0], tf.ones([3, 5]))
-    assert {of for _, of in found} == (cells if algorithm == "auto" else set())
+    assert {of for _, of in found} == (parts if algorithm == "auto" else set())
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_activations_that_the_fused_op_has(name):
+    for activation in KNOWN[name]:
+        found = operations(tf_plr.GILR(6, activation), tf.ones([2, 3, 5]))
+        assert {parts.activation for _, parts in found} == {name}, activation
 
 
 @pytest.mark.parametrize("name", UNFUSED)
@@ -325,4 +393,4 @@ def test_a_cell_that_adds_to_the_states_holds_its_outputs(rng):
 def test_every_layer_has_a_test():
     """So that a new one is not forgotten here."""
     made = {type(make()) for make, _ in FUSED.values()}
-    assert made == set(LAYERS)
+    assert made == {*LAYERS, MinGRU}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reference import UNIT_ROUNDOFF, error_bound
 
 from tf_plr import linear_recurrence
-from tf_plr._ops.gated_recurrence import CELLS, gated_recurrence, unfused_gated_recurrence
+from tf_plr._ops.gated_recurrence import gated_recurrence, unfused_gated_recurrence
 
 NATIVE = ("auto", "parallel", "serial")
 repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=40)
@@ -129,7 +129,7 @@ def test_algorithms_and_axes_agree(problem):
         assert_near(tf.transpose(transposed), expected, bound)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", test_gated_recurrence.CELLS)
 @settings(repeatable, max_examples=15)
 @given(st.integers(1, 4), st.integers(1, 200), st.integers(1, 24), st.integers(0, 2**32 - 1))
 def test_fused_is_unfused(cell, batch, steps, units, seed):

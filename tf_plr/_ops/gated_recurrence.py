@@ -13,28 +13,48 @@ from tf_plr._ops.linear_recurrence import linear_recurrence
 from tf_plr._types import Algorithm, Tensor
 
 
-class GatedCell(NamedTuple):
-    """The arithmetic of a cell of the native op. The op's documentation defines the cells."""
+# The activations of the native op, by its names for them.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "linear": tf.identity,
+    "tanh": tf.tanh,
+    "sigmoid": tf.sigmoid,
+    "relu": tf.nn.relu,
+    "elu": tf.nn.elu,
+    "silu": tf.nn.silu,
+    "gelu": tf.nn.gelu,
+    "gelu_tanh": lambda x: tf.nn.gelu(x, approximate=True),
+    "softplus": tf.nn.softplus,
+}
 
-    activation: Callable[[Tensor], Tensor]
-    has_input_gate: bool  # Whether there is an input gate. If not, it is 1 - forget gate.
-    output: str  # "state", "previous", "gated" or "highway".
+# For each activation of gates, a function from a pre-activation to the gate and 1 - gate.
+GATES: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
+    "sigmoid": lambda x: (tf.sigmoid(x), tf.sigmoid(-x)),
+    "hard_sigmoid": lambda x: (tf.nn.relu6(x + 3) / 6, tf.nn.relu6(3 - x) / 6),
+}
+
+
+class Parts(NamedTuple):
+    """What a gated cell consists of: attributes of the native op, whose documentation defines them.
+
+    Attributes:
+        output: "state", "previous", "gated" or "highway".
+        activation: A key of `ACTIVATIONS`, for the candidate.
+        state_activation: A key of `ACTIVATIONS`, for the states in the output. "linear" unless
+            output is "gated" or "highway".
+        recurrent_activation: A key of `GATES`.
+        input_gate: "coupled", if the input gate is 1 - forget gate; or "own".
+    """
+
+    output: str
+    activation: str = "tanh"
+    state_activation: str = "linear"
+    recurrent_activation: str = "sigmoid"
+    input_gate: str = "coupled"
 
     @property
     def keeps_states(self) -> bool:
         """Whether the gradient needs the states in addition to the outputs."""
         return self.output in ("gated", "highway")
-
-
-# As in cc/engine/cells/gated.h.
-CELLS = {
-    "gilr": GatedCell(tf.nn.elu, False, "state"),
-    "surrogate": GatedCell(tf.tanh, False, "previous"),
-    "f": GatedCell(tf.tanh, False, "state"),
-    "fo": GatedCell(tf.tanh, False, "gated"),
-    "ifo": GatedCell(tf.tanh, True, "gated"),
-    "sru": GatedCell(tf.identity, False, "highway"),
-}
 
 
 def gated_recurrence(
@@ -45,7 +65,7 @@ def gated_recurrence(
     initial_state: Tensor,
     mask: Tensor,
     *,
-    cell: str,
+    parts: Parts,
     blocks: list[int],
     keep_states: bool,
     hold: bool = False,
@@ -60,7 +80,7 @@ def gated_recurrence(
         prefix: [batch, steps, features], copied in front of the outputs; or None.
         initial_state: [batch, units], float32; or None.
         mask: [batch, steps], False where a step is masked; or None.
-        cell: A key of `CELLS`.
+        parts: What the cell consists of.
         blocks: The positions in the product, counted in blocks, of the forget gate and the
             candidate, then of the input gate, output gate and highway, if the cell has them.
         keep_states: Whether to keep the states that the gradient needs. If not, the gradient runs
@@ -71,8 +91,8 @@ def gated_recurrence(
     """
     optional = map(as_list, (bias, highway, prefix, initial_state, mask))
     inputs = GatedInputs(product, *optional)
-    states = int(CELLS[cell].keeps_states and keep_states)
-    attributes = {"cell": cell, "blocks": blocks, "hold": hold, "algorithm": algorithm}
+    states = int(parts.keeps_states and keep_states)
+    attributes = {**parts._asdict(), "blocks": blocks, "hold": hold, "algorithm": algorithm}
     result = call("GatedRecurrence", inputs._asdict(), num_states=states, **attributes)
     return result.outputs, result.last_state
 
@@ -99,10 +119,14 @@ class GatedInputs(NamedTuple):
         return cls(product, *lists), rest
 
 
-def gated_attributes_of(op: Any) -> dict[str, Any]:
-    """The attributes that the op and its gradient op share, as keyword arguments."""
+def parts_of(op: Any) -> Parts:
+    """The parts of a gated op."""
+    return Parts(**{name: tf.compat.as_str(op.get_attr(name)) for name in Parts._fields})
+
+
+def gated_options_of(op: Any) -> dict[str, Any]:
+    """The other attributes that the op and its gradient op share, as keyword arguments."""
     return {
-        "cell": tf.compat.as_str(op.get_attr("cell")),
         "blocks": list(op.get_attr("blocks")),
         "hold": bool(op.get_attr("hold")),
         "algorithm": tf.compat.as_str(op.get_attr("algorithm")),
@@ -113,9 +137,9 @@ def gated_attributes_of(op: Any) -> dict[str, Any]:
 def _gradient(op: Any, d_outputs: Tensor, *rest: Tensor) -> list[Tensor]:
     *d_states, d_last_state = rest
     inputs, _ = GatedInputs.split(op, list(op.inputs))
-    attributes = gated_attributes_of(op)
-    cell = CELLS[attributes["cell"]]
-    if not cell.keeps_states:
+    parts, options = parts_of(op), gated_options_of(op)
+    attributes = {**parts._asdict(), **options}
+    if not parts.keeps_states:
         states = op.outputs[0]
     elif d_states:
         states = op.outputs[1]
@@ -142,7 +166,7 @@ def _second_gradient(op: Any, *u: Tensor) -> list[Tensor]:
     The states are recomputed from the other inputs, so the gradient with respect to them is None.
     """
     inputs, rest = GatedInputs.split(op, list(op.inputs))
-    attributes = gated_attributes_of(op)
+    options = {"parts": parts_of(op), **gated_options_of(op)}
     start = [tf.cast(state, tf.float32) for state in inputs.initial_state]
     operands = [inputs.product, *inputs.bias, *inputs.highway, *inputs.prefix, *start]
     # In the gradient of a loop, a tape does not see where tensors of the loop come from.
@@ -154,12 +178,12 @@ def _second_gradient(op: Any, *u: Tensor) -> list[Tensor]:
             inner.watch(operands)
             again, _ = GatedInputs.split(op, [*operands, *inputs.mask])
             if not again.initial_state:  # The gradient op returns its gradient in any case.
-                units = tf.shape(again.product)[-1] // len(attributes["blocks"])
+                units = tf.shape(again.product)[-1] // len(options["blocks"])
                 zeros = tf.zeros([tf.shape(again.product)[0], units], tf.float32)
                 inner.watch(zeros)
                 again = again._replace(initial_state=[zeros])
             optional = (tensors[0] if tensors else None for tensors in again[1:])
-            results = unfused_gated_recurrence(again.product, *optional, **attributes)
+            results = unfused_gated_recurrence(again.product, *optional, **options)
         gradients = inner.gradient(
             results,
             [again.product, *again.bias, *again.highway, *again.initial_state],
@@ -186,13 +210,12 @@ def unfused_gated_recurrence(
     initial_state: Tensor,
     mask: Tensor,
     *,
-    cell: str,
+    parts: Parts,
     blocks: list[int],
     hold: bool = False,
     algorithm: Algorithm,
 ) -> tuple[Tensor, Tensor]:
     """`gated_recurrence` in TensorFlow's ops around `linear_recurrence`, in float32 or float64."""
-    arithmetic = CELLS[cell]
     dtype = product.dtype
     wide = tf.float64 if dtype == tf.float64 else tf.float32
     steps = None if mask is None else tf.expand_dims(mask, -1)
@@ -206,9 +229,10 @@ def unfused_gated_recurrence(
     product = tf.cast(valid(product), wide)
     if bias is not None:
         product += tf.pad(bias, [[0, tf.shape(product)[-1] - tf.shape(bias)[0]]])
-    parts = tf.split(product, len(blocks), axis=-1)
-    names = ["forget", "candidate", *(["input"] if arithmetic.has_input_gate else []), "output"]
-    block = {name: parts[place] for name, place in zip([*names, "highway"], blocks, strict=False)}
+    split = tf.split(product, len(blocks), axis=-1)
+    own = ["input"] if parts.input_gate == "own" else []
+    names = ["forget", "candidate", *own, "output", "highway"]
+    block = {name: split[place] for name, place in zip(names, blocks, strict=False)}
     if highway is not None:
         block["highway"] = tf.cast(valid(highway), wide)
     if initial_state is None:
@@ -223,13 +247,14 @@ def unfused_gated_recurrence(
 
     outputs, last = gated_arithmetic(
         block,
-        arithmetic.output,
+        parts.output,
         recur=recur,
         previous=lambda states: tf.concat([first, states[:, :-1]], 1),
-        gate=lambda x: (tf.sigmoid(x), tf.sigmoid(-x)),
-        activation=arithmetic.activation,
+        gate=GATES[parts.recurrent_activation],
+        activation=ACTIVATIONS[parts.activation],
+        state_activation=ACTIVATIONS[parts.state_activation],
     )
-    if arithmetic.keeps_states:
+    if parts.keeps_states:
         outputs = valid(outputs)
         if hold and steps is not None:
             keep = tf.cast(tf.broadcast_to(~steps, tf.shape(outputs)), wide)
@@ -256,7 +281,7 @@ def gated_arithmetic(
     Args:
         block: Maps "forget" and "candidate", and "input" and "output" if the cell has them, to
             pre-activations; and "highway", if the cell has one, to the highway itself.
-        output: See `GatedCell`.
+        output: See `Parts`.
         recur: Computes the states, and the last one, from decays and impulses.
         previous: The states before each step, from those after it.
         gate: A gate and its complement, from a pre-activation.

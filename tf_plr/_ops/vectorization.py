@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.python.ops.parallel_for.pfor import wrap
 
 from tf_plr._native import call, register_vectorization
-from tf_plr._ops.gated_recurrence import GatedInputs, gated_attributes_of
+from tf_plr._ops.gated_recurrence import GatedInputs, gated_options_of, parts_of
 from tf_plr._ops.linear_recurrence import attributes_of
 from tf_plr._types import Tensor
 
@@ -96,7 +96,7 @@ class _StackedGatedInputs:
 
     def __init__(self, pfor_input: Any) -> None:
         op = pfor_input.op
-        self.attributes = gated_attributes_of(op)
+        self.attributes = {**parts_of(op)._asdict(), **gated_options_of(op)}
         self.dtype = op.inputs[0].dtype
         biases = range(1, 1 + op.get_attr("num_biases"))
         differ = any(pfor_input.input(i)[1] for i in biases)

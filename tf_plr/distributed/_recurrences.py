@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tf_plr._native import call
 from tf_plr._ops.arguments import as_list, checked_arguments
-from tf_plr._ops.gated_recurrence import gated_recurrence
+from tf_plr._ops.gated_recurrence import Parts, gated_recurrence
 from tf_plr._types import Algorithm, Tensor
 from tf_plr.distributed._exchange import Exchange
 
@@ -67,13 +67,16 @@ def sharded_gated_recurrence(
     initial_state: Tensor,
     mask: Tensor,
     *,
-    cell: str,
+    parts: Parts,
     blocks: list[int],
     keep_states: bool,
     algorithm: Algorithm,
 ) -> tuple[Tensor, Tensor]:
-    """As `gated_recurrence`; the last state is that after this replica's steps."""
-    attributes: dict[str, Any] = {"cell": cell, "blocks": blocks}
+    """As `gated_recurrence`; the last state is that after this replica's steps.
+
+    `parts.state_activation` must be "linear": otherwise the gradient's transition needs the states.
+    """
+    attributes: dict[str, Any] = {**parts._asdict(), "blocks": blocks}
     given = {"product": product, "bias": bias, "highway": highway, "prefix": prefix}
     names = [name for name, tensor in given.items() if tensor is not None]
 
@@ -94,8 +97,8 @@ def sharded_gated_recurrence(
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(arguments)
             results = gated_recurrence(
-                **inputs, initial_state=before, mask=mask, keep_states=keep_states,
-                algorithm=algorithm, **attributes,
+                **inputs, initial_state=before, mask=mask, parts=parts, blocks=blocks,
+                keep_states=keep_states, algorithm=algorithm,
             )  # fmt: skip
 
         def gradient(d_outputs: Tensor, d_last: Tensor) -> list[Tensor]:

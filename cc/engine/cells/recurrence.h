@@ -7,7 +7,8 @@
 //
 //   reads    kInputs arrays. Array kLookahead, if any, is read one step ahead; past the last step,
 //            a boundary value takes its place. So a gradient finds h_{t-1};
-//   carries  carry = Step(in).Apply(carry), where Step may use the first kStepInputs arrays only;
+//   carries  carry = Step(in).Apply(carry), where Step may use the first kStepInputs arrays only
+//            (the first StepInputs(), which depends on functions that are chosen at run time);
 //   writes   kOutputs arrays, from the inputs and from the carry before and after the step.
 //
 // If step arrays are of type T, arrays of carries are of type Column<T>. cells/gated.h documents
@@ -15,17 +16,36 @@
 #ifndef TF_PLR_ENGINE_CELLS_RECURRENCE_H_
 #define TF_PLR_ENGINE_CELLS_RECURRENCE_H_
 
+#include <cmath>
+
 #include "cc/engine/transition.h"
 
 namespace tf_plr {
 
+// What takes the place of an input at a masked step, so that the step does not change the state.
+enum class Masked { kKept, kZero, kOne, kInfinity, kMinusInfinity };
+
+TF_PLR_HOST_DEVICE constexpr float ValueOf(Masked masked) {
+  return masked == Masked::kOne             ? 1.0f
+         : masked == Masked::kInfinity      ? INFINITY
+         : masked == Masked::kMinusInfinity ? -INFINITY
+                                            : 0.0f;
+}
+
+struct NoFunctions {};
+
 // states_t = decays_t * states_{t-1} + impulses_t; the carry is the state.
 struct RecurrenceCell {
+  using Functions = NoFunctions;
   static constexpr bool kGated = false, kIsGradient = false;
   enum Input { kDecays, kImpulses, kInputs };
   enum Output { kStates, kOutputs };
   static constexpr int kStepInputs = 2;
+  TF_PLR_HOST_DEVICE static int StepInputs(const Functions&) { return kStepInputs; }
   static constexpr int kLookahead = -1;
+  TF_PLR_HOST_DEVICE static constexpr Masked WhereMasked(int input) {
+    return input == kDecays ? Masked::kOne : Masked::kZero;
+  }
   template <typename T>
   using Column = T;
 
@@ -48,11 +68,16 @@ struct RecurrenceCell {
 //   k_t = conj(decays_t) (k_{t+1} + d_states_t),   d_impulses_t = g_t,
 //   d_decays_t = conj(states_{t-1}) g_t,           d_initial_state = k_1.
 struct RecurrenceGradientCell {
+  using Functions = NoFunctions;
   static constexpr bool kGated = false, kIsGradient = true;
   enum Input { kDecays, kDStates, kPreviousStates, kInputs };
   enum Output { kDDecays, kDImpulses, kOutputs };
   static constexpr int kStepInputs = 2;
+  TF_PLR_HOST_DEVICE static int StepInputs(const Functions&) { return kStepInputs; }
   static constexpr int kLookahead = kPreviousStates;
+  TF_PLR_HOST_DEVICE static constexpr Masked WhereMasked(int input) {
+    return input == kDecays ? Masked::kOne : Masked::kKept;
+  }
   template <typename T>
   using Column = T;
 

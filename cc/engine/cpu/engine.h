@@ -411,7 +411,9 @@ class Engine {
     const auto& gated = arrays_.gated;
     const int64_t row = RowOf(block), column = block.column % problem_.inner;
     const int64_t direction = problem_.reverse ? -1 : 1;
-    for (int k = 0; k < Pass::kInputs; ++k) {
+    rows.functions = gated.functions;
+    rows.inputs = Pass::CountInputs(gated.functions);
+    for (int k = 0; k < rows.inputs; ++k) {
       const int64_t at = k == Cell::kLookahead ? row + direction : row;
       rows.in[k] = arrays_.inputs[k] + at * gated.input_strides[k] + column;
       rows.in_strides[k] = direction * gated.input_strides[k];
@@ -459,6 +461,7 @@ const char* Reduce(const Problem& problem, const Arrays<Cell, T>& arrays,
   return Engine<Cell, T>(problem, arrays).Reduce(transitions, workers);
 }
 
+#define TF_PLR_FIXED_CELLS(M, T)
 #define TF_PLR_INSTANTIATE_CELL(Cell, T)                                                       \
   template const char* Run(const Problem&, const Arrays<Cell, T>&, Algorithm, const Workers&); \
   template const char* Reduce(const Problem&, const Arrays<Cell, T>&,                          \

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The inner loops of the CPU engine for gated cells; rows.h has the loops for other cells.
 // Loading the carries costs little next to the arithmetic, so one loop serves every width. It takes
-// vectors of neighbouring columns, keeps the carries in memory, and pads the last vector if the row
-// does not fill it.
+// groups of vectors of neighbouring columns, keeps the carries in memory, and pads the last vector
+// if the row does not fill it.
 #ifndef TF_PLR_ENGINE_CPU_GATED_ROWS_H_
 #define TF_PLR_ENGINE_CPU_GATED_ROWS_H_
 
@@ -26,6 +26,8 @@ struct GatedRows {
   const float* biases[Cell::kInputs];                              // One for each column; or null.
   const bool* mask;                                                // At the first row; or null.
   int64_t mask_stride;
+  typename Cell::Functions functions;
+  int inputs;  // The first ones, which the pass reads.
   int64_t count, columns;
   void* vectors;  // Room for the carries of a row, as vectors of any width.
 };
@@ -48,9 +50,11 @@ class GatedRowWalker {
     if (rest > 0) carries[whole] = LoadCarry(carry + whole * kLanes, rest);
     for (int64_t row = 0; row < rows.count; ++row) {
       const bool masked = rows.mask != nullptr && !*rows.mask;
-      for (int64_t v = 0; v < whole; ++v) Step<false>(rows, v * kLanes, kLanes, masked, carries[v]);
-      if (rest > 0) Step<true>(rows, whole * kLanes, rest, masked, carries[whole]);
-      for (int k = 0; k < Pass::kInputs; ++k) rows.in[k] += rows.in_strides[k];
+      int64_t v = 0;
+      for (; v + kGroup <= whole; v += kGroup) Step<kGroup>(rows, v * kLanes, masked, carries + v);
+      for (; v < whole; ++v) Step<1>(rows, v * kLanes, masked, carries + v);
+      if (rest > 0) Step<1, true>(rows, v * kLanes, masked, carries + v, rest);
+      for (int k = 0; k < rows.inputs; ++k) rows.in[k] += rows.in_strides[k];
       for (int k = 0; k < Pass::kOutputs; ++k) {
         if (rows.out[k] != nullptr) rows.out[k] += rows.out_strides[k];
       }
@@ -61,30 +65,43 @@ class GatedRowWalker {
   }
 
  private:
-  // Runs one step of one vector of columns. If kPart, only its first `width` columns exist.
-  template <bool kPart>
-  TF_PLR_INLINE static void Step(const GatedRows<Cell, T>& rows, int64_t column, int width,
-                                 bool masked, CarryV& carry) {
-    V in[Cell::kInputs], out[Cell::kOutputs];
-    if (masked) {
-      if constexpr (Cell::kStepsWhereMasked) {
-        const V d_h = Load<T, kPart>(rows.in[Cell::kDH] + column, width);
-        carry = Pass::Next(Cell::StepMasked(d_h), carry);
+  // Vectors that are computed together, so that a choice of functions serves all of them.
+  static constexpr int kGroup = 4;
+
+  // Runs one step of kCount vectors of columns. If kPart, only the first `width` columns exist.
+  template <int kCount, bool kPart = false>
+  TF_PLR_INLINE static void Step(const GatedRows<Cell, T>& rows, int64_t column, bool masked,
+                                 CarryV* carries, int width = kLanes) {
+    V in[Cell::kInputs][kCount];
+    for (int k = 0; k < rows.inputs; ++k) {
+      const bool has_bias = Cell::HasBias(k) && rows.biases[k] != nullptr;
+      for (int i = 0; i < kCount; ++i) {
+        const int64_t at = column + i * kLanes;
+        if (masked && Cell::WhereMasked(k) != Masked::kKept) {
+          in[k][i] = V{} + ValueOf(Cell::WhereMasked(k));
+          continue;
+        }
+        in[k][i] = Load<T, kPart>(rows.in[k] + at, width);
+        if (has_bias) in[k][i] = in[k][i] + Load<float, kPart>(rows.biases[k] + at, width);
       }
-      if constexpr (Pass::kOutputs > 0) Cell::EmitMasked(carry, out);
+    }
+    Transition<V> steps[kCount];
+    Cell::template Step<Math<V>>(rows.functions, in, steps);
+    if constexpr (Pass::kOutputs == 0) {
+      for (int i = 0; i < kCount; ++i) carries[i] = Pass::Next(steps[i], carries[i]);
     } else {
-      for (int k = 0; k < Pass::kInputs; ++k) {
-        in[k] = Load<T, kPart>(rows.in[k] + column, width);
-        if (Cell::HasBias(k) && rows.biases[k] != nullptr) {
-          in[k] = in[k] + Load<float, kPart>(rows.biases[k] + column, width);
+      V before[kCount], after[kCount], out[Cell::kOutputs][kCount];
+      for (int i = 0; i < kCount; ++i) {
+        before[i] = carries[i];
+        carries[i] = after[i] = Pass::Next(steps[i], before[i]);
+      }
+      Cell::template Emit<Math<V>>(rows.functions, in, before, after, out);
+      for (int k = 0; k < Cell::kOutputs; ++k) {
+        if (rows.out[k] == nullptr) continue;
+        for (int i = 0; i < kCount; ++i) {
+          Store<kPart>(out[k][i], rows.out[k] + column + i * kLanes, width);
         }
       }
-      const CarryV before = carry;
-      carry = Pass::Next(Cell::template Step<Math<V>>(in), before);
-      if constexpr (Pass::kOutputs > 0) Cell::template Emit<Math<V>>(in, before, carry, out);
-    }
-    for (int k = 0; k < Pass::kOutputs; ++k) {
-      if (rows.out[k] != nullptr) Store<kPart>(out[k], rows.out[k] + column, width);
     }
   }
 

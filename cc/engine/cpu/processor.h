@@ -19,17 +19,36 @@ namespace cpu {
 template <int kBytes>
 using RegisterBytes = std::integral_constant<int, kBytes>;
 
+// Body: a lambda marked TF_PLR_INLINE_LAMBDA that takes a RegisterBytes and calls TF_PLR_INLINE
+// functions only. Each function is compiled once for each type of body.
+template <typename Body>
+__attribute__((noinline)) void RunWithBaseline(const Body& body) {
+  body(RegisterBytes<16>());
+}
+
 #if defined(__x86_64__)
 
 template <typename Body>
-__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))) void RunWithAvx512(
+__attribute__((noinline, target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))) void RunWithAvx512(
     const Body& body) {
   body(RegisterBytes<64>());
 }
 
 template <typename Body>
-__attribute__((target("avx2,fma"))) void RunWithAvx2(const Body& body) {
+__attribute__((noinline, target("avx2,fma"))) void RunWithAvx2(const Body& body) {
   body(RegisterBytes<32>());
+}
+
+// For callers that are compiled for an instruction set already.
+template <int kBytes, typename Body>
+void RunWith(const Body& body) {
+  if constexpr (kBytes == 64) {
+    RunWithAvx512(body);
+  } else if constexpr (kBytes == 32) {
+    RunWithAvx2(body);
+  } else {
+    RunWithBaseline(body);
+  }
 }
 
 // Returns false if a test disables `instructions`: TF_PLR_INSTRUCTIONS=avx2 disables AVX-512, and
@@ -41,8 +60,7 @@ inline bool MayUse(const char* instructions) {
   return std::strcmp(most, "avx2") != 0 || std::strcmp(instructions, "avx2") == 0;
 }
 
-// Body: a lambda marked TF_PLR_INLINE_LAMBDA that takes a RegisterBytes and calls TF_PLR_INLINE
-// functions only.
+// Runs the body with the best instruction set that the processor has.
 template <typename Body>
 void DispatchSimd(const Body& body) {
   static const bool avx512 =
@@ -52,14 +70,18 @@ void DispatchSimd(const Body& body) {
       MayUse("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (avx512) return RunWithAvx512(body);
   if (avx2) return RunWithAvx2(body);
-  body(RegisterBytes<16>());
+  RunWithBaseline(body);
 }
 
 #else
 
+template <int kBytes, typename Body>
+void RunWith(const Body& body) {
+  RunWithBaseline(body);
+}
 template <typename Body>
 void DispatchSimd(const Body& body) {
-  body(RegisterBytes<16>());
+  RunWithBaseline(body);
 }
 
 #endif

@@ -38,6 +38,7 @@ template <typename Cell>
 struct ScanPass {
   static constexpr int kInputs = Cell::kInputs;
   static constexpr int kOutputs = Cell::kOutputs;
+  static int CountInputs(const typename Cell::Functions&) { return kInputs; }
   template <typename A>
   using Carry = A;
 
@@ -51,6 +52,9 @@ template <typename Cell>
 struct ReducePass {
   static constexpr int kInputs = Cell::kStepInputs;
   static constexpr int kOutputs = 0;
+  static int CountInputs(const typename Cell::Functions& functions) {
+    return Cell::StepInputs(functions);
+  }
   template <typename A>
   using Carry = Transition<A>;
 

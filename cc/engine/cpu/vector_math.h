@@ -14,7 +14,7 @@ namespace tf_plr {
 
 template <typename V>
 struct Math {
-  static constexpr bool kIsCoarse = false;
+  static constexpr bool kIsNarrow = false, kIsCoarse = false;
   using Word = cpu::Vector<uint32_t, sizeof(V) / sizeof(uint32_t)>;
 
   // Selects lane by lane. `condition` is the result of a comparison: all bits are set in the lanes
@@ -25,9 +25,16 @@ struct Math {
     return Cast<V>((mask & Cast<Word>(yes)) | (~mask & Cast<Word>(no)));
   }
   TF_PLR_INLINE static V Abs(V x) { return Cast<V>(Cast<Word>(x) & 0x7fffffffu); }
+  TF_PLR_INLINE static V Max(V a, V b) { return Where(a < b, b, a); }
+  TF_PLR_INLINE static V Min(V a, V b) { return Where(a > b, b, a); }
   TF_PLR_INLINE static V Divide(V a, V b) { return a / b; }
 
-  // Computes 2^n * e^r, where n is the integer nearest to x / ln 2. Clamps x to at least -87.
+  template <typename Body>
+  TF_PLR_INLINE static void OutOfLine(const Body& body) {
+    cpu::RunWith<sizeof(V)>(body);
+  }
+
+  // Computes 2^n * e^r, where n is the integer nearest to x / ln 2. Returns 0 for x below -87.
   TF_PLR_INLINE static V Exp(V x) {
     constexpr float kLeast = -87.0f;
     constexpr float kLog2E = 1.44269504f;
@@ -35,14 +42,15 @@ struct Math {
     constexpr float kToInteger = 12582912.0f;  // 1.5 * 2^23: adding it puts n into the low bits.
     constexpr int kFractionBits = 23;
     constexpr uint32_t kOne = 0x3f800000;
-    x = Where(x < kLeast, V{} + kLeast, x);
+    const auto is_tiny = x < kLeast;
+    x = Where(is_tiny, V{} + kLeast, x);
     const V shifted = x * kLog2E + kToInteger;
     const V n = shifted - kToInteger;
     const V r = (x - n * kLn2High) - n * kLn2Low;
     const V series = 1.0f + (r + r * r *
                                      Polynomial(r, 0.5f, 0.1666651815f, 0.04166620597f,
                                                 0.008368885145f, 0.001395048224f));
-    return series * Cast<V>((Cast<Word>(shifted) << kFractionBits) + kOne);
+    return Where(is_tiny, V{}, series * Cast<V>((Cast<Word>(shifted) << kFractionBits) + kOne));
   }
 
  private:

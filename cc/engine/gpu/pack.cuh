@@ -67,6 +67,13 @@ struct alignas(kVector * sizeof(T)) Pack {
     if constexpr (sizeof(T) == 2 && kVector == 2) asm volatile("" : "+r"(same.words[0]));
     return same;
   }
+  __device__ static Pack Filled(float value) {
+    T values[kVector];
+    for (T& element : values) element = T(value);
+    Pack pack;
+    memcpy(pack.words, values, sizeof(values));
+    return pack;
+  }
   __device__ static Pack Of(const Accumulator<T> (&accumulators)[kVector]) {
     Pack pack;
     if constexpr (std::is_same_v<T, __nv_bfloat16> && kVector == 2) {  // One instruction.

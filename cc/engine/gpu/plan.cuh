@@ -71,8 +71,8 @@ class StreamPlan {
     const int64_t bytes = problem.size() * kCell.inputs * kCell.element_bytes;
     const bool few_chains =
         kCell.inputs <= 2 && params_.chains < Policy::kFewChains * limits.multiprocessors;
-    const bool half_blocks =
-        bytes < Policy::kSmallInputBytes || problem.steps <= Policy::FewSteps(kCell) || few_chains;
+    const bool half_blocks = kCell.is_gated || bytes < Policy::kSmallInputBytes ||
+                             problem.steps <= Policy::FewSteps(kCell) || few_chains;
     warps_ = half_blocks ? Kernel::kMaxWarps / 2 : Kernel::kMaxWarps;
     int most_warps = Kernel::kMaxWarps;
     while (Kernel::SharedBytes(most_warps) > static_cast<size_t>(limits.shared_per_block)) {

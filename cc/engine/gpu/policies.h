@@ -22,7 +22,8 @@ constexpr CellTraits TraitsOf() {
 }
 
 struct StreamPolicy {
-  // Blocks have half the warps if each has little to do: if inputs have fewer bytes than this, ...
+  // Blocks have half the warps if cells are gated: some blocks then compute while others wait. They
+  // also have half if each has little to do: if inputs have fewer bytes than this, ...
   static constexpr int64_t kSmallInputBytes = 8 << 20;
   // ... if there are at most this many steps, ...
   static constexpr int64_t FewSteps(const CellTraits& cell) { return cell.inputs > 2 ? 64 : 256; }

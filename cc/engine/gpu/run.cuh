@@ -141,6 +141,7 @@ const char* Reduce(const Problem& problem, const Arrays<Cell, T>& arrays,
   return error == cudaSuccess ? nullptr : Explain(error);
 }
 
+#define TF_PLR_FIXED_CELLS TF_PLR_FOR_EACH_FIXED_CELL
 #define TF_PLR_INSTANTIATE_CELL(Cell, T)                                                         \
   template size_t WorkspaceBytes(const Problem&, const Arrays<Cell, T>&, Algorithm);             \
   template size_t MaxWorkspaceBytes<Cell, T>(const Problem&, Algorithm);                         \

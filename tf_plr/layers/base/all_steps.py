@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import ops, random
 
 from tf_plr._ops.causal_windows import causal_windows
-from tf_plr._ops.gated_recurrence import CELLS, gated_recurrence
+from tf_plr._ops.gated_recurrence import gated_recurrence
 from tf_plr._ops.linear_recurrence import linear_recurrence
 from tf_plr._types import Algorithm, Tensor, uses_stock_ops
 from tf_plr.config import is_fusion_enabled
@@ -74,10 +74,10 @@ class AllSteps(Steps):
             algorithm=self._algorithm,
             **options,
         )
-        cell = CELLS[options["cell"]]
-        if is_output and cell.output == "state":
+        parts = options["parts"]
+        if is_output and parts.output == "state":
             self._output_states(outputs, state)
-        elif is_output and cell.keeps_states and (self._fused_op_holds or not self._holds):
+        elif is_output and parts.keeps_states and (self._fused_op_holds or not self._holds):
             self._final_output = outputs
         return outputs, last
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import ops
 
 from tf_plr._native.signatures import padded_prefix
-from tf_plr._ops.gated_recurrence import gated_arithmetic
+from tf_plr._ops.gated_recurrence import Parts, gated_arithmetic
 from tf_plr._types import Tensor
 from tf_plr.layers.base import fusion, inputs
 from tf_plr.layers.base.steps import Steps
@@ -65,10 +65,11 @@ class GatedRecurrence:
         c_t = f_t * c_{t-1} + i_t * activation(z_t),    f_t, i_t, o_t = sigmoid(blocks)
         ```
 
-        The fused op needs sigmoid gates, and one of these activations: elu or tanh without input
-        and output gates; tanh with an output gate; tanh with both gates; the identity with an
-        output gate and a highway. It does not support `algorithm="composed"`, float64, or 16-bit
-        products with an odd number of units.
+        The fused op takes linear, tanh, sigmoid, relu, elu, silu, gelu and softplus, of Keras or of
+        `tf.nn`, and gelu with `functools.partial(keras.activations.gelu, approximate=True)`. Its
+        gates are sigmoid or hard_sigmoid. It does not support other activations,
+        `algorithm="composed"`, float64, 16-bit products with an odd number of units, or a
+        `state_activation` with `sequence_parallel`; then TensorFlow's own ops compute the gates.
 
         Args:
             steps: The `steps` that `recur` received.
@@ -85,7 +86,7 @@ class GatedRecurrence:
                 o_t * g(c_t) + (1 - o_t) * x_t.
             highway: x_t, if it is not a block of the product.
             prefix: [..., features], copied in front of the output, and padded with zeros to a
-                multiple of 8. Requires `output="previous"`, and that `native_cell` returns a cell.
+                multiple of 8. Requires `output="previous"`, and that `fused_parts` is not None.
             is_output: Whether the cell returns this output unchanged, and passes the `state` that
                 its `recur` received. Masks are then applied at no cost.
             training: Whether a gradient is likely to be computed.
@@ -97,16 +98,15 @@ class GatedRecurrence:
         """
         activation = self.activation if activation is None else activation
         dtype = product.dtype if normalization is None else self.gate_dtype
-        native = self.native_cell(
-            steps, dtype, activation, output, has_input_gate="input" in blocks
+        input_gate = "own" if "input" in blocks else "coupled"
+        parts = self.fused_parts(
+            steps, dtype, activation, output, state_activation, input_gate=input_gate
         )
-        plain = state_activation in (None, keras.activations.linear)
-        fused = native is not None and plain
-        if "highway" in blocks and (normalization is not None or not fused):
+        if "highway" in blocks and (normalization is not None or parts is None):
             gate_product = (len(blocks) - 1) * self.units
             product, highway = tf.split(product, [gate_product, self.units], axis=-1)
             blocks = blocks[:-1]
-        if fused:
+        if parts is not None:
             order = ("forget", "candidate", "input", "output", "highway")
             return steps.gated(
                 _normalized(product, normalization),
@@ -114,13 +114,13 @@ class GatedRecurrence:
                 bias=None if bias is None else ops.convert_to_tensor(bias),
                 highway=None if highway is None else ops.cast(highway, product.dtype),
                 prefix=prefix,
-                cell=native,
+                parts=parts,
                 blocks=[blocks.index(name) for name in order if name in blocks],
                 keep_states=bool(training),
                 is_output=is_output,
             )
-        parts = self.preactivations(product, normalization, bias)
-        block = dict(zip(blocks, parts, strict=True))
+        preactivations = self.preactivations(product, normalization, bias)
+        block = dict(zip(blocks, preactivations, strict=True))
         if highway is not None:
             block["highway"] = ops.cast(highway, self.gate_dtype)
         states_are_output = is_output and output == "state"
@@ -131,36 +131,47 @@ class GatedRecurrence:
             previous=lambda states: steps.previous(states, state),
             gate=self.gate,
             activation=activation,
-            state_activation=None if plain else state_activation,
+            state_activation=state_activation,
         )
 
-    def native_cell(
+    def fused_parts(
         self,
         steps: Steps,
         dtype: Any,
         activation: Any,
         output: str,
+        state_activation: Any = None,
         *,
-        has_input_gate: bool = False,
-    ) -> str | None:
-        """The name of the fused op's cell that `recur_gated` would run, or None.
+        input_gate: str = "coupled",
+    ) -> Parts | None:
+        """The parts of the fused op that `recur_gated` would run, or None.
 
         Args:
             steps: The `steps` that `recur` received.
             dtype: Dtype of the product; `gate_dtype` if the product is normalised.
             activation: Activation of the candidate.
             output: As for `recur_gated`.
-            has_input_gate: Whether there is an input gate.
+            state_activation: As for `recur_gated`.
+            input_gate: "coupled" or "own".
         """
         as_here = (
             type(self).gate is GatedRecurrence.gate
             and type(self).preactivations is GatedRecurrence.preactivations
-            and self.recurrent_activation is keras.activations.sigmoid
             and self.state_dtype == self.gate_dtype == "float32"
         )
         if not (steps.fuses and as_here and fusion.takes_product(dtype, self.units)):
             return None
-        return fusion.native_cell(activation, has_input_gate, output)
+        if output not in ("gated", "highway"):
+            state_activation = None
+        parts = fusion.parts_of(
+            activation,
+            state_activation,
+            self.recurrent_activation,
+            output=output,
+            input_gate=input_gate,
+        )
+        linear = parts is None or parts.state_activation == "linear"
+        return parts if linear or steps.fuses_state_activations else None
 
     def gate(self, preactivation: Tensor) -> tuple[Tensor, Tensor]:
         """A gate and 1 - gate, which for sigmoid is computed without cancellation."""

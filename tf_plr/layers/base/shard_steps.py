@@ -14,6 +14,7 @@ from tf_plr.layers.base.all_steps import AllSteps
 class ShardSteps(AllSteps):
     """All steps of this replica's part. The last states are those after this part."""
 
+    fuses_state_activations = False
     _fused_op_holds = False  # The last valid step may be in another replica.
 
     def __init__(

@@ -23,6 +23,8 @@ class Steps(ABC):
 
     # Whether `gated`, and the windows of `convolve`, may run as native ops.
     fuses: bool = False
+    # Whether `gated` takes a state activation.
+    fuses_state_activations: bool = True
 
     @abstractmethod
     def recur(

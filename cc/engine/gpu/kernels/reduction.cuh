@@ -119,34 +119,36 @@ class Reduction {
       const int64_t row =
           outer_ * p_.problem.steps + (p_.problem.reverse ? p_.problem.steps - 1 - step : step);
       // All lanes of a warp get here together, as they must: a gated cell's row takes a whole warp.
-      rows.masked = windows_.MaskedRows(row, left, thread_ % kWarp);
+      const bool is_masked = windows_.IsMasked(row, left, thread_ % kWarp);
       rows.count = exists_ ? static_cast<int>(left) : 0;
-      Transition<A> of_rows[kVector];
       if (rows.count == kRows) {
-        ReduceRows<true>(rows, row, of_rows);
+        Load<true>(rows, row);
       } else {
-        ReduceRows<false>(rows, row, of_rows);
+        Load<false>(rows, row);
       }
+      rows.Skip(left, is_masked);
+      Transition<A> of_rows[kVector];
+      rows.Reduce(p_.arrays.gated.functions, of_rows);
 #pragma unroll
       for (int v = 0; v < kVector; ++v) own[v] = Compose(own[v], of_rows[v]);
     }
   }
 
   template <bool kFull>
-  __device__ void ReduceRows(Rows& rows, int64_t first_row, Transition<A> (&own)[kVector]) const {
+  __device__ void Load(Rows& rows, int64_t first_row) const {
 #pragma unroll
     for (int k = 0; k < Cell::kStepInputs; ++k) {
+      const bool is_given = k < Cell::StepInputs(p_.arrays.gated.functions);
       const T* from = windows_.Input(k, first_row, column_);
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
-        if (!kFull) rows.values[k][row] = Pack{};
-        if (kFull || row < rows.count) {
+        rows.values[k][row] = Pack{};
+        if (is_given && (kFull || row < rows.count)) {
           rows.values[k][row] = *reinterpret_cast<const Pack*>(from);
         }
         from = AdvanceRow(from, windows_.InputRowBytes(k));
       }
     }
-    rows.template Reduce<kFull>(own);
   }
 
   // Composes the parts of each column into the thread of the first part. Each round composes

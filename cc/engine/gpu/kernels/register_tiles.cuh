@@ -71,7 +71,7 @@ class RegisterTile {
   // Gated cells have as many rows as fit in registers, both with all inputs and with what Reduce
   // keeps of them.
   static constexpr int kKeptWords =
-      Cell::kInputs - Cell::kStepInputs + kVector * static_cast<int>(sizeof(KeptStep<T>)) / 4;
+      Cell::kInputs - Cell::kStepInputs + kVector * static_cast<int>(sizeof(KeptTransition<T>)) / 4;
   static constexpr int kGatedWords =
       Cell::kIsGradient || Cell::kInputs > kKeptWords ? Cell::kInputs : kKeptWords;
   static constexpr int kRowsOfGated = kGatedWords <= 2 ? 32 : kGatedWords <= 4 ? 16 : 8;
@@ -99,32 +99,22 @@ class RegisterTile {
         first_row_(RowOf(place_, first_step_)) {}
 
   __device__ void Run() {
-    const int64_t lookahead_rows = Cell::kLookahead >= 0 ? 1 : 0;
-    if (place_.inner + kColumns <= p_.problem.inner &&
-        (place_.tile + 1) * kTileRows + lookahead_rows <= p_.problem.steps) {
-      Run<true>();
-    } else {
-      Run<false>();
-    }
-  }
-
- private:
-  using Rows = ThreadRows<Cell, T, kVector, kRows>;
-  using Pack = typename Rows::Pack;
-
-  // kFull: all rows and columns of the tile exist, and the lookahead.
-  template <bool kFull>
-  __device__ void Run() {
     Rows rows;
     rows.count = rows_;
-    rows.masked = windows_.MaskedRows(first_row_, StepsLeft(), lane_);
+    const bool is_masked = windows_.IsMasked(first_row_, StepsLeft(), lane_);
     if constexpr (Cell::kGated) {
       rows.biases.Load(p_.arrays, column_, column_ < p_.problem.inner);
     }
-    Load<kFull>(rows);
+    if (IsFull()) {
+      Load<true>(rows);
+    } else {
+      Load<false>(rows);
+    }
     Exchange exchange = StartExchange();  // While loads arrive.
+    rows.Skip(StepsLeft(), is_masked);
     Transition<A> own[kVector];
-    rows.template Reduce<kFull>(own);
+    const auto& functions = p_.arrays.gated.functions;
+    rows.Reduce(functions, own);
     A initial_carry[kVector], state[kVector];
     InitialCarry(initial_carry);
     exchange.FindState(own, initial_carry, state);
@@ -134,8 +124,19 @@ class RegisterTile {
       for (int v = 0; v < kVector; ++v) last[v] = own[v].Apply(state[v]);
       StoreFinalCarry(last);
     }
-    rows.template Scan<kFull>(windows_, first_row_, column_, state);
+    rows.Scan(functions, windows_, first_row_, column_, state);
     if constexpr (!Cell::kGated) StoreFinalCarry(state);
+  }
+
+ private:
+  using Rows = ThreadRows<Cell, T, kVector, kRows>;
+  using Pack = typename Rows::Pack;
+
+  // Whether all rows and columns of the tile exist, and the lookahead.
+  __device__ bool IsFull() const {
+    const int64_t lookahead_rows = Cell::kLookahead >= 0 ? 1 : 0;
+    return place_.inner + kColumns <= p_.problem.inner &&
+           (place_.tile + 1) * kTileRows + lookahead_rows <= p_.problem.steps;
   }
 
   __device__ Exchange StartExchange() const {
@@ -186,7 +187,7 @@ class RegisterTile {
     return min(p_.problem.steps - first_step_, int64_t{kRows});
   }
 
-  // Rows that do not exist are left zero, and not used.
+  // Rows that do not exist are left zero.
   template <bool kFull>
   __device__ void Load(Rows& rows) const {
 #pragma unroll

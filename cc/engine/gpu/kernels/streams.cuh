@@ -52,9 +52,11 @@ class Stream {
       std::is_same_v<T, __nv_bfloat16> && !Cell::kIsGradient && Cell::kInputs <= 3 ? 16 : 8;
   static constexpr int kRows =
       Cell::kGated ? kRowsOfGated : (!kManyInputs && sizeof(T) >= 4 ? 32 : 64) / kWordBytes;
-  // Limits the registers of a thread, so that three blocks of 8 warps fit if threads have few rows.
-  static constexpr int kBoundThreads =
-      !Cell::kGated && kRows * kWordBytes == 32 ? 3 * 8 * kWarp : kMaxWarps * kWarp;
+  // Limits the registers of a thread, so that three blocks of 8 warps fit if threads have few rows,
+  // or few arrays.
+  static constexpr bool kManyBlocks =
+      Cell::kGated ? !kManyInputs && sizeof(T) == 4 : kRows * kWordBytes == 32;
+  static constexpr int kBoundThreads = kManyBlocks ? 3 * 8 * kWarp : kMaxWarps * kWarp;
   static constexpr int kWarpElements = kRows * kColumns;
 
   struct Params {
@@ -92,40 +94,35 @@ class Stream {
     Work work{int64_t{blockIdx.x} * p_.slots, 0};
     Place place = PlaceOf(work);
     StartCopies(work, place);
-    unsigned masked = MaskedRows(work, place);
+    bool is_masked = IsMasked(work, place);
     for (int turn = 0; work.chain < p_.chains; turn ^= 1) {
       WaitForCopies();
       __syncwarp();  // Publishes every lane's copies to the warp.
       const Part part = PartOf(work, place, lane_);
-      const bool full = __all_sync(~0u, part.rows == kRows);
       Rows rows;
       rows.count = part.rows;
-      rows.masked = masked;
       if constexpr (Cell::kGated) rows.biases.Load(p_.arrays, part.inner, part.rows > 0);
-      if (full) {
+      if (__all_sync(~0u, part.rows == kRows)) {
         Load<true>(part, rows);
       } else {
         Load<false>(part, rows);
       }
+      rows.Skip(part.left, is_masked);
       __syncwarp();  // The warp has read its copies.
 
       const Work next = Next(work);
       const Place next_place = next.tile == 0 ? PlaceOf(next) : place;
       StartCopies(next, next_place);
-      masked = MaskedRows(next, next_place);
-      if (full) {
-        Reduce<true>(part, rows, turn);
-      } else {
-        Reduce<false>(part, rows, turn);
-      }
+      is_masked = IsMasked(next, next_place);
+      Transition<A> own[kVector];
+      const auto& functions = p_.arrays.gated.functions;
+      rows.Reduce(functions, own);
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) *OfWarp(turn, warp_, part.column + v) = own[v];
       __syncthreads();  // Publishes the warps' transitions to all warps.
       A state[kVector];
       Carry(work, place, part, turn, state);
-      if (full) {
-        Scan<true>(part, rows, state);
-      } else {
-        Scan<false>(part, rows, state);
-      }
+      rows.Scan(functions, windows_, part.row, part.inner, state);
       work = next;
       place = next_place;
     }
@@ -193,12 +190,10 @@ class Stream {
     return p_.problem.reverse ? row - steps : row + steps;
   }
 
-  __device__ unsigned MaskedRows(Work work, const Place& place) const {
-    if constexpr (Cell::kGated) {
-      const Part part = PartOf(work, place, 0);  // The first column exists if any does.
-      return windows_.MaskedRows(part.row, part.rows, lane_);
-    }
-    return 0;
+  // That of the row with the lane's number.
+  __device__ bool IsMasked(Work work, const Place& place) const {
+    const Part part = PartOf(work, place, 0);  // The first column exists if any does.
+    return windows_.IsMasked(part.row, part.rows, lane_);
   }
 
   // This warp's rows of one input, in shared memory.
@@ -303,7 +298,7 @@ class Stream {
     }
   }
 
-  // Rows that do not exist get the values of the first row, or zeros; these are not used.
+  // Rows that do not exist are left zero.
   template <bool kFull>
   __device__ void Load(const Part& part, Rows& rows) const {
 #pragma unroll
@@ -312,26 +307,11 @@ class Stream {
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
         if (!kFull) rows.values[k][row] = Pack{};
-        if (kFull || part.rows > 0) {
-          const bool exists = kFull || row < part.rows;
-          rows.values[k][row] =
-              *reinterpret_cast<const Pack*>(from + (exists ? row * kColumns : 0));
+        if (kFull || row < part.rows) {
+          rows.values[k][row] = *reinterpret_cast<const Pack*>(from + row * kColumns);
         }
       }
     }
-  }
-
-  template <bool kFull>
-  __device__ void Reduce(const Part& part, Rows& rows, int turn) const {
-    Transition<A> own[kVector];
-    rows.template Reduce<kFull>(own);
-#pragma unroll
-    for (int v = 0; v < kVector; ++v) *OfWarp(turn, warp_, part.column + v) = own[v];
-  }
-
-  template <bool kFull>
-  __device__ void Scan(const Part& part, const Rows& rows, A (&state)[kVector]) const {
-    rows.template Scan<kFull>(windows_, part.row, part.inner, state);
   }
 
   const Params& p_;

@@ -44,93 +44,97 @@ struct ThreadBiases {
 };
 struct NoBiases {};
 
-// Keeps a step of a gated cell from Reduce to Scan.
+// Keeps the transition from before a thread's rows to one of them, from Reduce to Scan. Of 16-bit
+// arrays, it is rounded as they are. This affects only states within the thread's rows: the state
+// before them and the last state are as exact as ever.
 template <typename T>
-class KeptStep {
+class KeptTransition {
  public:
-  __device__ void Keep(Transition<float> step) { step_ = step; }
-  __device__ Transition<float> Get() const { return step_; }
+  __device__ void Keep(Transition<float> transition) { transition_ = transition; }
+  __device__ Transition<float> Get() const { return transition_; }
 
  private:
-  Transition<float> step_;
+  Transition<float> transition_;
 };
 
-// Half the size of the general KeptStep, so that a thread can have twice the rows. Rounds the
-// impulse, and the smaller of the decay and its complement, to the 8 bits that all inputs have.
-// This affects only states within the thread's rows: the state before them and the last state are
-// as exact as ever.
 template <>
-class KeptStep<__nv_bfloat16> {
+class KeptTransition<__nv_bfloat16> {
  public:
-  __device__ void Keep(Transition<float> step) {
-    const float decay = step.decay < 0.5f ? step.decay : -(1.0f - step.decay);  // 1 becomes -0.
-    pair_ = Pack<__nv_bfloat16, 2>::Of({step.impulse, decay});
+  __device__ void Keep(Transition<float> transition) {
+    pair_ = Pack<__nv_bfloat16, 2>::Of({transition.decay, transition.impulse});
   }
   __device__ Transition<float> Get() const {
     const auto pair = pair_.Rematerialize();
-    const float decay = pair.Get(1);
-    return {std::signbit(decay) ? 1.0f + decay : decay, pair.Get(0)};
+    return {pair.Get(0), pair.Get(1)};
   }
 
  private:
   Pack<__nv_bfloat16, 2> pair_;
 };
 
-// kRows consecutive steps, in processing order, of kVector neighbouring columns. kFull: all exist;
-// otherwise the first `count` do, and the others' values are not used.
+// kRows consecutive steps, in processing order, of kVector neighbouring columns.
 template <typename Cell, typename T, int kVector, int kRows>
 struct ThreadRows {
   using A = Accumulator<T>;
   using Pack = gpu::Pack<T, kVector>;
-  using M = std::conditional_t<std::is_same_v<T, __nv_bfloat16>, CoarseMath, Math<float>>;
+  using M = std::conditional_t<
+      std::is_same_v<T, __nv_bfloat16>, CoarseMath,
+      std::conditional_t<std::is_same_v<T, __half>, NarrowMath, Math<float>>>;
   static_assert(kRows <= kWarp, "a bit and a lane for each row");
 
   Pack values[Cell::kInputs][kRows];
-  int count;
-  unsigned masked;  // Bit i is set if row i is masked.
+  int count;         // Rows to write: those that exist, if the columns do.
   std::conditional_t<Cell::kGated, ThreadBiases<Cell, A, kVector>, NoBiases> biases;
 
   // The steps of a gated cell cost more to compute again than to keep.
-  static constexpr bool kKeepsSteps = Cell::kGated && !Cell::kIsGradient;
-  struct NoSteps {};
-  struct Steps {
-    KeptStep<T> values[kRows][kVector];
+  static constexpr bool kKeeps = Cell::kGated && !Cell::kIsGradient;
+  struct Nothing {};
+  struct Transitions {
+    KeptTransition<T> values[kRows][kVector];
   };
-  std::conditional_t<kKeepsSteps, Steps, NoSteps> steps;
+  std::conditional_t<kKeeps, Transitions, Nothing> kept;
 
-  // Call once, before Scan. Works row by row, so that the unpacked values of a row need not stay in
-  // registers.
-  template <bool kFull>
-  __device__ void Reduce(Transition<A> (&own)[kVector]) {
+  // Makes rows that are masked or do not exist such that they do not change the state. Call once
+  // all rows are loaded, where rows that do not exist are zeros. is_masked: that of the row with the
+  // lane's number. All lanes of the warp call together.
+  __device__ void Skip(int64_t rows_left, bool is_masked) {
+    unsigned skipped = rows_left >= kRows ? 0 : rows_left <= 0 ? ~0u : ~0u << rows_left;
+    if constexpr (Cell::kGated) skipped |= __ballot_sync(~0u, is_masked);
+    if (skipped == 0) return;
+#pragma unroll
+    for (int k = 0; k < Cell::kInputs; ++k) {
+      if (Cell::WhereMasked(k) == Masked::kKept) continue;
+      const Pack masked = Pack::Filled(ValueOf(Cell::WhereMasked(k)));
+#pragma unroll
+      for (int row = 0; row < kRows; ++row) {
+        if ((skipped >> row & 1) != 0) values[k][row] = masked;
+      }
+    }
+  }
+
+  // Call once, before Scan.
+  __device__ void Reduce(const typename Cell::Functions& functions, Transition<A> (&own)[kVector]) {
 #pragma unroll
     for (int v = 0; v < kVector; ++v) own[v] = Transition<A>::Identity();
 #pragma unroll
-    for (int row = 0; row < kRows; ++row) {
+    for (int first = 0; first < kRows; first += kAtOnce) {
+      constexpr int kCount = kAtOnce * kVector;
+      A in[Cell::kInputs][kCount];
+      Unpack<0, Cell::kStepInputs>(first, in);
+      Transition<A> computed[kCount];
+      Step(functions, in, computed);
 #pragma unroll
-      for (int v = 0; v < kVector; ++v) {
-        if (IsMasked(row)) {
-          if constexpr (kStepsWhereMasked) {
-            if (kFull || row < count) own[v] = Compose(own[v], StepMasked(row, v));
-          }
-          continue;
-        }
-        A in[Cell::kInputs];
-#pragma unroll
-        for (int k = 0; k < Cell::kStepInputs; ++k) in[k] = values[k][row].Get(v);
-        if constexpr (Cell::kGated) biases.AddTo(in, 0, Cell::kStepInputs, v);
-        const Transition<A> step = Cell::template Step<M>(in);
-        if constexpr (kKeepsSteps) steps.values[row][v].Keep(step);
-        const bool first = row == 0 && !Cell::kGated;
-        const Transition<A> longer = first ? step : Compose(own[v], step);
-        if (kFull || row < count) own[v] = longer;
+      for (int i = 0; i < kCount; ++i) {
+        const int row = first + i / kVector, v = i % kVector;
+        own[v] = row == 0 ? computed[i] : Compose(own[v], computed[i]);
+        if constexpr (kKeeps) kept.values[row][v].Keep(own[v]);
       }
     }
   }
 
   // Advances the state over the rows and writes their outputs, from `first_row` and `column` on.
-  template <bool kFull>
-  __device__ void Scan(const Windows<Cell, T>& windows, int64_t first_row, int64_t column,
-                       A (&state)[kVector]) const {
+  __device__ void Scan(const typename Cell::Functions& functions, const Windows<Cell, T>& windows,
+                       int64_t first_row, int64_t column, A (&state)[kVector]) const {
     T* to[Cell::kOutputs];
     int64_t row_bytes[Cell::kOutputs];
 #pragma unroll
@@ -138,53 +142,109 @@ struct ThreadRows {
       to[k] = windows.Output(k, first_row, column);
       row_bytes[k] = windows.OutputRowBytes(k);
     }
-#pragma unroll
-    for (int row = 0; row < kRows; ++row) {
-      if (!kFull && row >= count) break;
-      A results[Cell::kOutputs][kVector];
-#pragma unroll
-      for (int v = 0; v < kVector; ++v) {
-        A out[Cell::kOutputs];
-        if (IsMasked(row)) {
-          if constexpr (kStepsWhereMasked) state[v] = StepMasked(row, v).Apply(state[v]);
-          if constexpr (Cell::kGated) Cell::EmitMasked(state[v], out);
-        } else {
-          A in[Cell::kInputs];
-          constexpr int kFirst = kKeepsSteps ? Cell::kStepInputs : 0;  // Emit needs no others.
-#pragma unroll
-          for (int k = kFirst; k < Cell::kInputs; ++k)
-            in[k] = values[k][row].Rematerialize().Get(v);
-          if constexpr (Cell::kGated) biases.AddTo(in, kFirst, Cell::kInputs, v);
-          const A before = state[v];
-          if constexpr (kKeepsSteps) {
-            state[v] = steps.values[row][v].Get().Apply(before);
-          } else {
-            state[v] = Cell::template Step<M>(in).Apply(before);
-          }
-          Cell::template Emit<M>(in, before, state[v], out);
-        }
-#pragma unroll
-        for (int k = 0; k < Cell::kOutputs; ++k) results[k][v] = out[k];
-      }
-#pragma unroll
-      for (int k = 0; k < Cell::kOutputs; ++k) {
-        if (windows.IsWanted(k)) *reinterpret_cast<Pack*>(to[k]) = Pack::Of(results[k]);
-        to[k] = AdvanceRow(to[k], row_bytes[k]);
-      }
+    // The other cells do so little that a test for each row would count.
+    if (!Cell::kGated && count == kRows) {
+      ScanRows<true>(functions, windows, to, row_bytes, state);
+    } else {
+      ScanRows<false>(functions, windows, to, row_bytes, state);
     }
   }
 
  private:
-  static constexpr bool StepsWhereMasked() {
-    if constexpr (Cell::kGated) return Cell::kStepsWhereMasked;
-    return false;
-  }
-  static constexpr bool kStepsWhereMasked = StepsWhereMasked();
+  // Rows that are computed together: enough to hide latencies, few enough for the registers.
+  static constexpr int kAtOnce = !Cell::kGated ? 1 : (Cell::kIsGradient ? 4 : 8) / kVector;
+  static_assert(kRows % kAtOnce == 0);
 
-  __device__ Transition<A> StepMasked(int row, int v) const {
-    return Cell::StepMasked(values[Cell::kDH][row].Get(v));
+  // Cells without gates are written for one element.
+  template <int kCount>
+  __device__ static void Step(const typename Cell::Functions& functions,
+                              const A (&in)[Cell::kInputs][kCount],
+                              Transition<A> (&computed)[kCount]) {
+    if constexpr (Cell::kGated) {
+      Cell::template Step<M>(functions, in, computed);
+    } else {
+      for (int i = 0; i < kCount; ++i) {
+        A one[Cell::kInputs];
+        for (int k = 0; k < Cell::kStepInputs; ++k) one[k] = in[k][i];
+        computed[i] = Cell::template Step<M>(one);
+      }
+    }
   }
-  __device__ bool IsMasked(int row) const { return Cell::kGated && (masked >> row & 1) != 0; }
+  template <int kCount>
+  __device__ static void Emit(const typename Cell::Functions& functions,
+                              const A (&in)[Cell::kInputs][kCount], const A (&before)[kCount],
+                              const A (&after)[kCount], A (&out)[Cell::kOutputs][kCount]) {
+    if constexpr (Cell::kGated) {
+      Cell::template Emit<M>(functions, in, before, after, out);
+    } else {
+      for (int i = 0; i < kCount; ++i) {
+        A one[Cell::kInputs], results[Cell::kOutputs];
+        for (int k = 0; k < Cell::kInputs; ++k) one[k] = in[k][i];
+        Cell::template Emit<M>(one, before[i], after[i], results);
+        for (int k = 0; k < Cell::kOutputs; ++k) out[k][i] = results[k];
+      }
+    }
+  }
+
+  // The inputs in [kFirst, kEnd) of several rows.
+  template <int kFirst, int kEnd, int kCount>
+  __device__ void Unpack(int first_row, A (&in)[Cell::kInputs][kCount]) const {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      A one[Cell::kInputs];
+#pragma unroll
+      for (int k = kFirst; k < kEnd; ++k) {
+        one[k] = values[k][first_row + i / kVector].Rematerialize().Get(i % kVector);
+      }
+      if constexpr (Cell::kGated) biases.AddTo(one, kFirst, kEnd, i % kVector);
+#pragma unroll
+      for (int k = kFirst; k < kEnd; ++k) in[k][i] = one[k];
+    }
+  }
+
+  // kFull: all rows are written.
+  template <bool kFull>
+  __device__ void ScanRows(const typename Cell::Functions& functions,
+                           const Windows<Cell, T>& windows, T* (&to)[Cell::kOutputs],
+                           const int64_t (&row_bytes)[Cell::kOutputs], A (&state)[kVector]) const {
+    A latest[kVector];
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) latest[v] = state[v];
+#pragma unroll
+    for (int first = 0; first < kRows; first += kAtOnce) {
+      constexpr int kCount = kAtOnce * kVector;
+      A in[Cell::kInputs][kCount], before[kCount], after[kCount], out[Cell::kOutputs][kCount];
+      Unpack<kKeeps ? Cell::kStepInputs : 0, Cell::kInputs>(first, in);
+      Transition<A> computed[kCount];
+      if constexpr (!kKeeps) Step(functions, in, computed);
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        const int v = i % kVector;
+        before[i] = latest[v];
+        if constexpr (kKeeps) {
+          after[i] = kept.values[first + i / kVector][v].Get().Apply(state[v]);
+        } else {
+          after[i] = computed[i].Apply(before[i]);
+        }
+        latest[v] = after[i];
+      }
+      Emit(functions, in, before, after, out);
+#pragma unroll
+      for (int row = 0; row < kAtOnce; ++row) {
+#pragma unroll
+        for (int k = 0; k < Cell::kOutputs; ++k) {
+          A results[kVector];
+#pragma unroll
+          for (int v = 0; v < kVector; ++v) results[v] = out[k][row * kVector + v];
+          const bool wanted = (kFull || first + row < count) && windows.IsWanted(k);
+          if (wanted) *reinterpret_cast<Pack*>(to[k]) = Pack::Of(results);
+          to[k] = AdvanceRow(to[k], row_bytes[k]);
+        }
+      }
+    }
+#pragma unroll
+    for (int v = 0; v < kVector; ++v) state[v] = latest[v];
+  }
 };
 
 }  // namespace gpu

@@ -32,16 +32,14 @@ struct Windows {
   __device__ int64_t InputRowBytes(int k) const { return RowBytes(InputStride(k)); }
   __device__ int64_t OutputRowBytes(int k) const { return RowBytes(OutputStride(k)); }
 
-  // Bit i is set if the i-th row from `row` on, in processing order, is masked. All lanes of the
-  // warp call with the same arguments.
-  __device__ unsigned MaskedRows(int64_t row, int64_t rows, int lane) const {
+  // Whether the row `lane` rows after `row`, in processing order, is one of the next `count` and is
+  // masked.
+  __device__ bool IsMasked(int64_t row, int64_t count, int lane) const {
     if constexpr (Cell::kGated) {
       const bool* const mask = arrays.gated.mask;
-      if (mask == nullptr) return 0;
-      const bool masked = lane < rows && !mask[problem.reverse ? row - lane : row + lane];
-      return __ballot_sync(~0u, masked);
+      if (mask != nullptr && lane < count) return !mask[problem.reverse ? row - lane : row + lane];
     }
-    return 0;
+    return false;
   }
 
  private:

@@ -59,15 +59,24 @@ class BlockLookBack {
     const bool at_near = warp_ < segment_ && near_flag_ != kState;
     const bool at_other = all_tiles_found_ ? far >= 0 && other_flag_ != kState
                                            : warp_ < in_segment_ && other_flag_ == kNothing;
+    Transition<A> near[kVector], other[kVector];
     uint64_t near_flags[kVector], other_flags[kVector];
     if (at_other) {
       Inspect(
           all_tiles_found_ ? status_.OfSegment(far) : status_.OfTile(tile_ - in_segment_ + warp_),
-          other_, other_flags);
+          other, other_flags);
     }
-    if (at_near) Inspect(status_.OfSegment(segment_ - 1 - warp_), near_, near_flags);
-    if (at_other) other_flag_ = OfAllColumns(other_flags);
-    if (at_near) near_flag_ = OfAllColumns(near_flags);
+    if (at_near) Inspect(status_.OfSegment(segment_ - 1 - warp_), near, near_flags);
+    if (at_other) {
+      other_flag_ = OfAllColumns(other_flags);
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) shared_.found[kWarps + warp_][Column(v)] = other[v];
+    }
+    if (at_near) {
+      near_flag_ = OfAllColumns(near_flags);
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) shared_.found[warp_][Column(v)] = near[v];
+    }
   }
 
   // Computes the state before this warp's rows from their transitions. Publishes the tile's
@@ -94,11 +103,6 @@ class BlockLookBack {
     Transition<A> before_tile[kVector], of_segment[kVector];
     int nearest;
     for (;;) {
-#pragma unroll
-      for (int v = 0; v < kVector; ++v) {
-        shared_.found[warp_][Column(v)] = near_[v];
-        shared_.found[kWarps + warp_][Column(v)] = other_[v];
-      }
       if (lane_ == 0) {
         shared_.flag[warp_] = near_flag_;
         shared_.flag[kWarps + warp_] = other_flag_;
@@ -121,8 +125,8 @@ class BlockLookBack {
       }
       nearest = segment_ == 0 ? 0 : NearestState(lane_ < segments ? shared_.flag[lane_] : kNothing);
       if (all_tiles_found_ && nearest >= 0) break;
+      __syncthreads();  // Everyone has read what was found.
       Look();
-      __syncthreads();  // Everyone has seen the flags.
     }
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
@@ -183,9 +187,7 @@ class BlockLookBack {
   const int64_t tile_, segment_;
   const int in_segment_;  // The tile's number in its segment.
   const int warp_, lane_;
-  // What this warp has found: near_ is of a near segment; other_ is of a tile, later of a far
-  // segment.
-  Transition<A> near_[kVector], other_[kVector];
+  // Of what this warp has found: of a near segment; and of a tile, later of a far segment.
   uint32_t near_flag_ = kNothing, other_flag_ = kNothing;
   bool all_tiles_found_ = false;  // All earlier tiles of the segment are found.
 };
