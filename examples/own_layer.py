@@ -30,10 +30,16 @@ class MinGRUCell(LinearRecurrentCell):
         self.bias = self.add_bias()
 
     def recur(self, steps, inputs, states, training):
-        product = self.product(inputs, self.kernel)
-        forget, candidate = self.preactivations(product, None, self.bias)
-        forget, new = self.gate(forget)
-        h, last_h = steps.recur(forget, new * candidate, states[0], is_output=True)
+        h, last_h = self.recur_gated(
+            steps,
+            self.product(inputs, self.kernel),
+            states[0],
+            self.blocks,
+            bias=self.bias,
+            activation=keras.activations.linear,
+            is_output=True,
+            training=training,
+        )
         return h, [last_h]
 
 
