@@ -45,7 +45,7 @@ ACTIVATIONS = {
 }
 # The kernels' own lists, in the order of cc/engine/cells/gated.h: those of fixed functions, then
 # those that choose functions at run time (own input gate, output).
-FIXED = ["GILR", "surrogate", "QRNN fo", "LS-LSTM", "SRU"]
+FIXED = ["GILR", "surrogate", "QRNN fo", "LS-LSTM", "SRU", "SRU tanh"]
 OUTPUTS = ["state", "previous", "gated", "highway"]
 
 

@@ -85,6 +85,7 @@ const char* RunGatedCell(int cell, int gradient, const GatedCall& call, size_t* 
     return gradient ? RunGated<Name##GradientCell, T>(call, workspace_bytes) \
                     : RunGated<Name##Cell, T>(call, workspace_bytes);        \
   }
+  TF_PLR_FOR_EACH_FIXED_CELL(TF_PLR_RUN, )
   TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_RUN, )
   return "no such cell";
 }
@@ -130,7 +131,8 @@ extern "C" __attribute__((visibility("default"))) const char* tf_plr_gpu_one_thr
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
-// As tf_plr_gpu_run, for the gated cells, numbered in the order of cells/gated.h.
+// As tf_plr_gpu_run, for the gated cells of cells/gated.h: those of fixed functions, then the
+// others.
 extern "C" __attribute__((visibility("default"))) const char* tf_plr_gpu_run_gated(
     int dtype, int cell, int gradient, const GatedCall* call, size_t* workspace_bytes) {
   switch (dtype) {

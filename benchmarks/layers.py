@@ -10,12 +10,15 @@ the time of the layers' matrix products, in the same dtype (float32 with TensorF
 has it), plus the time to move the arrays that gates and recurrences must move, at the rate of an
 add of two arrays. Both are timed in this process. *Adam of it* is the optimizer's share of a step
 without XLA. *fit* is the time of an epoch of model.fit per batch; an epoch has so many batches that
-its start hardly counts. Further tables show inference, one step of decoding, and a masked step.
+its start hardly counts. Further tables show inference, one step of decoding, a masked step, and
+what a step costs with other arguments than the defaults.
 """
 
 import argparse
+import functools
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -28,6 +31,9 @@ import tensorflow as tf
 from environment import environment
 
 import tf_plr
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "examples"))
+from own_layer import MinGRU  # noqa: E402
 
 INPUTS, OUTPUTS, RUNS = 32, 2, 5
 
@@ -44,6 +50,24 @@ LAYERS = {
     "QRNN(10)": qrnn10,
     "keras LSTM": keras.layers.LSTM,
     "keras GRU": keras.layers.GRU,
+}
+# {name: (the layer with defaults, the layer)}: steps with other arguments, and of an own layer.
+ROADS = {
+    "GILR relu": ("GILR", functools.partial(tf_plr.GILR, activation="relu")),
+    "GILR gelu": ("GILR", functools.partial(tf_plr.GILR, activation="gelu")),
+    "MinGRU, an own layer": ("GILR", MinGRU),
+    "SRU tanh": ("SRU", functools.partial(tf_plr.SRU, activation="tanh")),
+    "QRNN(2) ifo": ("QRNN(2)", functools.partial(tf_plr.QRNN, pooling="ifo")),
+    "LS-LSTM silu": ("LinearSurrogateLSTM", functools.partial(tf_plr.GILRLSTM, activation="silu")),
+    "LS-LSTM hard gates": (
+        "LinearSurrogateLSTM",
+        functools.partial(tf_plr.GILRLSTM, recurrent_activation="hard_sigmoid"),
+    ),
+    "LS-LSTM dropout": ("LinearSurrogateLSTM", functools.partial(tf_plr.GILRLSTM, dropout=0.2)),
+    "LS-LSTM normalised": (
+        "LinearSurrogateLSTM",
+        functools.partial(tf_plr.GILRLSTM, layer_normalization=True),
+    ),
 }
 OURS = [name for name in LAYERS if not name.startswith("keras")]
 ON_GPU = bool(tf.config.list_physical_devices("GPU"))
@@ -340,6 +364,24 @@ def calls_table(arguments, rows, save):
         save()
 
 
+def roads_table(arguments, rows, save):
+    shape, units, seconds = arguments.call_shape, arguments.units, arguments.seconds
+    print("\nbatch {} x {} steps; ms of a step; (over the layer's with defaults)".format(*shape))
+    print(f"{'':>20} {'XLA':>15} {'no XLA':>15}")
+    defaults = {}
+    for name, (base, layer) in ROADS.items():
+        row = {"layer": name, "batch": shape[0], "steps": shape[1], "units": units}
+        for way, jit_compile in (("xla", True), ("no_xla", False)):
+            if (base, way) not in defaults:
+                defaults[base, way] = step_ms(LAYERS[base], shape, units, jit_compile, seconds)
+            row[way] = step_ms(layer, shape, units, jit_compile, seconds)
+            row[f"default_{way}"] = defaults[base, way]
+        rows.append(row)
+        ways = (f"{row[w]:8.2f} ({row[w] / row[f'default_{w}']:4.2f})" for w in ("xla", "no_xla"))
+        print(f"{name:>20}", *ways, flush=True)
+        save()
+
+
 def heat_map(arguments, rows, save):
     """Prints thousand steps per second for every batch size and sequence length."""
     units = arguments.units
@@ -392,6 +434,7 @@ def main():
     parser.add_argument("--dtypes", nargs="*", default=["float32", "mixed_bfloat16"])
     parser.add_argument("--call-shape", type=shape_of, default=(16, 8192) if ON_GPU else (16, 784))
     parser.add_argument("--no-calls", action="store_true")
+    parser.add_argument("--no-roads", action="store_true")
     parser.add_argument("--heat-map", action="store_true", help="instead of the tables")
     parser.add_argument(
         "--xla-layers", nargs="*", choices=OURS, default=OURS if ON_GPU else [],
@@ -427,6 +470,9 @@ def main():
     if not arguments.no_calls:
         result["calls"] = []
         calls_table(arguments, result["calls"], save)
+    if not arguments.no_roads:
+        result["roads"] = []
+        roads_table(arguments, result["roads"], save)
 
 
 if __name__ == "__main__":

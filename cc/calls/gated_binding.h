@@ -123,8 +123,8 @@ class GatedBinding {
     return arrays;
   }
 
-  // The arrays that Cell::Step reads. Cell is a forward cell, or a gradient cell whose states have no
-  // activation.
+  // The arrays that Cell::Step reads. Cell is a forward cell, or a gradient cell whose states have
+  // no activation.
   template <typename Cell>
   Arrays<Cell, T> Steps() const {
     Arrays<Cell, T> arrays = Empty<Cell>();

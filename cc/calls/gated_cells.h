@@ -49,8 +49,8 @@ bool Has(const GatedParts& parts, GatedCell<kInputGate, kOutput, Functions>) {
   }
 }
 
-// Calls run(Cell(), GradientCell()) with the cells that have these parts. kFixed: whether the engine
-// has cells of fixed functions.
+// Calls run(Cell(), GradientCell()) with the cells that have these parts. kFixed: whether the
+// engine has cells of fixed functions.
 template <bool kFixed, typename Run>
 auto ForGatedCell(const GatedParts& parts, const Run& run) {
 #define TF_PLR_RUN(T, Name, ...) \

@@ -228,10 +228,11 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
   Status RunForward(const Backend& backend, const GatedBinding<T>& binding, const GatedSizes& sizes,
                     const Buffers& outputs) const {
     if (sizes.prefix_width > 0) TF_PLR_RETURN_IF_ERROR(backend.Copy(binding.Prefix()));
-    TF_PLR_RETURN_IF_ERROR(ForGatedCell<Backend::kHasFixedCells>(attributes_.parts, [&](auto cell, auto) {
-      return backend.Run(sizes.problem, binding.template Forward<decltype(cell)>(),
-                         attributes_.algorithm);
-    }));
+    TF_PLR_RETURN_IF_ERROR(
+        ForGatedCell<Backend::kHasFixedCells>(attributes_.parts, [&](auto cell, auto) {
+          return backend.Run(sizes.problem, binding.template Forward<decltype(cell)>(),
+                             attributes_.algorithm);
+        }));
     if (!attributes_.holds) return {};
     T* const data = Data<T>(outputs[0]);
     return backend.Hold(binding.Held(data, data));
@@ -240,11 +241,12 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
   template <typename Backend, typename Binding>
   Status RunGradient(const Backend& backend, const Binding& binding,
                      const GatedSizes& sizes) const {
-    TF_PLR_RETURN_IF_ERROR(ForGatedCell<Backend::kHasFixedCells>(attributes_.parts, [&](auto cell, auto gradient_cell) {
-      return backend.Run(sizes.problem,
-                         binding.template Gradient<decltype(cell), decltype(gradient_cell)>(),
-                         attributes_.algorithm);
-    }));
+    TF_PLR_RETURN_IF_ERROR(ForGatedCell<Backend::kHasFixedCells>(
+        attributes_.parts, [&](auto cell, auto gradient_cell) {
+          return backend.Run(sizes.problem,
+                             binding.template Gradient<decltype(cell), decltype(gradient_cell)>(),
+                             attributes_.algorithm);
+        }));
     if (!attributes_.has_bias) return {};
     return backend.Sum(binding.BiasGradient());
   }
@@ -254,7 +256,8 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
                 const Buffer& transition) const {
     float* const data = Data<float>(transition);
     const ColumnTransitions<float> transitions = {data, data + transition.size() / 2};
-    return ForGatedCell<Backend::kHasFixedCells>(attributes_.parts, [&](auto cell, auto gradient_cell) {
+    return ForGatedCell<Backend::kHasFixedCells>(attributes_.parts, [&](auto cell,
+                                                                        auto gradient_cell) {
       const auto reduce = [&](const auto& steps) {
         return backend.Reduce(sizes.problem, steps, transitions);
       };

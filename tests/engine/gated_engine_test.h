@@ -212,8 +212,8 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
       d_product[wide_at + p.inner] = c.Slope(c.functions.activation, in(t, 1)) * i * g;
       if (c.own) d_product[wide_at + 2 * p.inner] = c.GateSlope(in(t, 2)) * z * g;
       if (c.gated) {
-        const double output = c.Value(c.functions.state_activation, state) -
-                              (c.highway ? R::Widen(highway[at]) : 0);
+        const double output =
+            c.Value(c.functions.state_activation, state) - (c.highway ? R::Widen(highway[at]) : 0);
         d_product[wide_at + (2 + c.own) * p.inner] = c.GateSlope(in(t, 2 + c.own)) * output * d;
         d_highway[at] = (1 - o) * d;
       }

@@ -189,6 +189,30 @@ def test_masked_inputs_may_be_nan(rng, cell):
     np.testing.assert_array_equal(second(), clean_second)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS)
+def test_extreme_values(cell, dtype):
+    """Very large values, infinities and NaN have the effect that they have without fusion."""
+    extreme = [-np.inf, -1e4, -100, -88, -30, -3, 0, 3, 30, 88, 100, 1e4, np.inf, np.nan]
+    parts = CELLS[cell]
+    count = 2 + (parts.input_gate == "own") + (parts.output in ("gated", "highway"))
+    others = len(extreme)
+    product = np.full((1, 4, count, count, others), 0.5)
+    for block in range(count):  # The extremes in one block at a time, at the second step.
+        product[0, 1, block, block] = extreme
+    product = product.reshape(1, 4, -1)
+    highway = np.ones((1, 4, count * others)) if parts.output == "highway" else None
+    given = {"product": product, "bias": None, "highway": highway, "prefix": None}
+    given |= {"initial_state": None, "mask": None}
+    keywords = {"parts": parts, "blocks": list(range(count)), "algorithm": "auto"}
+    expected = unfused_gated_recurrence(**as_tensors(given, "float64"), **keywords)
+    actual = gated_recurrence(**as_tensors(given, dtype), keep_states=False, **keywords)
+    for a, e in zip(actual, expected, strict=True):
+        e = np.array(tf.cast(tf.cast(e, a.dtype), tf.float64))  # float16 overflows.
+        np.testing.assert_allclose(tf.cast(a, tf.float64), e, rtol=16 * UNIT_ROUNDOFF[dtype],
+                                   atol=16 * UNIT_ROUNDOFF[dtype])  # fmt: skip
+
+
 @pytest.mark.parametrize("of_one", [False, True], ids=["biases", "one_bias"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS)

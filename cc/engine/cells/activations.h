@@ -332,8 +332,8 @@ struct ActivationFunction<Activation::kSoftplus> {
   TF_PLR_HOST_DEVICE static Differential<A> Differentiate(A x) {
     const A e = M::Exp(-M::Abs(x));
     const A s = M::Divide(e, 2.0f + e);  // log(1 + e) = 2 artanh(s).
-    const A rest = s * Polynomial(s * s, 2.0f, 0.6666631021f, 0.4002511151f, 0.2795770186f,
-                                  0.2819140031f);
+    const A rest =
+        s * Polynomial(s * s, 2.0f, 0.6666631021f, 0.4002511151f, 0.2795770186f, 0.2819140031f);
     const A less = M::Divide(e, 1.0f + e);
     return {M::Max(x, A{}) + rest, M::Where(x >= 0, 1.0f - less, less)};
   }
@@ -343,11 +343,11 @@ struct ActivationFunction<Activation::kSoftplus> {
 // stands outside of the loop.
 template <typename M, typename A, int kCount>
 TF_PLR_HOST_DEVICE void ActivateEach(Activation activation, A (&x)[kCount]) {
-#define TF_PLR_CASE(of, name)                                                           \
-  case Activation::of:                                                                  \
-    for (A& element : x) {                                                              \
+#define TF_PLR_CASE(of, name)                                                                 \
+  case Activation::of:                                                                        \
+    for (A& element : x) {                                                                    \
       element = ActivationFunction<Activation::of>::template Differentiate<M>(element).value; \
-    }                                                                                   \
+    }                                                                                         \
     return;
   switch (activation) { TF_PLR_FOR_EACH_ACTIVATION(TF_PLR_CASE) }
 #undef TF_PLR_CASE

@@ -33,7 +33,7 @@ enum class Output { kState, kPrevious, kGated, kHighway };
 
 // The functions of a gated cell, chosen at run time.
 struct GatedFunctions {
-  static constexpr bool kFixed = false;
+  static constexpr bool kFixed = false, kStatesAreLinear = false;
 
   Activation activation, state_activation;
   GateFunction gate;
@@ -57,13 +57,12 @@ struct GatedFunctions {
   }
 };
 
-// Functions that are known when a kernel is compiled. Gates are sigmoids, and states have no
-// activation.
-template <Activation kActivation>
+// Functions that are known when a kernel is compiled. Gates are sigmoids.
+template <Activation kActivation, Activation kStateActivation = Activation::kLinear>
 struct FixedFunctions {
-  static constexpr bool kFixed = true;
+  static constexpr bool kFixed = true, kStatesAreLinear = kStateActivation == Activation::kLinear;
 
-  static constexpr Activation activation = kActivation, state_activation = Activation::kLinear;
+  static constexpr Activation activation = kActivation, state_activation = kStateActivation;
   static constexpr GateFunction gate = GateFunction::kSigmoid;
 
   template <typename M, typename A, int kCount>
@@ -71,14 +70,16 @@ struct FixedFunctions {
     ActivateEach<M>(kActivation, x);
   }
   template <typename M, typename A, int kCount>
-  TF_PLR_HOST_DEVICE void ActivateStates(A (&)[kCount]) const {}
+  TF_PLR_HOST_DEVICE void ActivateStates(A (&x)[kCount]) const {
+    ActivateEach<M>(kStateActivation, x);
+  }
   template <typename M, typename A, int kCount>
   TF_PLR_HOST_DEVICE void Differentiate(A (&x)[kCount], A (&slopes)[kCount]) const {
     DifferentiateEach<M>(kActivation, x, slopes);
   }
   template <typename M, typename A, int kCount>
-  TF_PLR_HOST_DEVICE void DifferentiateStates(A (&)[kCount], A (&slopes)[kCount]) const {
-    for (A& slope : slopes) slope = A{} + 1.0f;
+  TF_PLR_HOST_DEVICE void DifferentiateStates(A (&x)[kCount], A (&slopes)[kCount]) const {
+    DifferentiateEach<M>(kStateActivation, x, slopes);
   }
 };
 
@@ -123,7 +124,8 @@ struct GatedCell {
     OpenGates<M>(functions.gate, in[kForget], forget);
     if constexpr (kHasInputGate) OpenGates<M>(functions.gate, in[kInput], input);
     for (int i = 0; i < kCount; ++i) {
-      steps[i] = {forget[i].open, (kHasInputGate ? input[i].open : forget[i].closed) * candidate[i]};
+      steps[i] = {forget[i].open,
+                  (kHasInputGate ? input[i].open : forget[i].closed) * candidate[i]};
     }
   }
 
@@ -174,8 +176,9 @@ struct GatedGradientCell {
                        kHighway = kCandidate + 2 + kHasInputGate;
   static constexpr int kInputs = kCandidate + 2 + kHasInputGate + kHasHighway;
   // With an output gate, Step computes the state c_t if that has an activation.
-  static constexpr int kStepInputs =
-      !kHasOutputGate ? 2 : Functions::kFixed ? 3 : kInputs - kHasHighway;
+  static constexpr int kStepInputs = !kHasOutputGate     ? 2
+                                     : Functions::kFixed ? 3
+                                                         : kInputs - kHasHighway;
   TF_PLR_HOST_DEVICE static int StepInputs(const Functions& functions) {
     const bool linear = functions.state_activation == Activation::kLinear;
     return kHasOutputGate && linear ? 3 : kStepInputs;
@@ -189,8 +192,8 @@ struct GatedGradientCell {
   TF_PLR_HOST_DEVICE static constexpr Masked WhereMasked(int input) {
     if (input == kForget) return Masked::kInfinity;
     if (input == kDH && !kHasOutputGate) return Masked::kKept;
-    const bool is_gate = (kHasInputGate && input == kInput) ||
-                         (kHasOutputGate && input == kOutputGate);
+    const bool is_gate =
+        (kHasInputGate && input == kInput) || (kHasOutputGate && input == kOutputGate);
     return is_gate ? Masked::kMinusInfinity : Masked::kZero;
   }
 
@@ -216,7 +219,7 @@ struct GatedGradientCell {
         steps[i] = {forget_open, forget_open * in[kDH][i]};
       }
     }
-    if constexpr (kHasOutputGate && !Functions::kFixed) {
+    if constexpr (kHasOutputGate && !Functions::kStatesAreLinear) {
       if (functions.state_activation == Activation::kLinear) return;
       A states[kCount], slopes[kCount];
       for (int i = 0; i < kCount; ++i) states[i] = in[kCandidate][i];
@@ -234,7 +237,7 @@ struct GatedGradientCell {
 
   template <typename M, typename A, int kCount>
   TF_PLR_HOST_DEVICE static void Emit(const Functions& functions, const A (&in)[kInputs][kCount],
-                                      const A (&before)[kCount], const A (&/*after*/)[kCount],
+                                      const A (&before)[kCount], const A (& /*after*/)[kCount],
                                       A (&out)[kOutputs][kCount]) {
     A candidate[kCount], candidate_slopes[kCount];
     for (int i = 0; i < kCount; ++i) candidate[i] = in[kCandidate][i];
@@ -278,24 +281,26 @@ struct GatedGradientCell {
 
 // All kinds of gated cells. Kernels, the choice of one at run time, and tests come from this list.
 // An entry is M(T, Name, input gate, output, functions); the user of the list chooses T.
-#define TF_PLR_FOR_EACH_GATED_CELL(M, T)                       \
-  M(T, CoupledState, kCoupled, kState, GatedFunctions)         \
-  M(T, CoupledPrevious, kCoupled, kPrevious, GatedFunctions)   \
-  M(T, CoupledGated, kCoupled, kGated, GatedFunctions)         \
-  M(T, CoupledHighway, kCoupled, kHighway, GatedFunctions)     \
-  M(T, OwnState, kOwn, kState, GatedFunctions)                 \
-  M(T, OwnPrevious, kOwn, kPrevious, GatedFunctions)           \
-  M(T, OwnGated, kOwn, kGated, GatedFunctions)                 \
+#define TF_PLR_FOR_EACH_GATED_CELL(M, T)                     \
+  M(T, CoupledState, kCoupled, kState, GatedFunctions)       \
+  M(T, CoupledPrevious, kCoupled, kPrevious, GatedFunctions) \
+  M(T, CoupledGated, kCoupled, kGated, GatedFunctions)       \
+  M(T, CoupledHighway, kCoupled, kHighway, GatedFunctions)   \
+  M(T, OwnState, kOwn, kState, GatedFunctions)               \
+  M(T, OwnPrevious, kOwn, kPrevious, GatedFunctions)         \
+  M(T, OwnGated, kOwn, kGated, GatedFunctions)               \
   M(T, OwnHighway, kOwn, kHighway, GatedFunctions)
 
-// The layers' defaults, with kernels of their own on a GPU. In 16 bits, these are up to a quarter
-// faster (benchmarks/gated_kernel.py).
+// The layers' defaults, and SRU with tanh, with kernels of their own on a GPU. These are up to a
+// quarter faster (benchmarks/gated_kernel.py).
+using TanhOfStates = FixedFunctions<Activation::kLinear, Activation::kTanh>;
 #define TF_PLR_FOR_EACH_FIXED_CELL(M, T)                                  \
   M(T, Gilr, kCoupled, kState, FixedFunctions<Activation::kElu>)          \
   M(T, Surrogate, kCoupled, kPrevious, FixedFunctions<Activation::kTanh>) \
   M(T, FoPooling, kCoupled, kGated, FixedFunctions<Activation::kTanh>)    \
   M(T, IfoPooling, kOwn, kGated, FixedFunctions<Activation::kTanh>)       \
-  M(T, Highway, kCoupled, kHighway, FixedFunctions<Activation::kLinear>)
+  M(T, Highway, kCoupled, kHighway, FixedFunctions<Activation::kLinear>)  \
+  M(T, TanhHighway, kCoupled, kHighway, TanhOfStates)
 
 #define TF_PLR_NAME_GATED_CELL(T, Name, input, output, functions)            \
   using Name##Cell = GatedCell<InputGate::input, Output::output, functions>; \

@@ -124,8 +124,8 @@ cudaError_t LaunchWindows(const CausalWindows<T>& windows, cudaStream_t stream) 
                                CeilDiv(windows.width, int64_t{kWarp} * kVector)};
   const int64_t warps = windows.batch * params.warps * params.groups;
   if (warps == 0) return cudaSuccess;
-  return LaunchKernel(MoveWindows<T, kVector, kToWindows>,
-                      {CeilDiv(warps, kWindowWarps), kWindowWarps * kWarp, 0, stream}, params);
+  return LaunchKernel<MoveWindows<T, kVector, kToWindows>>(
+      {CeilDiv(warps, kWindowWarps), kWindowWarps * kWarp, 0, stream}, params);
 }
 
 // Uses packs of 16 bytes if they are aligned and a row fills a warp with them; otherwise packs of 4

@@ -69,15 +69,14 @@ const char* Sum(const ColumnSums<T>& sums, void* workspace, void* stream) {
   const int64_t groups = CeilDiv(sums.width, kWarp);
   cudaError_t error = cudaSuccess;
   if (params.chunks > 0) {
-    error = LaunchKernel(SumChunks<Stored>,
-                         {Grid{groups, params.chunks}, kSumWarps * kWarp,
-                          kSumWarps * kWarp * sizeof(float), cuda_stream},
-                         params);
+    error = LaunchKernel<SumChunks<Stored>>({Grid{groups, params.chunks}, kSumWarps * kWarp,
+                                             kSumWarps * kWarp * sizeof(float), cuda_stream},
+                                            params);
   }
   constexpr int kThreads = 128;
   if (error == cudaSuccess) {
-    error = LaunchKernel(SumPartial<Stored>,
-                         {CeilDiv(sums.width, kThreads), kThreads, 0, cuda_stream}, params);
+    error = LaunchKernel<SumPartial<Stored>>(
+        {CeilDiv(sums.width, kThreads), kThreads, 0, cuda_stream}, params);
   }
   return error == cudaSuccess ? nullptr : Explain(error);
 }

@@ -29,7 +29,7 @@ cudaError_t LaunchCopy(const CopyRows& copy, cudaStream_t stream) {
   const int64_t words = copy.rows * copy.filled / static_cast<int64_t>(sizeof(Word));
   if (words == 0) return cudaSuccess;
   const int64_t blocks = std::min<int64_t>(CeilDiv(words, kThreads), kMaxBlocks);
-  return LaunchKernel(CopyWords<Word>, {blocks, kThreads, 0, stream}, copy);
+  return LaunchKernel<CopyWords<Word>>({blocks, kThreads, 0, stream}, copy);
 }
 
 }  // namespace

@@ -251,11 +251,11 @@ cudaError_t LaunchHold(const HeldRows<T>& rows, int64_t* last, cudaStream_t stre
   HeldParams<Word> params = HeldParamsOf<Word>(rows, 1);
   params.last = last;
   const cudaError_t error =
-      LaunchKernel(FindLastValid<Word>, {rows.outer, kHeldThreads, 0, stream}, params);
+      LaunchKernel<FindLastValid<Word>>({rows.outer, kHeldThreads, 0, stream}, params);
   if (error != cudaSuccess) return error;
   constexpr int kSharedBytes = kHeldWarps * sizeof(unsigned);
-  return LaunchKernel(HoldRows<Word>,
-                      {rows.outer * params.blocks, kHeldThreads, kSharedBytes, stream}, params);
+  return LaunchKernel<HoldRows<Word>>(
+      {rows.outer * params.blocks, kHeldThreads, kSharedBytes, stream}, params);
 }
 
 template <typename T>
@@ -279,8 +279,7 @@ const char* SumHeld(const HeldRows<T>& rows, void* stream) {
   if (rows.outer * rows.steps * rows.width == 0) return nullptr;
   const HeldParams<Stored> params = HeldParamsOf<Stored>(rows, CeilDiv(rows.width, kWarp));
   const int64_t blocks = rows.outer * params.blocks * params.groups;
-  const cudaError_t error = LaunchKernel(
-      SumHeldRows<Stored>,
+  const cudaError_t error = LaunchKernel<SumHeldRows<Stored>>(
       {blocks, kHeldThreads, sizeof(typename Sums::Shared), static_cast<cudaStream_t>(stream)},
       params);
   return error == cudaSuccess ? nullptr : Explain(error);

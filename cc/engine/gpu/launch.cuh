@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 
 #include "cc/engine/gpu/choice.h"
@@ -47,25 +48,56 @@ inline cudaLaunchConfig_t ConfigOf(const Launch& launch, cudaLaunchAttribute* at
   return config;
 }
 
-template <typename Params>
-cudaError_t LaunchKernel(void (*kernel)(Params), const Launch& launch, const Params& params,
+// Keeps a number that is not negative for each device, because asking CUDA for it takes about as
+// long as a launch.
+class KeptForDevice {
+ public:
+  // Calls compute(), unless it has been called on the current device before. Does not keep negative
+  // numbers.
+  template <typename Compute>
+  int Get(const Compute& compute) {
+    int device = 0;
+    if (cudaGetDevice(&device) != cudaSuccess || device >= kDevices) return compute();
+    int number = numbers_[device].load(std::memory_order_relaxed) - 1;
+    if (number < 0) number = compute();  // Threads that do this at once get the same number.
+    if (number >= 0) numbers_[device].store(number + 1, std::memory_order_relaxed);
+    return number;
+  }
+
+ private:
+  static constexpr int kDevices = 64;
+  std::atomic<int> numbers_[kDevices] = {};  // One more than the number; 0 if there is none yet.
+};
+
+// `attribute` may be null.
+template <auto kKernel, typename Params>
+cudaError_t LaunchKernel(const Launch& launch, const Params& params,
                          cudaLaunchAttribute* attribute = nullptr) {
   if (launch.grid.x > INT32_MAX) return cudaErrorInvalidConfiguration;
-  const cudaError_t error = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(launch.shared.most));
+  static KeptForDevice shared_memory;
+  const int error = shared_memory.Get([&] {
+    return -static_cast<int>(cudaFuncSetAttribute(kKernel,
+                                                  cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                  static_cast<int>(launch.shared.most)));
+  });
   const cudaLaunchConfig_t config = ConfigOf(launch, attribute);
-  return error == cudaSuccess ? cudaLaunchKernelEx(&config, kernel, params) : error;
+  return error == 0 ? cudaLaunchKernelEx(&config, kKernel, params)
+                    : static_cast<cudaError_t>(-error);
 }
 
 // Whether the GPU and the code that was built for it are at least of the Hopper architecture.
-template <typename Params>
-bool IsForHopper(void (*kernel)(Params)) {
-  cudaFuncAttributes code;
-  if (cudaFuncGetAttributes(&code, kernel) == cudaSuccess) {
-    return std::min(code.ptxVersion, code.binaryVersion) >= 90;
-  }
-  cudaGetLastError();  // Clears the error, which a later call would otherwise report.
-  return false;
+template <auto kKernel>
+bool IsForHopper() {
+  static KeptForDevice version;
+  const int found = version.Get([] {
+    cudaFuncAttributes code;
+    if (cudaFuncGetAttributes(&code, kKernel) == cudaSuccess) {
+      return std::min(code.ptxVersion, code.binaryVersion);
+    }
+    cudaGetLastError();  // Clears the error, which a later call would otherwise report.
+    return -1;
+  });
+  return found >= 90;
 }
 
 // ---- With a cleared status ----
@@ -86,18 +118,17 @@ static __global__ void ClearStatus(const __grid_constant__ StatusWords words) {
 // Launches a kernel whose tiles look back. The kernel may load its first tiles while ClearStatus
 // still runs: ClearStatus starts after the kernel before it has ended, so the inputs are complete.
 // Each thread waits (WaitForPreviousKernel) before it reads the status or writes anything.
-template <typename Params>
-cudaError_t LaunchLookBack(void (*kernel)(Params), const Launch& launch, const Params& params,
-                           int64_t status_words) {
+template <auto kKernel, typename Params>
+cudaError_t LaunchLookBack(const Launch& launch, const Params& params, int64_t status_words) {
   constexpr int kThreads = 256, kMaxBlocks = 512;
   const int64_t blocks = std::min<int64_t>(CeilDiv(status_words, kThreads), kMaxBlocks);
-  const cudaError_t error = LaunchKernel(ClearStatus, {blocks, kThreads, 0, launch.stream},
-                                         StatusWords{params.status, status_words});
+  const cudaError_t error = LaunchKernel<ClearStatus>({blocks, kThreads, 0, launch.stream},
+                                                      StatusWords{params.status, status_words});
   cudaLaunchAttribute overlap{};
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlap.val.programmaticStreamSerializationAllowed = 1;
   return error == cudaSuccess
-             ? LaunchKernel(kernel, launch, params, IsForHopper(kernel) ? &overlap : nullptr)
+             ? LaunchKernel<kKernel>(launch, params, IsForHopper<kKernel>() ? &overlap : nullptr)
              : error;
 }
 
@@ -113,25 +144,28 @@ inline cudaLaunchAttribute ClustersOf(int64_t blocks) {
 
 // The number of clusters of `blocks` blocks that can run at once; 0 if the GPU has no clusters, or
 // none of this size. Also allows the kernel to be launched in such clusters.
-template <typename Params>
-int ClustersAtOnce(void (*kernel)(Params), const Launch& launch, int64_t blocks) {
-  if (!IsForHopper(kernel)) return 0;
-  cudaLaunchAttribute clusters = ClustersOf(blocks);
-  const cudaLaunchConfig_t config = ConfigOf(launch, &clusters);
-  int count = 0;
-  cudaError_t error = cudaFuncSetAttribute(  // More than 8 blocks.
-      kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
-  if (error == cudaSuccess) error = cudaOccupancyMaxActiveClusters(&count, kernel, &config);
-  if (error == cudaSuccess) return count;
-  cudaGetLastError();  // Clears the error, which a later call would otherwise report.
-  return 0;
+template <auto kKernel>
+int ClustersAtOnce(const Launch& launch, int64_t blocks) {
+  constexpr int kMostBlocks = 16;
+  if (!IsForHopper<kKernel>() || blocks > kMostBlocks) return 0;
+  static KeptForDevice counts[kMostBlocks + 1];
+  return counts[blocks].Get([&] {
+    cudaLaunchAttribute clusters = ClustersOf(blocks);
+    const cudaLaunchConfig_t config = ConfigOf(launch, &clusters);
+    int count = 0;
+    cudaError_t error = cudaFuncSetAttribute(  // More than 8 blocks.
+        kKernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+    if (error == cudaSuccess) error = cudaOccupancyMaxActiveClusters(&count, kKernel, &config);
+    if (error == cudaSuccess) return count;
+    cudaGetLastError();  // Clears the error, which a later call would otherwise report.
+    return 0;
+  });
 }
 
-template <typename Params>
-cudaError_t LaunchClusters(void (*kernel)(Params), const Launch& launch, const Params& params,
-                           int64_t blocks) {
+template <auto kKernel, typename Params>
+cudaError_t LaunchClusters(const Launch& launch, const Params& params, int64_t blocks) {
   cudaLaunchAttribute clusters = ClustersOf(blocks);
-  return LaunchKernel(kernel, launch, params, &clusters);
+  return LaunchKernel<kKernel>(launch, params, &clusters);
 }
 
 }  // namespace gpu

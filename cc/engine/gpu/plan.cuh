@@ -5,7 +5,6 @@
 #define TF_PLR_ENGINE_GPU_PLAN_CUH_
 
 #include <algorithm>
-#include <utility>
 
 #include "cc/engine/gpu/choice.h"
 #include "cc/engine/gpu/kernels/register_tiles.cuh"
@@ -18,19 +17,25 @@
 namespace tf_plr {
 namespace gpu {
 
+// An attribute of the current device; negative if CUDA reports an error.
+template <cudaDeviceAttr kAttribute>
+int AttributeOfDevice() {
+  static KeptForDevice kept;
+  return kept.Get([] {
+    int device = 0, value = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&value, kAttribute, device);
+    return error == cudaSuccess ? value : -static_cast<int>(error);
+  });
+}
+
 inline cudaError_t Read(DeviceLimits* limits) {
-  int device, architecture;
-  cudaError_t error = cudaGetDevice(&device);
-  const std::pair<int*, cudaDeviceAttr> wanted[] = {
-      {&limits->multiprocessors, cudaDevAttrMultiProcessorCount},
-      {&limits->shared_per_block, cudaDevAttrMaxSharedMemoryPerBlockOptin},
-      {&architecture, cudaDevAttrComputeCapabilityMajor},
-  };
-  for (const auto& [value, attribute] : wanted) {
-    if (error == cudaSuccess) error = cudaDeviceGetAttribute(value, attribute, device);
-  }
-  limits->clusters = error == cudaSuccess && architecture >= 9;
-  return error;
+  limits->multiprocessors = AttributeOfDevice<cudaDevAttrMultiProcessorCount>();
+  limits->shared_per_block = AttributeOfDevice<cudaDevAttrMaxSharedMemoryPerBlockOptin>();
+  const int architecture = AttributeOfDevice<cudaDevAttrComputeCapabilityMajor>();
+  limits->clusters = architecture >= 9;
+  const int least = std::min({limits->multiprocessors, limits->shared_per_block, architecture});
+  return least < 0 ? static_cast<cudaError_t>(-least) : cudaSuccess;
 }
 
 // Returns the least `bits` for which 2^bits >= n.
@@ -92,7 +97,7 @@ class StreamPlan {
 
   cudaError_t Launch(void*, cudaStream_t stream) const {
     const SharedMemory shared(Kernel::SharedBytes(warps_), most_shared_bytes_);
-    return LaunchKernel(ScanStreams<Kernel>, {grid_, warps_ * kWarp, shared, stream}, params_);
+    return LaunchKernel<ScanStreams<Kernel>>({grid_, warps_ * kWarp, shared, stream}, params_);
   }
 
  private:
@@ -124,13 +129,13 @@ class RegisterTilePlan {
   cudaError_t Launch(void* workspace, cudaStream_t stream) {
     const gpu::Launch in_clusters = LaunchOf<ClusterTile>(stream);
     if (cut_.suits_clusters &&
-        cut_.chains <= ClustersAtOnce(ScanTiles<ClusterTile>, in_clusters, cut_.chain_tiles)) {
-      return LaunchClusters(ScanTiles<ClusterTile>, in_clusters, params_, cut_.chain_tiles);
+        cut_.chains <= ClustersAtOnce<ScanTiles<ClusterTile>>(in_clusters, cut_.chain_tiles)) {
+      return LaunchClusters<ScanTiles<ClusterTile>>(in_clusters, params_, cut_.chain_tiles);
     }
     const gpu::Launch launch = LaunchOf<Tile>(stream);
     params_.status = static_cast<StatusWord*>(workspace);
-    if (status_words() == 0) return LaunchKernel(ScanTiles<Tile>, launch, params_);
-    return LaunchLookBack(ScanTiles<Tile>, launch, params_, status_words());
+    if (status_words() == 0) return LaunchKernel<ScanTiles<Tile>>(launch, params_);
+    return LaunchLookBack<ScanTiles<Tile>>(launch, params_, status_words());
   }
 
  private:
@@ -187,8 +192,8 @@ class SharedTilePlan {
     params_.status = static_cast<StatusWord*>(workspace);
     const int64_t blocks = params_.chain_sets * (Tile::kLookBack ? params_.chain_tiles : 1);
     const gpu::Launch launch{blocks, Tile::kThreads, Tile::kSharedBytes, stream};
-    if constexpr (!Tile::kLookBack) return LaunchKernel(ScanSharedTiles<Tile>, launch, params_);
-    return LaunchLookBack(ScanSharedTiles<Tile>, launch, params_, status_words());
+    if constexpr (!Tile::kLookBack) return LaunchKernel<ScanSharedTiles<Tile>>(launch, params_);
+    return LaunchLookBack<ScanSharedTiles<Tile>>(launch, params_, status_words());
   }
 
  private:

@@ -292,16 +292,15 @@ class ReductionPlan {
 
   cudaError_t LaunchSpan(const Params& params, cudaStream_t stream) const {
     const Grid grid{std::min(tiles(), kMostBlocks), params.chunks};
-    const cudaError_t error =
-        LaunchKernel(ReduceChunks<Reduction>,
-                     {grid, Reduction::kThreads, Reduction::kSharedBytes, stream}, params);
+    const cudaError_t error = LaunchKernel<ReduceChunks<Reduction>>(
+        {grid, Reduction::kThreads, Reduction::kSharedBytes, stream}, params);
     if (error != cudaSuccess) return error;
     constexpr int kThreads = 128;
     const int64_t columns = params.problem.columns();
-    return LaunchKernel(ComposeChunks<A, Reduction::kMayForget>,
-                        {CeilDiv(columns, kThreads / kWarp), kThreads, 0, stream},
-                        ChunkParams<A>{params.of_chunks, params.chunks, columns,
-                                       params.span.is_last, params.whole});
+    return LaunchKernel<ComposeChunks<A, Reduction::kMayForget>>(
+        {CeilDiv(columns, kThreads / kWarp), kThreads, 0, stream},
+        ChunkParams<A>{params.of_chunks, params.chunks, columns, params.span.is_last,
+                       params.whole});
   }
 
   int64_t tiles() const { return params_.problem.outer * params_.column_tiles; }

@@ -77,13 +77,13 @@ template <typename Cell, typename T, int kVector, int kRows>
 struct ThreadRows {
   using A = Accumulator<T>;
   using Pack = gpu::Pack<T, kVector>;
-  using M = std::conditional_t<
-      std::is_same_v<T, __nv_bfloat16>, CoarseMath,
-      std::conditional_t<std::is_same_v<T, __half>, NarrowMath, Math<float>>>;
+  using M =
+      std::conditional_t<std::is_same_v<T, __nv_bfloat16>, CoarseMath,
+                         std::conditional_t<std::is_same_v<T, __half>, NarrowMath, Math<float>>>;
   static_assert(kRows <= kWarp, "a bit and a lane for each row");
 
   Pack values[Cell::kInputs][kRows];
-  int count;         // Rows to write: those that exist, if the columns do.
+  int count;  // Rows to write: those that exist, if the columns do.
   std::conditional_t<Cell::kGated, ThreadBiases<Cell, A, kVector>, NoBiases> biases;
 
   // The steps of a gated cell cost more to compute again than to keep.
@@ -95,8 +95,8 @@ struct ThreadRows {
   std::conditional_t<kKeeps, Transitions, Nothing> kept;
 
   // Makes rows that are masked or do not exist such that they do not change the state. Call once
-  // all rows are loaded, where rows that do not exist are zeros. is_masked: that of the row with the
-  // lane's number. All lanes of the warp call together.
+  // all rows are loaded, where rows that do not exist are zeros. is_masked: that of the row with
+  // the lane's number. All lanes of the warp call together.
   __device__ void Skip(int64_t rows_left, bool is_masked) {
     unsigned skipped = rows_left >= kRows ? 0 : rows_left <= 0 ? ~0u : ~0u << rows_left;
     if constexpr (Cell::kGated) skipped |= __ballot_sync(~0u, is_masked);
