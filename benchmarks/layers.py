@@ -52,7 +52,7 @@ LAYERS = {
     "keras GRU": keras.layers.GRU,
 }
 # {name: (the layer with defaults, the layer)}: steps with other arguments, and of an own layer.
-ROADS = {
+VARIANTS = {
     "GILR relu": ("GILR", functools.partial(tf_plr.GILR, activation="relu")),
     "GILR gelu": ("GILR", functools.partial(tf_plr.GILR, activation="gelu")),
     "MinGRU, an own layer": ("GILR", MinGRU),
@@ -364,12 +364,12 @@ def calls_table(arguments, rows, save):
         save()
 
 
-def roads_table(arguments, rows, save):
+def variants_table(arguments, rows, save):
     shape, units, seconds = arguments.call_shape, arguments.units, arguments.seconds
     print("\nbatch {} x {} steps; ms of a step; (over the layer's with defaults)".format(*shape))
     print(f"{'':>20} {'XLA':>15} {'no XLA':>15}")
     defaults = {}
-    for name, (base, layer) in ROADS.items():
+    for name, (base, layer) in VARIANTS.items():
         row = {"layer": name, "batch": shape[0], "steps": shape[1], "units": units}
         for way, jit_compile in (("xla", True), ("no_xla", False)):
             if (base, way) not in defaults:
@@ -434,7 +434,7 @@ def main():
     parser.add_argument("--dtypes", nargs="*", default=["float32", "mixed_bfloat16"])
     parser.add_argument("--call-shape", type=shape_of, default=(16, 8192) if ON_GPU else (16, 784))
     parser.add_argument("--no-calls", action="store_true")
-    parser.add_argument("--no-roads", action="store_true")
+    parser.add_argument("--no-variants", action="store_true")
     parser.add_argument("--heat-map", action="store_true", help="instead of the tables")
     parser.add_argument(
         "--xla-layers", nargs="*", choices=OURS, default=OURS if ON_GPU else [],
@@ -470,9 +470,9 @@ def main():
     if not arguments.no_calls:
         result["calls"] = []
         calls_table(arguments, result["calls"], save)
-    if not arguments.no_roads:
-        result["roads"] = []
-        roads_table(arguments, result["roads"], save)
+    if not arguments.no_variants:
+        result["variants"] = []
+        variants_table(arguments, result["variants"], save)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ class GatedBinding {
 
   template <typename Cell>
   Arrays<Cell, T> Forward() const {
-    Arrays<Cell, T> arrays = Empty<Cell>();
+    Arrays<Cell, T> arrays = WithoutArrays<Cell>();
     TakeBlock(&arrays, Cell::kForget, GatedAttributes::kForget);
     TakeBlock(&arrays, Cell::kCandidate, GatedAttributes::kCandidate);
     if constexpr (Cell::kHasInputGate) TakeBlock(&arrays, Cell::kInput, GatedAttributes::kInput);
@@ -95,7 +95,7 @@ class GatedBinding {
   // The gradient cell numbers its outputs as the forward cell numbers its inputs.
   template <typename Forward, typename Cell>
   Arrays<Cell, T> Gradient() const {
-    Arrays<Cell, T> arrays = Empty<Cell>();
+    Arrays<Cell, T> arrays = WithoutArrays<Cell>();
     const auto take = [&](int input, int output, GatedAttributes::Block block) {
       TakeBlock(&arrays, input, block);
       SetOutput(&arrays, output, outputs_[0], Offset(block), sizes_.product_width);
@@ -127,7 +127,7 @@ class GatedBinding {
   // no activation.
   template <typename Cell>
   Arrays<Cell, T> Steps() const {
-    Arrays<Cell, T> arrays = Empty<Cell>();
+    Arrays<Cell, T> arrays = WithoutArrays<Cell>();
     TakeBlock(&arrays, Cell::kForget, GatedAttributes::kForget);
     if constexpr (Cell::kIsGradient) {
       if constexpr (Cell::kHasOutputGate) {
@@ -159,9 +159,9 @@ class GatedBinding {
   }
 
  private:
-  // No arrays yet, but what a call has one of.
+  // Arrays with only the mask and the functions set.
   template <typename Cell>
-  Arrays<Cell, T> Empty() const {
+  Arrays<Cell, T> WithoutArrays() const {
     Arrays<Cell, T> arrays{};
     arrays.gated.mask = mask_;
     if constexpr (!Cell::Functions::kFixed) arrays.gated.functions = attributes_.parts.functions;

@@ -3,6 +3,7 @@
 #ifndef TF_PLR_CALLS_GATED_CELLS_H_
 #define TF_PLR_CALLS_GATED_CELLS_H_
 
+#include <cstddef>
 #include <cstdint>
 
 #include "cc/engine/cells/gated.h"
@@ -16,6 +17,13 @@ constexpr const char* kActivationNames[] = {TF_PLR_FOR_EACH_ACTIVATION(TF_PLR_NA
 constexpr const char* kGateNames[] = {"sigmoid", "hard_sigmoid"};
 constexpr const char* kInputGateNames[] = {"coupled", "own"};
 constexpr const char* kOutputNames[] = {"state", "previous", "gated", "highway"};
+template <typename Enum, size_t kCount>
+constexpr bool IsLast(Enum value, const char* const (&)[kCount]) {
+  return static_cast<size_t>(value) + 1 == kCount;
+}
+static_assert(IsLast(GateFunction::kHardSigmoid, kGateNames));
+static_assert(IsLast(InputGate::kOwn, kInputGateNames));
+static_assert(IsLast(Output::kHighway, kOutputNames));
 
 // The parts of a cell. An op's attributes choose each of them.
 struct GatedParts {

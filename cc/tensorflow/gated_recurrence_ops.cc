@@ -115,12 +115,12 @@ Status GatedTransitionShape(InferenceContext* c) {
   return absl::OkStatus();
 }
 
-// An attribute that has one of several names; the first one is the default.
+// An attribute that has one of several names.
 template <size_t kCount>
 std::string NameAttr(const char* attribute, const char* const (&names)[kCount]) {
   std::string list;
   for (const char* name : names) list += StrCat(list.empty() ? "" : ", ", "'", name, "'");
-  return StrCat(attribute, ": {", list, "} = '", names[0], "'");
+  return StrCat(attribute, ": {", list, "}");
 }
 
 }  // namespace
@@ -169,8 +169,8 @@ With input_gate 'coupled', product has no block for i, and i = 1 - f.
 
 Where mask is false, c does not change. Outputs that are not states are 0 there; with `hold`, they
 repeat the outputs of the last valid step, if there is one. Gates, c and the recurrence are float,
-whatever T is. With bfloat16 on a GPU, gates are rounded where they affect outputs only, but not
-where they affect later blocks of steps.
+whatever T is. With bfloat16 on a GPU, states within a block of up to 32 steps are rounded to
+bfloat16, but neither last_state nor the states that one block passes to the next.
 
 GILR (elu, 'state') and the surrogate of LinearSurrogateLSTM (tanh, 'previous'): Martin and Cundy,
 Parallelizing Linear Recurrent Neural Nets Over Sequence Length, ICLR 2018, section 3. The poolings

@@ -20,14 +20,14 @@ from tf_plr._ops.gated_recurrence import (
     unfused_gated_recurrence,
 )
 
-# The layers' defaults, which have kernels of their own on a GPU; then every other kind of cell and
-# every function. (In 16 bits, the gradient of a state's relu is not continuous in its rounding.)
+# Those that have kernels of their own on a GPU; then every other kind of cell and every function. (In 16 bits, the gradient of a state's relu is not continuous in its rounding.)
 CELLS = {
     "GILR": Parts("state", "elu"),
     "surrogate": Parts("previous"),
     "fo": Parts("gated"),
     "ifo": Parts("gated", input_gate="own"),
     "SRU": Parts("highway", "linear"),
+    "SRU, tanh": Parts("highway", "linear", "tanh"),
     "f": Parts("state"),
     "MinGRU": Parts("state", "linear"),
     "silu": Parts("previous", "silu"),
@@ -164,16 +164,33 @@ def test_derivatives_to_third_order(rng):
             np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * scale)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS)
-def test_masked_inputs_may_be_nan(rng, cell):
-    arguments, keywords = draw(rng, cell, (2, 40, 6), "float32", True)
+def test_masked_steps_change_nothing(rng, cell, dtype):
+    """Not one bit of the state, and their gradients are exactly zero."""
+    for shape in ((2, 40, 6), (3, 300, 64)):
+        arguments, keywords = draw(rng, cell, shape, dtype, True)
+        arguments["mask"][:2] = False
+        tensors = as_tensors(arguments, dtype)
+        found = results(gated_recurrence, tensors, keep_states=True, **keywords)
+        np.testing.assert_array_equal(found[1][:2], arguments["initial_state"][:2])
+        assert np.all(np.asarray(found[2])[~arguments["mask"]] == 0)
+        tensors["initial_state"] = None  # Zeros stay zeros.
+        last = gated_recurrence(**tensors, keep_states=False, **keywords)[1]
+        assert np.all(np.asarray(last)[:2] == 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS)
+def test_masked_inputs_may_be_nan(rng, cell, dtype):
+    arguments, keywords = draw(rng, cell, (2, 40, 6), dtype, True)
 
     def run():
-        tensors = as_tensors(arguments, "float32")
+        tensors = as_tensors(arguments, dtype)
         return results(gated_recurrence, tensors, keep_states=True, **keywords)
 
     def second():
-        tensors = as_tensors(arguments, "float32")
+        tensors = as_tensors(arguments, dtype)
         with tf.GradientTape() as outer:
             outer.watch(tensors["product"])
             with tf.GradientTape() as inner:
@@ -306,7 +323,7 @@ BAD = {
 
 NATIVE = {
     "product": tf.zeros([2, 3, 8]), "bias": [], "highway": [], "prefix": [], "initial_state": [],
-    "mask": [], "num_states": 0, "output": "state", "blocks": [0, 1],
+    "mask": [], "num_states": 0, "blocks": [0, 1], **Parts("state")._asdict(),
 }  # fmt: skip
 
 

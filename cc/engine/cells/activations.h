@@ -72,15 +72,16 @@ struct Math<float> {
   }
 };
 
-// For 16-bit arrays. Rounding a pre-activation to 16 bits changes a gate by more than the last bits
-// of a float.
+// For 16-bit arrays. Gates take fewer instructions, at the cost of the last two bits. Rounding
+// their pre-activations to 16 bits changes them by more than that.
 struct NarrowMath : Math<float> {
   static constexpr bool kIsNarrow = true;
 };
 
 // For activations and output gates of bfloat16 arrays, which have 8 bits. Tanh is one instruction:
 // it is accurate to 11 bits of the largest values, but not relative to values near zero. Forget and
-// input gates stay exact: what they let through may be small, and is summed over many steps.
+// input gates are as with NarrowMath: what they let through may be small, and is summed over many
+// steps. So are the gates of silu and gelu_tanh, which are multiplied by large numbers.
 struct CoarseMath : NarrowMath {
   static constexpr bool kIsCoarse = true;
 
@@ -119,18 +120,20 @@ struct Gate {
 
 // A sigmoid and its complement, both with small relative error: at a pre-activation of 20, one is 1
 // and the other is still 2e-9. A GPU rounds the argument of the exponential once more, so the
-// relative error of the smaller one grows to 2e-7 at |x| = 20, and to 1.8e-6 at 30. NarrowMath may
-// be wrong by the last two bits of the larger one, too.
+// relative error of the smaller one grows to 2e-7 at |x| = 20, and to 1.8e-6 at 30. With
+// NarrowMath, the last two bits of the larger one may be wrong, too.
 template <typename M, typename A>
 TF_PLR_HOST_DEVICE Gate<A> Sigmoid(A x) {
   if constexpr (M::kIsNarrow) {
-    const A e = M::Exp(M::Min(-x, A{} + 87.0f));
-    const A open = M::Divide(A{} + 1.0f, 1.0f + e), closed = e * open;
+    const A e = M::Exp(-x);  // May overflow to infinity, for which `open` is 0.
+    const A open = M::Divide(A{} + 1.0f, 1.0f + e);
+    const A closed = M::Where(x < -87.0f, A{} + 1.0f, e * open);
     return {open, closed, open * closed};
+  } else {
+    const A e = M::Exp(-M::Abs(x));
+    const A less = M::Divide(e, 1.0f + e), more = 1.0f - less;
+    return {M::Where(x >= 0, more, less), M::Where(x >= 0, less, more), less * more};
   }
-  const A e = M::Exp(-M::Abs(x));
-  const A less = M::Divide(e, 1.0f + e), more = 1.0f - less;
-  return {M::Where(x >= 0, more, less), M::Where(x >= 0, less, more), less * more};
 }
 
 // The sigmoid of an output gate. It may be coarse, because it scales outputs only.
@@ -282,7 +285,7 @@ template <>
 struct ActivationFunction<Activation::kSilu> {
   template <typename M, typename A>
   TF_PLR_HOST_DEVICE static Differential<A> Differentiate(A x) {
-    const Gate<A> gate = OutputSigmoid<M>(x);
+    const Gate<A> gate = Sigmoid<M>(x);
     return {x * gate.open, gate.open + x * gate.slope};
   }
 };
@@ -320,7 +323,7 @@ struct ActivationFunction<Activation::kGeluTanh> {
   TF_PLR_HOST_DEVICE static Differential<A> Differentiate(A x) {
     constexpr float kScale = 1.59576912f, kCubic = 0.044715f * kScale;
     const A square = x * x;
-    const Gate<A> gate = OutputSigmoid<M>(x * (kScale + kCubic * square));
+    const Gate<A> gate = Sigmoid<M>(x * (kScale + kCubic * square));
     return {x * gate.open, gate.open + x * gate.slope * (kScale + 3.0f * kCubic * square)};
   }
 };

@@ -18,7 +18,8 @@
 //
 // A *masked* step does not change the state, whatever its inputs are. Its outputs are the state if
 // outputs are states; otherwise they are zero. So the engine need not treat it specially: it
-// replaces the inputs by those for which the gates do just that (see Masked).
+// replaces the inputs by those for which the gates do just that (see WhereMasked). This needs
+// finite biases, and outputs are 0 only while states are finite.
 #ifndef TF_PLR_ENGINE_CELLS_GATED_H_
 #define TF_PLR_ENGINE_CELLS_GATED_H_
 
@@ -176,9 +177,9 @@ struct GatedGradientCell {
                        kHighway = kCandidate + 2 + kHasInputGate;
   static constexpr int kInputs = kCandidate + 2 + kHasInputGate + kHasHighway;
   // With an output gate, Step computes the state c_t if that has an activation.
-  static constexpr int kStepInputs = !kHasOutputGate     ? 2
-                                     : Functions::kFixed ? 3
-                                                         : kInputs - kHasHighway;
+  static constexpr bool kReadsStates = kHasOutputGate && !Functions::kStatesAreLinear;
+  static constexpr int kStepInputs = !kHasOutputGate ? 2 : kReadsStates ? kInputs - kHasHighway : 3;
+  static_assert(!kReadsStates || kStepInputs > kPreviousStates);
   TF_PLR_HOST_DEVICE static int StepInputs(const Functions& functions) {
     const bool linear = functions.state_activation == Activation::kLinear;
     return kHasOutputGate && linear ? 3 : kStepInputs;
@@ -219,7 +220,7 @@ struct GatedGradientCell {
         steps[i] = {forget_open, forget_open * in[kDH][i]};
       }
     }
-    if constexpr (kHasOutputGate && !Functions::kStatesAreLinear) {
+    if constexpr (kReadsStates) {
       if (functions.state_activation == Activation::kLinear) return;
       A states[kCount], slopes[kCount];
       for (int i = 0; i < kCount; ++i) states[i] = in[kCandidate][i];

@@ -149,7 +149,7 @@ int ClustersAtOnce(const Launch& launch, int64_t blocks) {
   constexpr int kMostBlocks = 16;
   if (!IsForHopper<kKernel>() || blocks > kMostBlocks) return 0;
   static KeptForDevice counts[kMostBlocks + 1];
-  return counts[blocks].Get([&] {
+  const int count = counts[blocks].Get([&] {
     cudaLaunchAttribute clusters = ClustersOf(blocks);
     const cudaLaunchConfig_t config = ConfigOf(launch, &clusters);
     int count = 0;
@@ -158,8 +158,9 @@ int ClustersAtOnce(const Launch& launch, int64_t blocks) {
     if (error == cudaSuccess) error = cudaOccupancyMaxActiveClusters(&count, kKernel, &config);
     if (error == cudaSuccess) return count;
     cudaGetLastError();  // Clears the error, which a later call would otherwise report.
-    return 0;
+    return -1;
   });
+  return std::max(0, count);
 }
 
 template <auto kKernel, typename Params>

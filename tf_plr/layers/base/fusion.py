@@ -23,8 +23,8 @@ def parts_of(
         recurrent_activation: Activation of the gates.
         **others: The other parts.
     """
-    of_candidate, of_gates = _native_name(activation), _native_name(recurrent_activation)
-    of_states = "linear" if state_activation is None else _native_name(state_activation)
+    of_candidate, of_gates = native_name(activation), native_name(recurrent_activation)
+    of_states = "linear" if state_activation is None else native_name(state_activation)
     if of_candidate not in ACTIVATIONS or of_states not in ACTIVATIONS or of_gates not in GATES:
         return None
     if not is_fusion_enabled():
@@ -37,7 +37,7 @@ def parts_of(
     )
 
 
-def _native_name(function: Any) -> str:
+def native_name(function: Any) -> str:
     """The fused op's name for a function, or "" if it has none."""
     if isinstance(function, functools.partial) and function.func is keras.activations.gelu:
         options = function.keywords
@@ -56,7 +56,7 @@ _NATIVE_NAMES = (
 
 
 def takes_product(dtype: Any, units: int) -> bool:
-    """Whether the native cells support such products: in 16 bits, `units` must be even."""
+    """Whether the fused op takes such products: in 16 bits, `units` must be even."""
     return takes_dtype(dtype) and (tf.as_dtype(dtype).size > 2 or units % 2 == 0)
 
 

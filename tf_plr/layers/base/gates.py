@@ -62,14 +62,15 @@ class GatedRecurrence:
         """Computes the recurrence that all layers share, as one fused op where one exists.
 
         ```
-        c_t = f_t * c_{t-1} + i_t * activation(z_t),    f_t, i_t, o_t = sigmoid(blocks)
+        c_t = f_t * c_{t-1} + i_t * activation(z_t)
+        f_t, i_t, o_t = recurrent_activation(blocks)
         ```
 
         The fused op takes linear, tanh, sigmoid, relu, elu, silu, gelu and softplus, of Keras or of
         `tf.nn`, and gelu with `functools.partial(keras.activations.gelu, approximate=True)`. Its
-        gates are sigmoid or hard_sigmoid. It does not support other activations,
-        `algorithm="composed"`, float64, 16-bit products with an odd number of units, or a
-        `state_activation` with `sequence_parallel`; then TensorFlow's own ops compute the gates.
+        gates are sigmoid or hard_sigmoid. TensorFlow's own ops compute other activations, `gate` or
+        `preactivations` if a cell overrides them, `algorithm="composed"`, float64, 16-bit products
+        with an odd number of units, and a `state_activation` with `sequence_parallel`.
 
         Args:
             steps: The `steps` that `recur` received.
@@ -176,7 +177,7 @@ class GatedRecurrence:
     def gate(self, preactivation: Tensor) -> tuple[Tensor, Tensor]:
         """A gate and 1 - gate, which for sigmoid is computed without cancellation."""
         gate = self.recurrent_activation(preactivation)
-        if self.recurrent_activation is keras.activations.sigmoid:
+        if fusion.native_name(self.recurrent_activation) == "sigmoid":
             return gate, ops.sigmoid(-preactivation)
         return gate, 1 - gate
 

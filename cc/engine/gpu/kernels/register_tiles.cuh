@@ -118,7 +118,7 @@ class RegisterTile {
     A initial_carry[kVector], state[kVector];
     InitialCarry(initial_carry);
     exchange.FindState(own, initial_carry, state);
-    if constexpr (Cell::kGated) {  // The steps that Scan applies may be rounded.
+    if constexpr (Cell::kGated) {  // Scan's transitions may be rounded.
       A last[kVector];
 #pragma unroll
       for (int v = 0; v < kVector; ++v) last[v] = own[v].Apply(state[v]);

@@ -52,8 +52,8 @@ class Stream {
       std::is_same_v<T, __nv_bfloat16> && !Cell::kIsGradient && Cell::kInputs <= 3 ? 16 : 8;
   static constexpr int kRows =
       Cell::kGated ? kRowsOfGated : (!kManyInputs && sizeof(T) >= 4 ? 32 : 64) / kWordBytes;
-  // Limits the registers of a thread, so that three blocks of 8 warps fit if threads have few rows,
-  // or few arrays.
+  // Limits the registers of a thread, so that three blocks of 8 warps fit if threads have few rows.
+  // Gated cells have few enough values for that if they have at most two float inputs.
   static constexpr bool kManyBlocks =
       Cell::kGated ? !kManyInputs && sizeof(T) == 4 : kRows * kWordBytes == 32;
   static constexpr int kBoundThreads = kManyBlocks ? 3 * 8 * kWarp : kMaxWarps * kWarp;

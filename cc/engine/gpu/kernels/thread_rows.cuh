@@ -44,9 +44,10 @@ struct ThreadBiases {
 };
 struct NoBiases {};
 
-// Keeps the transition from before a thread's rows to one of them, from Reduce to Scan. Of 16-bit
-// arrays, it is rounded as they are. This affects only states within the thread's rows: the state
-// before them and the last state are as exact as ever.
+// Holds, between Reduce and Scan, the transition from the state before a thread's rows to the state
+// after one of them. For bfloat16 arrays it is rounded to bfloat16, which halves its size, so that
+// a thread can have twice the rows. That affects only states within the thread's rows: the state
+// before them and the last state are computed from floats.
 template <typename T>
 class KeptTransition {
  public:
@@ -83,10 +84,10 @@ struct ThreadRows {
   static_assert(kRows <= kWarp, "a bit and a lane for each row");
 
   Pack values[Cell::kInputs][kRows];
-  int count;  // Rows to write: those that exist, if the columns do.
+  int count;  // Rows to write; 0 if the thread's columns do not exist.
   std::conditional_t<Cell::kGated, ThreadBiases<Cell, A, kVector>, NoBiases> biases;
 
-  // The steps of a gated cell cost more to compute again than to keep.
+  // Computing the transitions of a gated cell again would cost more than keeping them.
   static constexpr bool kKeeps = Cell::kGated && !Cell::kIsGradient;
   struct Nothing {};
   struct Transitions {
@@ -94,9 +95,9 @@ struct ThreadRows {
   };
   std::conditional_t<kKeeps, Transitions, Nothing> kept;
 
-  // Makes rows that are masked or do not exist such that they do not change the state. Call once
-  // all rows are loaded, where rows that do not exist are zeros. is_masked: that of the row with
-  // the lane's number. All lanes of the warp call together.
+  // Replaces the inputs of rows that are masked or do not exist, so that these rows do not change
+  // the state. Call once all rows are loaded; rows that do not exist are zeros. is_masked: whether
+  // the row with the lane's number is masked. All lanes of the warp call together.
   __device__ void Skip(int64_t rows_left, bool is_masked) {
     unsigned skipped = rows_left >= kRows ? 0 : rows_left <= 0 ? ~0u : ~0u << rows_left;
     if constexpr (Cell::kGated) skipped |= __ballot_sync(~0u, is_masked);

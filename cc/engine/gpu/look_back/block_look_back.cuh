@@ -53,7 +53,7 @@ class BlockLookBack {
   __device__ static bool StartsFromInitialCarry(int64_t tile) { return tile < kSegment; }
 
   // Looks once at what this warp has not found yet. Both loads are in flight at once, so they take
-  // as long as one.
+  // as long as one. Overwrites what this warp had found, so all threads must have read that.
   __device__ void Look() {
     const int64_t far = segment_ - 1 - kWarps - warp_;
     const bool at_near = warp_ < segment_ && near_flag_ != kState;
