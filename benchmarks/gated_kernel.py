@@ -173,7 +173,8 @@ class Cell:
         x = self.x.double().requires_grad_()
         f, z, *rest = (product + self.bias).chunk(self.blocks, 2)
         f, closed = f.sigmoid(), (-f).sigmoid()
-        impulse = (rest.pop(0).sigmoid() if self.own else closed) * ACTIVATIONS[self.parts.activation](z)
+        candidate = ACTIVATIONS[self.parts.activation](z)
+        impulse = (rest.pop(0).sigmoid() if self.own else closed) * candidate
         if self.mask is not None:
             f, impulse = (
                 torch.where(self.mask[..., None], a, torch.full_like(a, masked))

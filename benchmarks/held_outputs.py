@@ -24,8 +24,8 @@ UNITS, CALLS, ROUNDS = 32, 8, 5
 
 def outputs_of(product, mask, hold):
     return gated_recurrence(
-        product, bias=None, highway=None, prefix=None, initial_state=None, mask=mask, parts=Parts("gated"),
-        blocks=[0, 1, 2], keep_states=False, algorithm="auto", hold=hold,
+        product, bias=None, highway=None, prefix=None, initial_state=None, mask=mask,
+        parts=Parts("gated"), blocks=[0, 1, 2], keep_states=False, algorithm="auto", hold=hold,
     )[0]  # fmt: skip
 
 

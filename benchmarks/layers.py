@@ -33,7 +33,7 @@ from environment import environment
 import tf_plr
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "examples"))
-from own_layer import MinGRU  # noqa: E402
+from own_layer import MinGRU
 
 INPUTS, OUTPUTS, RUNS = 32, 2, 5
 

@@ -127,7 +127,10 @@ def recurrence(rng):
 
 
 def gated(rng):
-    cell, dtype = rng.choice(list(test_gated_recurrence.CELLS)), rng.choice(test_gated_recurrence.DTYPES)
+    cell, dtype = (
+        rng.choice(list(test_gated_recurrence.CELLS)),
+        rng.choice(test_gated_recurrence.DTYPES),
+    )
     shape = (size_of(rng, 6), size_of(rng, 400), 2 * size_of(rng, 40))
     extras = bool(rng.random() < 0.7)
     arguments, keywords = test_gated_recurrence.draw(rng, cell, shape, dtype, extras)

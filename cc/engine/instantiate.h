@@ -15,7 +15,7 @@
 #define TF_PLR_INSTANTIATE(type, element, ...)     \
   TF_PLR_INSTANTIATE_CELL(RecurrenceCell, element) \
   TF_PLR_INSTANTIATE_CELL(RecurrenceGradientCell, element)
-#define TF_PLR_INSTANTIATE_GATED(type, element, ...) \
+#define TF_PLR_INSTANTIATE_GATED(type, element, ...)                 \
   TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_INSTANTIATE_GATED_CELL, element) \
   TF_PLR_FIXED_CELLS(TF_PLR_INSTANTIATE_GATED_CELL, element)
 

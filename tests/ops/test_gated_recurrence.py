@@ -20,7 +20,8 @@ from tf_plr._ops.gated_recurrence import (
     unfused_gated_recurrence,
 )
 
-# Those that have kernels of their own on a GPU; then every other kind of cell and every function. (In 16 bits, the gradient of a state's relu is not continuous in its rounding.)
+# Those that have kernels of their own on a GPU; then every other kind of cell and every function.
+# (In 16 bits, the gradient of a state's relu is not continuous in its rounding.)
 CELLS = {
     "GILR": Parts("state", "elu"),
     "surrogate": Parts("previous"),

@@ -12,7 +12,6 @@ from tf_plr._ops.arguments import as_list
 from tf_plr._ops.linear_recurrence import linear_recurrence
 from tf_plr._types import Algorithm, Tensor
 
-
 # The activations of the native op, by its names for them.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "linear": tf.identity,
