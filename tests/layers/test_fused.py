@@ -4,48 +4,24 @@
 import collections
 import functools
 import itertools
+import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from reference import UNIT_ROUNDOFF
-from support import LAYERS, run_program, run_python
+from support import LAYERS, ROOT, run_program, run_python
 
 import tf_plr
 from tf_plr._ops.gated_recurrence import Parts, parts_of
 from tf_plr.layers.base.all_steps import AllSteps
 
+sys.path.append(str(ROOT / "examples"))
+from own_layer import MinGRU
+
 GILR, F, SURROGATE = Parts("state", "elu"), Parts("state"), Parts("previous")
 FO, IFO, SRU = Parts("gated"), Parts("gated", input_gate="own"), Parts("highway", "linear")
-
-
-class MinGRUCell(tf_plr.layers.LinearRecurrentCell):
-    """As in examples/own_layer.py."""
-
-    blocks = ("forget", "candidate")
-    forget_block = "forget"
-
-    def build(self, input_shape):
-        self.kernel = self.add_kernel((input_shape[-1], 2 * self.units))
-        self.bias = self.add_bias()
-
-    def recur(self, steps, inputs, states, training):
-        h, last_h = self.recur_gated(
-            steps,
-            self.product(inputs, self.kernel),
-            states[0],
-            self.blocks,
-            bias=self.bias,
-            activation=keras.activations.linear,
-            is_output=True,
-            training=training,
-        )
-        return h, [last_h]
-
-
-class MinGRU(tf_plr.layers.LinearRecurrentLayer):
-    cell_class = MinGRUCell
 
 
 # {name: (layer, parts of the native ops)}: layers that are fused.
