@@ -24,6 +24,7 @@ import reference
 import tensorflow as tf
 import test_causal_windows
 import test_gated_recurrence
+import test_layer_normalization
 from support import call
 from test_gradients import assert_gradients, gradients
 from test_recurrence import to_tensors
@@ -175,9 +176,20 @@ def windows(rng):
     return f"windows {shape} {dtype}{' masked' if masked else ''}", check
 
 
+def normalization(rng):
+    shape = (size_of(rng, 600), size_of(rng, 12000))
+    dtype = rng.choice(test_gated_recurrence.DTYPES)
+
+    def check():
+        test_layer_normalization.test_values_and_gradients(rng, shape, dtype)
+
+    return f"normalization {shape} {dtype}", check
+
+
 def problem_of(seed, number):
     rng = np.random.default_rng([seed, number])
-    kind = rng.choice([recurrence, gated, windows], p=[0.7, 0.2, 0.1])
+    kinds = [recurrence, gated, windows, normalization]
+    kind = rng.choice(kinds, p=[0.65, 0.2, 0.1, 0.05])
     return kind(rng)
 
 

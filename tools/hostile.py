@@ -60,6 +60,11 @@ CALLS = {
     ),
     "TfPlr>CausalWindows": (WINDOWS, [(STEPS, FLOAT), ((2, 6), FLOAT), ((2, 5), BOOL)]),
     "TfPlr>CausalWindowsGrad": (WINDOWS, [((2, 5, 9), FLOAT), ((2, 6), FLOAT), ((2, 5), BOOL)]),
+    "TfPlr>LayerNormalization": ({"epsilon": 0.5}, [(STEPS, FLOAT), ((3,), FLOAT)]),
+    "TfPlr>LayerNormalizationGrad": (
+        {"epsilon": 0.5},
+        [(STEPS, FLOAT), ((3,), FLOAT), ((2, 5, 2), FLOAT), (STEPS, FLOAT)],
+    ),
 }
 INTEGERS = (-(2**63), -(2**31), -4, -1, 0, 1, 2, 3, 7, 2**31 - 1, 2**31, 2**62, 2**63 - 1)
 STRINGS = (
@@ -99,6 +104,8 @@ UNEDITED = {
     ].repeat(3, -1),
     "TfPlr>CausalWindows": 1,
     "TfPlr>CausalWindowsGrad": np.c_[[3, 3, 3, 3, 2]],  # Windows and histories with the step.
+    "TfPlr>LayerNormalization": 0,
+    "TfPlr>LayerNormalizationGrad": 0,
 }
 NOT_FOR_XLA = ["TfPlr>GatedRecurrenceTransition"]
 
@@ -117,6 +124,8 @@ def edit(rng, attributes, inputs, types, most):
             attributes[name] = int(rng.choice(few if name.startswith("num_") else INTEGERS))
         elif isinstance(old, str):
             attributes[name] = str(rng.choice(STRINGS))
+        elif isinstance(old, float):
+            attributes[name] = float(rng.choice([-np.inf, -1, -0.0, 0, 1e-45, 1, np.inf, np.nan]))
         elif isinstance(old, tf.DType):
             attributes[name] = TYPES[rng.integers(len(TYPES))]
         else:
@@ -158,6 +167,8 @@ def graph_of(op, attributes, inputs, types, known):
                 field.b = value
             elif isinstance(value, int):
                 field.i = value
+            elif isinstance(value, float):
+                field.f = value
             elif isinstance(value, str):
                 field.s = value.encode()
             elif isinstance(value, list):

@@ -12,6 +12,7 @@
 #include "cc/engine/cpu/run.h"
 #include "cc/engine/gpu/run.h"
 #include "cc/engine/held_rows.h"
+#include "cc/engine/layer_normalization.h"
 
 namespace tf_plr {
 
@@ -21,11 +22,13 @@ namespace tf_plr {
   Status Pass(const Rows& rows) const {      \
     return Check(engine::Pass(rows, queue)); \
   }
-#define TF_PLR_PASSES(engine, queue)    \
-  TF_PLR_PASS(engine, queue, Copy)      \
-  TF_PLR_PASS(engine, queue, SumHeld)   \
-  TF_PLR_PASS(engine, queue, ToWindows) \
-  TF_PLR_PASS(engine, queue, FromWindows)
+#define TF_PLR_PASSES(engine, queue)      \
+  TF_PLR_PASS(engine, queue, Copy)        \
+  TF_PLR_PASS(engine, queue, SumHeld)     \
+  TF_PLR_PASS(engine, queue, ToWindows)   \
+  TF_PLR_PASS(engine, queue, FromWindows) \
+  TF_PLR_PASS(engine, queue, Normalize)   \
+  TF_PLR_PASS(engine, queue, DifferentiateNormalization)
 
 struct Cpu {
   static constexpr bool kHasFixedCells = false;
@@ -97,10 +100,8 @@ struct Gpu {
 
  private:
   Status Allocate(size_t bytes, gpu::Workspace* workspace) const {
-    *workspace = {bytes == 0 ? nullptr : scratch(bytes, -1), bytes};
-    if (bytes == 0 || workspace->data != nullptr) return {};
-    return {Status::kResourceExhausted, "tf_plr needs a workspace of " + std::to_string(bytes) +
-                                            " bytes on this GPU, which could not be allocated"};
+    workspace->bytes = bytes;
+    return TakeScratch(scratch, bytes, -1, &workspace->data);
   }
   static Status Check(const char* error) {
     return error == nullptr ? Status{} : Status{Status::kInternal, error};

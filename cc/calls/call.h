@@ -27,7 +27,9 @@
   M(GatedRecurrence, TF_PLR_FOR_EACH_GATED_TYPE)     \
   M(GatedRecurrenceGrad, TF_PLR_FOR_EACH_GATED_TYPE) \
   M(CausalWindows, TF_PLR_FOR_EACH_GATED_TYPE)       \
-  M(CausalWindowsGrad, TF_PLR_FOR_EACH_GATED_TYPE)
+  M(CausalWindowsGrad, TF_PLR_FOR_EACH_GATED_TYPE)   \
+  M(LayerNormalization, TF_PLR_FOR_EACH_GATED_TYPE)  \
+  M(LayerNormalizationGrad, TF_PLR_FOR_EACH_GATED_TYPE)
 #define TF_PLR_FOR_EACH_OP(M)                         \
   TF_PLR_FOR_EACH_XLA_OP(M)                           \
   M(LinearRecurrenceTransition, TF_PLR_FOR_EACH_TYPE) \
@@ -52,6 +54,7 @@ class Attributes {
   virtual ~Attributes() = default;
   // Also reads booleans. Returns `otherwise` if there is no such attribute.
   virtual int64_t Int(const char* name, int64_t otherwise) const = 0;
+  virtual float Float(const char* name, float otherwise) const = 0;
   virtual std::vector<int64_t> Ints(const char* name) const = 0;
   virtual std::string String(const char* name, const char* otherwise) const = 0;
 };
@@ -60,6 +63,16 @@ class Attributes {
 // not enough. If `input` is not negative, `bytes` is the size of that input, and the result may be
 // the input's own memory, if nobody else needs the input.
 using Scratch = std::function<void*(size_t bytes, int input)>;
+
+// What a call takes of its scratch memory for `bytes` bytes.
+inline size_t AlignedForScratch(size_t bytes) { return (bytes + 15) / 16 * 16; }
+// Takes scratch memory; sets `memory` to null if `bytes` is 0.
+inline Status TakeScratch(const Scratch& scratch, size_t bytes, int input, void** memory) {
+  *memory = bytes == 0 ? nullptr : scratch(bytes, input);
+  if (bytes == 0 || *memory != nullptr) return {};
+  return {Status::kResourceExhausted,
+          "tf_plr could not allocate " + std::to_string(bytes) + " bytes of scratch memory"};
+}
 
 class Call {
  public:

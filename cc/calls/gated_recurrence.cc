@@ -174,24 +174,27 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
     const GatedInputs in = Name(inputs);
     const GatedSizes sizes = SizesOf(in);
     size_t bytes = 0;
-    if (kKind == Kind::kGradient && attributes_.holds) bytes += Aligned(in.d_outputs->bytes());
+    if (kKind == Kind::kGradient && attributes_.holds)
+      bytes += AlignedForScratch(in.d_outputs->bytes());
     if (!on_gpu) return bytes;
-    bytes += Aligned(ForGatedCell<true>(attributes_.parts, [&](auto cell, auto gradient_cell) {
-      using Cell =
-          std::conditional_t<kKind == Kind::kGradient, decltype(gradient_cell), decltype(cell)>;
-      return ForGatedType(in.product->type, [&](auto type) {
-        return MaxWorkspaceBytes<Cell, decltype(type)::value>(sizes.problem, attributes_.algorithm);
-      });
-    }));
+    bytes +=
+        AlignedForScratch(ForGatedCell<true>(attributes_.parts, [&](auto cell, auto gradient_cell) {
+          using Cell =
+              std::conditional_t<kKind == Kind::kGradient, decltype(gradient_cell), decltype(cell)>;
+          return ForGatedType(in.product->type, [&](auto type) {
+            return MaxWorkspaceBytes<Cell, decltype(type)::value>(sizes.problem,
+                                                                  attributes_.algorithm);
+          });
+        }));
     if (kKind == Kind::kForward && attributes_.holds) {
       const Problem& p = sizes.problem;
       const HeldRows<float> rows{nullptr, nullptr, nullptr, p.outer, p.steps, p.inner};
-      return bytes + Aligned(gpu::HoldWorkspaceBytes(rows));
+      return bytes + AlignedForScratch(gpu::HoldWorkspaceBytes(rows));
     }
     if (kKind != Kind::kGradient || in.bias == nullptr) return bytes;
     const ColumnSums<float> sums{nullptr, sizes.rows(), in.bias->size(), sizes.product_width,
                                  nullptr};
-    return bytes + Aligned(sums.workspace_bytes());
+    return bytes + AlignedForScratch(sums.workspace_bytes());
   }
 
   template <typename Backend>
@@ -210,10 +213,8 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
         Buffer d_outputs = *in.d_outputs;
         if (attributes_.holds) {
           const auto input = static_cast<int>(in.d_outputs - inputs.data());
-          d_outputs.data = backend.scratch(d_outputs.bytes(), input);
-          if (d_outputs.data == nullptr && d_outputs.bytes() > 0) {
-            return Status{Status::kResourceExhausted, "no memory for the gradient of outputs"};
-          }
+          TF_PLR_RETURN_IF_ERROR(
+              TakeScratch(backend.scratch, d_outputs.bytes(), input, &d_outputs.data));
           TF_PLR_RETURN_IF_ERROR(
               backend.SumHeld(binding.Held(Data<T>(*in.d_outputs), Data<T>(d_outputs))));
           in.d_outputs = &d_outputs;
@@ -304,8 +305,6 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
                                : Problem{sizes.batch, sizes.steps, sizes.units, against_time};
     return sizes;
   }
-
-  static size_t Aligned(size_t bytes) { return (bytes + 15) / 16 * 16; }
 
   GatedAttributes attributes_;
 };

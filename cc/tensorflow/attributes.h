@@ -30,6 +30,10 @@ class NodeAttributes : public Attributes {
     if (context_->GetAttr(name, &number).ok()) return number;
     return context_->GetAttr(name, &boolean).ok() ? boolean : otherwise;
   }
+  float Float(const char* name, float otherwise) const override {
+    float number;
+    return context_->HasAttr(name) && context_->GetAttr(name, &number).ok() ? number : otherwise;
+  }
   std::vector<int64_t> Ints(const char* name) const override {
     std::vector<int64_t> numbers;
     return context_->GetAttr(name, &numbers).ok() ? numbers : std::vector<int64_t>();

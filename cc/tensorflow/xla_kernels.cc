@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The ops under XLA: each compiles to a custom call that makes the call at run time.
+#include <cstdio>
 #include <map>
 #include <memory>
 #include <string>
@@ -42,6 +43,10 @@ std::string ToMlir(const std::string& op, const tensorflow::NodeDef& node) {
     if (kind == AttrValue::kI || kind == AttrValue::kB) {
       const int64_t number = kind == AttrValue::kB ? value.b() : value.i();
       words.push_back(absl::StrCat(name, " = ", number, " : i64"));
+    } else if (kind == AttrValue::kF) {
+      char number[32];
+      std::snprintf(number, sizeof(number), "%.9e", value.f());
+      words.push_back(absl::StrCat(name, " = ", number, " : f32"));
     } else if (kind == AttrValue::kS) {
       words.push_back(absl::StrCat(name, " = \"", value.s(), "\""));
     } else if (kind == AttrValue::kList && value.list().i_size() > 0) {

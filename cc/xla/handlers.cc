@@ -27,6 +27,9 @@ class CallAttributes : public Attributes {
   int64_t Int(const char* name, int64_t otherwise) const override {
     return Get<int64_t>(name, otherwise);
   }
+  float Float(const char* name, float otherwise) const override {
+    return Get<float>(name, otherwise);
+  }
   std::vector<int64_t> Ints(const char* name) const override {
     const auto numbers = Get<ffi::Span<const int64_t>>(name, {});
     return {numbers.begin(), numbers.end()};

@@ -56,6 +56,14 @@ struct CpuEngine {
   static void FromWindows(const CausalWindows<T>& windows) {
     Check(cpu::FromWindows(windows, Threads()));
   }
+  template <typename T>
+  static void Normalize(const LayerNormalization<T>& rows) {
+    Check(cpu::Normalize(rows, Threads()));
+  }
+  template <typename T>
+  static void DifferentiateNormalization(const LayerNormalizationGradient<T>& rows) {
+    Check(cpu::DifferentiateNormalization(rows, Threads()));
+  }
 
   // Pools of 0 to 3 threads; an embedder of XLA may have 0.
   static Workers Threads() {

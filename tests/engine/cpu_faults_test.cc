@@ -17,6 +17,7 @@
 #include "cc/engine/column_sums.h"
 #include "cc/engine/cpu/run.h"
 #include "cc/engine/held_rows.h"
+#include "cc/engine/layer_normalization.h"
 
 namespace {
 
@@ -125,6 +126,18 @@ void TestAll() {
   Test("windows", windows, [&](const Workers& workers) {
     cpu::ToWindows(of(inputs.data()), workers);
     return static_cast<const char*>(nullptr);
+  });
+  std::vector<float> scale(problem.inner, 2.0f), statistics(2 * rows), chunks(512 * problem.inner);
+  Test("layer normalisation", results, [&](const Workers& workers) {
+    return cpu::Normalize(LayerNormalization<float>{x.data(), scale.data(), rows, problem.inner,
+                                                    1e-3f, results.data(), statistics.data()},
+                          workers);
+  });
+  Test("its gradient", results, [&](const Workers& workers) {
+    return cpu::DifferentiateNormalization(
+        LayerNormalizationGradient<float>{x.data(), x.data(), scale.data(), statistics.data(), rows,
+                                          problem.inner, results.data(), chunks.data()},
+        workers);
   });
   std::iota(windows.begin(), windows.end(), 0.0f);
   Test("their gradient", results,

@@ -6,6 +6,7 @@
 #include "cc/engine/gpu/column_sums.cu"
 #include "cc/engine/gpu/copy_rows.cu"
 #include "cc/engine/gpu/held_rows.cu"
+#include "cc/engine/gpu/layer_normalization.cu"
 #include "cc/engine/gpu/run.cuh"
 #include "tests/engine/engine_test.h"
 #include "tests/engine/gated_engine_test.h"
@@ -69,6 +70,14 @@ struct EmulatedGpuEngine {
   template <typename Element>
   static void FromWindows(const CausalWindows<Element>& windows) {
     Check(gpu::FromWindows(windows, nullptr));
+  }
+  template <typename Element>
+  static void Normalize(const LayerNormalization<Element>& rows) {
+    Check(gpu::Normalize(rows, nullptr));
+  }
+  template <typename Element>
+  static void DifferentiateNormalization(const LayerNormalizationGradient<Element>& rows) {
+    Check(gpu::DifferentiateNormalization(rows, nullptr));
   }
 
   static void Check(const char* error) {

@@ -97,6 +97,14 @@ struct GpuEngine {
   static void FromWindows(const CausalWindows<Element>& windows) {
     CheckRun(gpu::FromWindows(windows, nullptr));
   }
+  template <typename Element>
+  static void Normalize(const LayerNormalization<Element>& rows) {
+    CheckRun(gpu::Normalize(rows, nullptr));
+  }
+  template <typename Element>
+  static void DifferentiateNormalization(const LayerNormalizationGradient<Element>& rows) {
+    CheckRun(gpu::DifferentiateNormalization(rows, nullptr));
+  }
 
   static void CheckRun(const char* error) {
     if (error != nullptr) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Each engine's passes other than the recurrence: copies of rows, sums of columns, held rows,
-// windows.
+// windows, layer normalisation.
 #ifndef TF_PLR_TESTS_ENGINE_ROW_PASSES_TEST_H_
 #define TF_PLR_TESTS_ENGINE_ROW_PASSES_TEST_H_
 
@@ -12,6 +12,7 @@
 #include "cc/engine/column_sums.h"
 #include "cc/engine/copy_rows.h"
 #include "cc/engine/held_rows.h"
+#include "cc/engine/layer_normalization.h"
 #include "tests/engine/engine_test.h"
 
 namespace tf_plr {
@@ -178,11 +179,70 @@ void TestCausalWindows(const Problem& p, double stored, int64_t mean_run, int64_
   Expect("sums of the history", from_history.Read(), d_history, tolerance, p, Algorithm::kAuto);
 }
 
+// Rows of `inner` elements, normalised, and the gradients. Columns of the scale are in [1, 2].
+template <typename Engine, typename Element, typename T>
+void TestLayerNormalization(const Problem& p, double stored) {
+  const int64_t rows = p.outer * p.steps, width = p.inner;
+  constexpr float kEpsilon = 1e-3f;
+  std::mt19937 random(1);
+  const std::vector<T> inputs = Draw<T>(p.size(), random), d_outputs = Draw<T>(p.size(), random);
+  std::vector<float> scale(width);
+  for (float& s : scale) s = 1 + static_cast<float>(random() % 256) / 256;
+  const std::vector<double> x = Widened(inputs), d_y = Widened(d_outputs);
+  std::vector<double> outputs(p.size()), statistics(2 * rows), d_inputs(p.size()), d_scale(width);
+  double most = 0;
+  for (int64_t row = 0; row < rows; ++row) {
+    const auto mean_of = [&](auto&& value) {
+      double sum = 0;
+      for (int64_t i = 0; i < width; ++i) sum += value(i, row * width + i);
+      return sum / width;
+    };
+    const double mean = mean_of([&](int64_t, int64_t at) { return x[at]; });
+    const double variance =
+        mean_of([&](int64_t, int64_t at) { return (x[at] - mean) * (x[at] - mean); });
+    const double inverse = 1 / std::sqrt(variance + kEpsilon);
+    const auto normalized = [&](int64_t at) { return (x[at] - mean) * inverse; };
+    const double of_gradient = mean_of([&](int64_t i, int64_t at) { return scale[i] * d_y[at]; });
+    const double of_product =
+        mean_of([&](int64_t i, int64_t at) { return scale[i] * d_y[at] * normalized(at); });
+    most = std::max(most, inverse);
+    statistics[2 * row] = mean;
+    statistics[2 * row + 1] = inverse;
+    for (int64_t i = 0, at = row * width; i < width; ++i, ++at) {
+      outputs[at] = scale[i] * normalized(at);
+      d_inputs[at] = (scale[i] * d_y[at] - of_gradient - normalized(at) * of_product) * inverse;
+      d_scale[i] += d_y[at] * normalized(at);
+    }
+  }
+  typename Engine::template Array<T> from(inputs), to(p.size()), d_from(d_outputs), d_to(p.size());
+  typename Engine::template Array<float> scales(scale), of_rows(2 * rows);
+  const auto at = [](auto& array) { return Elements<Engine, Element, T>(array); };
+  Engine::template Normalize<Element>(
+      {at(from), scales.data, rows, width, kEpsilon, at(to), of_rows.data});
+  using Gradient = LayerNormalizationGradient<Element>;
+  const int64_t chunks = Gradient::Chunks(rows);
+  typename Engine::template Array<float> of_chunks(chunks * width);
+  Engine::template DifferentiateNormalization<Element>(
+      {at(from), at(d_from), scales.data, of_rows.data, rows, width, at(d_to), of_chunks.data});
+  std::vector<float> sums(width);
+  const std::vector<float> chunk_sums = of_chunks.Read();
+  for (int64_t i = 0; i < chunks * width; ++i) sums[i % width] += chunk_sums[i];
+  // Sums of `width` and `rows` numbers of O(1), divided by deviations of which the least is
+  // 1 / most.
+  const double row_error = 8 * most * width * kFloat + 4 * stored;
+  Expect("normalised", to.Read(), outputs, row_error, p, Algorithm::kAuto);
+  Expect("statistics", of_rows.Read(), statistics, row_error, p, Algorithm::kAuto);
+  Expect("gradients", d_to.Read(), d_inputs, most * row_error, p, Algorithm::kAuto);
+  Expect("gradients of the scale", sums, d_scale, most * row_error + 8 * rows * kFloat, p,
+         Algorithm::kAuto);
+}
+
 template <typename Engine, typename Element, typename T>
 void TestRowPassesOf(const Problem& problem, double stored) {
   if (!InThisShard()) return;
   for (int64_t width : {1, 3, 8, 40}) TestCopyRows<Engine, T>(problem, width);
   TestColumnSums<Engine, Element, T>(problem);
+  TestLayerNormalization<Engine, Element, T>(problem, stored);
   for (int64_t mean_run : {1, 7, 40, 300, 2500}) {
     TestHeldRows<Engine, Element, T>(problem, stored, mean_run);
   }
@@ -194,6 +254,13 @@ void TestRowPassesOf(const Problem& problem, double stored) {
 
 template <typename Engine, typename Half, typename BFloat16>
 int TestRowPasses() {
+  // Teams of several warps, with rows in one part, in several, and of odd width.
+  for (int64_t width : {600, 1100, 2500, 4096, 9001}) {
+    if (!InThisShard()) continue;
+    TestLayerNormalization<Engine, float, float>({1, 19, width, false}, kFloat);
+    TestLayerNormalization<Engine, typename Engine::BFloat16, BFloat16>({1, 19, width, false},
+                                                                        kBFloat16);
+  }
   // More blocks of steps than a warp has lanes.
   if (InThisShard()) TestHeldRows<Engine, float, float>({1, 70000, 2, false}, kFloat, 50000);
   for (bool odd_addresses : {false, true}) {

@@ -76,7 +76,9 @@ def test_no_memory_in_an_op():
 
 @needs_headers
 def test_no_memory_in_the_cpu_engine(tmp_path):
-    engine = ("causal_windows", "column_sums", "held_rows", "instantiate")
+    engine = (
+        "causal_windows", "column_sums", "held_rows", "instantiate", "layer_normalization",
+    )  # fmt: skip
     sources = ["tests/engine/cpu_faults_test.cc", *(f"cc/engine/cpu/{name}.cc" for name in engine)]
     flags = ["-O0", "-w", "-Wno-psabi", "-DTF_PLR_ELEMENT=float"]
     build_and_run(sources, tmp_path / "cpu_faults_test", *flags)

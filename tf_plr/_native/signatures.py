@@ -116,4 +116,12 @@ OUTPUTS: dict[str, Callable[[Any, Any], Outputs]] = {
     "GatedRecurrenceGrad": _gated_grad,
     "CausalWindows": _windows,
     "CausalWindowsGrad": _windows_grad,
+    "LayerNormalization": lambda i, a: {
+        "outputs": i["inputs"].like(),
+        "statistics": Output(tf.float32, (*i["inputs"].sizes[:-1], 2)),
+    },
+    "LayerNormalizationGrad": lambda i, a: {
+        "d_inputs": i["inputs"].like(),
+        "d_scale": i["scale"].like(),
+    },
 }

@@ -29,6 +29,8 @@ def _attribute(value: Any) -> str:
         return f'"{value}"'
     if isinstance(value, list):
         return f"array<i64: {_join(map(str, value))}>"
+    if isinstance(value, float):
+        return f"{value:.9e} : f32"
     return f"{int(value)} : i64"
 
 

@@ -12,6 +12,7 @@ from tensorflow.python.ops.parallel_for.pfor import wrap
 
 from tf_plr._native import call, register_vectorization
 from tf_plr._ops.gated_recurrence import GatedInputs, gated_options_of, parts_of
+from tf_plr._ops.layer_normalization import composed_gradients, composed_layer_normalization
 from tf_plr._ops.linear_recurrence import attributes_of
 from tf_plr._types import Tensor
 
@@ -85,6 +86,32 @@ def _windows(pfor_input: Any, op: str, names: tuple[str, str]) -> list[Any]:
     inputs = {names[0]: first, names[1]: second, "mask": mask}
     outputs = call(op, inputs, size=pfor_input.op.get_attr("size"))
     return [wrap(_unfold(output, leading), True) for output in outputs]
+
+
+@register_vectorization("LayerNormalization")
+def _layer_normalization(pfor_input: Any) -> list[Any]:
+    (inputs, scale), epsilon = _broadcast(pfor_input)
+    wide = tf.cast(inputs, tf.float32)
+    outputs = composed_layer_normalization(wide, scale, epsilon)
+    statistics = tf.zeros(tf.concat([tf.shape(inputs)[:-1], [2]], 0))  # Nothing reads them.
+    return [wrap(tf.cast(outputs, inputs.dtype), True), wrap(statistics, True)]
+
+
+@register_vectorization("LayerNormalizationGrad")
+def _layer_normalization_grad(pfor_input: Any) -> list[Any]:
+    (inputs, scale, _, d_outputs), epsilon = _broadcast(pfor_input)
+    gradients = composed_gradients(inputs, scale, d_outputs, epsilon, batch_axes=1)
+    return [wrap(gradient, True) for gradient in gradients]
+
+
+def _broadcast(pfor_input: Any) -> tuple[list[Tensor], float]:
+    """The inputs of all iterations, with scales that broadcast to the rows; and epsilon."""
+    pfor_input.stack_inputs()
+    tensors = [pfor_input.stacked_input(i) for i in range(pfor_input.num_inputs)]
+    shape = tf.shape(tensors[0])
+    ones = tf.ones([tf.rank(tensors[0]) - 2], tf.int32)
+    tensors[1] = tf.reshape(tensors[1], tf.concat([shape[:1], ones, shape[-1:]], 0))
+    return tensors, pfor_input.op.get_attr("epsilon")
 
 
 class _StackedGatedInputs:

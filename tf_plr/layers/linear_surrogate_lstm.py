@@ -126,8 +126,7 @@ class LinearSurrogateLSTMCell(base.LinearRecurrentCell):
         few = inputs.ndim == 3 and self.kernel.shape[0] <= 4 * self.units
         drops = training and self.recurrent_dropout > 0
         fused = self.fused_parts(steps, inputs.dtype, self.activation, "previous")
-        one_dtype = self.surrogate_normalization is None or self.compute_dtype == self.gate_dtype
-        return few and not drops and one_dtype and self.shift_surrogate and fused is not None
+        return few and not drops and self.shift_surrogate and fused is not None
 
     def _split(self, tensor: Tensor) -> list[Tensor]:
         """Splits a tensor into the surrogate's two blocks and the other four."""

@@ -9,6 +9,7 @@ from keras import ops
 
 from tf_plr._native.signatures import padded_prefix
 from tf_plr._ops.gated_recurrence import Parts, gated_arithmetic
+from tf_plr._ops.layer_normalization import composed_layer_normalization, layer_normalization
 from tf_plr._types import Tensor
 from tf_plr.layers.base import fusion, inputs
 from tf_plr.layers.base.steps import Steps
@@ -98,10 +99,9 @@ class GatedRecurrence:
             values, which the layer replaces.
         """
         activation = self.activation if activation is None else activation
-        dtype = product.dtype if normalization is None else self.gate_dtype
         input_gate = "own" if "input" in blocks else "coupled"
         parts = self.fused_parts(
-            steps, dtype, activation, output, state_activation, input_gate=input_gate
+            steps, product.dtype, activation, output, state_activation, input_gate=input_gate
         )
         if "highway" in blocks and (normalization is not None or parts is None):
             gate_product = (len(blocks) - 1) * self.units
@@ -109,8 +109,11 @@ class GatedRecurrence:
             blocks = blocks[:-1]
         if parts is not None:
             order = ("forget", "candidate", "input", "output", "highway")
+            if normalization is not None:
+                gamma = ops.convert_to_tensor(normalization.gamma)
+                product = layer_normalization(product, gamma, normalization.epsilon)
             return steps.gated(
-                _normalized(product, normalization),
+                product,
                 state,
                 bias=None if bias is None else ops.convert_to_tensor(bias),
                 highway=None if highway is None else ops.cast(highway, product.dtype),
@@ -149,7 +152,7 @@ class GatedRecurrence:
 
         Args:
             steps: The `steps` that `recur` received.
-            dtype: Dtype of the product; `gate_dtype` if the product is normalised.
+            dtype: Dtype of the product.
             activation: Activation of the candidate.
             output: As for `recur_gated`.
             state_activation: As for `recur_gated`.
@@ -185,12 +188,9 @@ class GatedRecurrence:
 def _normalized(product: Tensor, normalization: Any) -> Tensor:
     if normalization is None:
         return product
-    # Does not call the layer, because second derivatives of Keras' implementation are wrong.
-    product = ops.cast(product, normalization.compute_dtype)
-    centered = product - ops.mean(product, axis=-1, keepdims=True)
-    variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
-    gain = ops.cast(normalization.gamma, product.dtype)
-    return centered * ops.rsqrt(variance + normalization.epsilon) * gain
+    dtype = normalization.compute_dtype
+    scale = ops.cast(normalization.gamma, dtype)
+    return composed_layer_normalization(ops.cast(product, dtype), scale, normalization.epsilon)
 
 
 def pad_prefix_rows(kernel: Tensor) -> Tensor:

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+// Layer normalisation and its gradient: signature, shape function, documentation.
+#include "cc/tensorflow/check_shape.h"
+#include "cc/tensorflow/signatures.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/shape_inference.h"
+
+namespace tf_plr {
+namespace {
+
+using absl::InvalidArgumentError;
+using absl::Status;
+using absl::StrCat;
+using tensorflow::shape_inference::DimensionHandle;
+using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
+
+// Checks the inputs of both ops; sets `rows` and the shapes that follow from them.
+Status CheckRows(InferenceContext* c, ShapeHandle* rows, ShapeHandle* scale,
+                 ShapeHandle* statistics) {
+  *rows = c->input(0);
+  *scale = c->Vector(InferenceContext::kUnknownDim);
+  *statistics = c->UnknownShape();
+  if (c->RankKnown(*rows)) {
+    const bool has_features = c->Rank(*rows) > 0;
+    const DimensionHandle features = has_features ? c->Dim(*rows, -1) : c->MakeDim(0);
+    if (c->ValueKnown(features) && c->Value(features) == 0) {
+      return InvalidArgumentError(
+          StrCat("inputs must have at least one feature, but have shape ", c->DebugString(*rows)));
+    }
+    *scale = c->Vector(features);
+    TF_RETURN_IF_ERROR(c->ReplaceDim(*rows, -1, c->MakeDim(2), statistics));
+  }
+  return CheckShape(c, "scale", c->input(1), "[features] = ", *scale);
+}
+
+}  // namespace
+
+REGISTER_OP("TfPlr>LayerNormalization")
+    .Input("inputs: T")
+    .Input("scale: float")
+    .Output("outputs: T")
+    .Output("statistics: float")
+    .Attr(GatedTypeAttr())
+    .Attr("epsilon: float")
+    .SetShapeFn([](InferenceContext* c) {
+      ShapeHandle rows, scale, statistics;
+      TF_RETURN_IF_ERROR(CheckRows(c, &rows, &scale, &statistics));
+      c->set_output(0, rows);
+      c->set_output(1, statistics);
+      return absl::OkStatus();
+    })
+    .Doc(R"doc(
+Normalises over the last axis: scale * (inputs - mean) / sqrt(variance + epsilon).
+
+Sums are float, whatever T is.
+
+inputs: [..., features], with at least one feature.
+scale: [features].
+outputs: As inputs.
+statistics: [..., 2]: mean and 1 / sqrt(variance + epsilon), for the gradient. They have no gradient
+  themselves.
+epsilon: Added to the variance. 0 or more.
+)doc");
+
+REGISTER_OP("TfPlr>LayerNormalizationGrad")
+    .Input("inputs: T")
+    .Input("scale: float")
+    .Input("statistics: float")
+    .Input("d_outputs: T")
+    .Output("d_inputs: T")
+    .Output("d_scale: float")
+    .Attr(GatedTypeAttr())
+    .Attr("epsilon: float")
+    .SetShapeFn([](InferenceContext* c) {
+      ShapeHandle rows, scale, statistics;
+      TF_RETURN_IF_ERROR(CheckRows(c, &rows, &scale, &statistics));
+      if (c->RankKnown(rows)) {
+        TF_RETURN_IF_ERROR(CheckShape(c, "statistics", c->input(2), "", statistics));
+        TF_RETURN_IF_ERROR(CheckShape(c, "d_outputs", c->input(3), "", rows));
+      }
+      c->set_output(0, rows);
+      c->set_output(1, scale);
+      return absl::OkStatus();
+    })
+    .Doc(R"doc(
+The gradients of LayerNormalization. Sums are float, in an order that the shape fixes.
+
+inputs: As given to LayerNormalization.
+scale: As given to LayerNormalization.
+statistics: As returned by LayerNormalization.
+d_outputs: The gradient with respect to outputs.
+d_inputs: With respect to inputs.
+d_scale: With respect to scale.
+epsilon: As of LayerNormalization. The statistics contain it, so only second derivatives use it.
+)doc");
+
+}  // namespace tf_plr

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""Layer normalisation with a scale, as an op and in TensorFlow's own ops."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from tf_plr._native import call, register_gradient
+from tf_plr._types import Tensor
+
+
+def layer_normalization(inputs: Tensor, scale: Tensor, epsilon: float) -> Tensor:
+    """Normalises over the last axis: see the documentation of `TfPlr>LayerNormalization`.
+
+    Args:
+        inputs: [..., features], of one of `GATED_DTYPES`.
+        scale: [features], float32.
+        epsilon: Added to the variance.
+    """
+    named = {"inputs": inputs, "scale": scale}
+    return call("LayerNormalization", named, epsilon=float(epsilon)).outputs
+
+
+def composed_layer_normalization(inputs: Tensor, scale: Tensor, epsilon: float) -> Tensor:
+    """The same in TensorFlow's own ops; `inputs` and `scale` have one dtype, which is kept.
+
+    Does not call Keras' layer, because second derivatives of Keras' implementation are wrong.
+    """
+    normalized, _ = _normalize(inputs, epsilon)
+    return normalized * scale
+
+
+def _normalize(inputs: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """The normalised inputs, and 1 / sqrt(variance + epsilon)."""
+    centered = inputs - tf.reduce_mean(inputs, -1, keepdims=True)
+    variance = tf.reduce_mean(tf.square(centered), -1, keepdims=True)
+    inverse = tf.math.rsqrt(variance + epsilon)
+    return centered * inverse, inverse
+
+
+@register_gradient("LayerNormalization")
+def _gradient(op: Any, d_outputs: Tensor, _: Tensor) -> list[Tensor]:
+    inputs, scale = op.inputs
+    named = {
+        "inputs": inputs,
+        "scale": scale,
+        "statistics": op.outputs[1],
+        "d_outputs": d_outputs,
+    }
+    return list(call("LayerNormalizationGrad", named, epsilon=op.get_attr("epsilon")))
+
+
+@register_gradient("LayerNormalizationGrad")
+def _second_gradient(op: Any, u_inputs: Tensor, u_scale: Tensor) -> list[Tensor]:
+    """Differentiates the gradients in TensorFlow's own ops, which have derivatives of any order.
+
+    The statistics are computed again from the inputs, so the gradient with respect to them is None.
+    """
+    inputs, scale, _, d_outputs = (tf.identity(tensor) for tensor in op.inputs)
+    with tf.GradientTape() as tape:
+        tape.watch([inputs, scale, d_outputs])
+        gradients = composed_gradients(inputs, scale, d_outputs, op.get_attr("epsilon"))
+    d_inputs, d_scale, d_d_outputs = tape.gradient(
+        gradients, [inputs, scale, d_outputs], output_gradients=[u_inputs, u_scale]
+    )
+    return [d_inputs, d_scale, None, d_d_outputs]
+
+
+def composed_gradients(
+    inputs: Tensor, scale: Tensor, d_outputs: Tensor, epsilon: float, batch_axes: int = 0
+) -> tuple[Tensor, Tensor]:
+    """What `LayerNormalizationGrad` computes, in TensorFlow's own ops and in float32.
+
+    Args:
+        inputs: As of the op, and so are the other tensors.
+        scale: As of the op, or a shape that broadcasts to `inputs`.
+        d_outputs: As of the op.
+        epsilon: As of the op.
+        batch_axes: Over so many of the first axes, the gradient of the scale is not summed.
+    """
+    normalized, inverse = _normalize(tf.cast(inputs, tf.float32), epsilon)
+    d_outputs = tf.cast(d_outputs, tf.float32)
+    gradients = d_outputs * scale
+    mean = tf.reduce_mean(gradients, -1, keepdims=True)
+    mean_product = tf.reduce_mean(gradients * normalized, -1, keepdims=True)
+    d_inputs = (gradients - mean - normalized * mean_product) * inverse
+    rows = tf.range(batch_axes, tf.rank(inputs) - 1)
+    return tf.cast(d_inputs, inputs.dtype), tf.reduce_sum(d_outputs * normalized, rows)
