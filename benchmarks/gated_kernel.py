@@ -73,6 +73,7 @@ OTHER_CELLS = {
     "LS-LSTM silu": Parts("silu", True, "gated"),
 }
 # batch x time x units
+ODD_SHAPES = [(32, 2048, 1023), (16, 8192, 255)]
 SHAPES = [(32, 2048, 1024), (16, 8192, 256), (1, 65_536, 256), (256, 1024, 256), (1, 1024, 256)]
 
 
@@ -231,6 +232,66 @@ def show(row):
     )
 
 
+class Normalization:
+    """Layer normalisation of rows, and its gradient without the sum over chunks of rows."""
+
+    def __init__(self, library, rows, width, dtype):
+        self.run = library.tf_plr_gpu_normalize
+        self.run.restype = ctypes.c_char_p
+        self.x, self.d_y = (torch.randn(rows, width, device="cuda").to(dtype) for _ in range(2))
+        self.y, self.d_x = (torch.full_like(self.x, float("nan")) for _ in range(2))
+        self.scale = torch.rand(width, device="cuda") + 0.5
+        self.statistics = torch.empty(rows, 2, device="cuda")
+        self.d_scales = torch.zeros(512, width, device="cuda")
+
+    def launcher(self, gradient):
+        tensors = (self.x, self.scale, self.y, self.statistics)
+        if gradient:
+            tensors = (self.x, self.d_y, self.scale, self.statistics, self.d_x, self.d_scales)
+        pointers = (ctypes.c_void_p * 6)(*(tensor.data_ptr() for tensor in tensors))
+        dtype, sizes = DTYPES.index(self.x.dtype), [ctypes.c_int64(n) for n in self.x.shape]
+
+        def launch():
+            stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+            error = self.run(dtype, int(gradient), *sizes, pointers, stream)
+            if error is not None:
+                raise RuntimeError(error.decode())
+
+        launch.of = self
+        return launch
+
+    def check(self):
+        x = self.x.double().requires_grad_()
+        scale = self.scale.double().requires_grad_()
+        y = torch.nn.functional.layer_norm(x, x.shape[1:], scale, eps=1e-3)
+        y.backward(self.d_y.double())
+        self.launcher(False)()
+        self.launcher(True)()
+        torch.cuda.synchronize()
+        tolerance = {2: 0.02, 4: 1e-4}[self.x.element_size()]
+        for actual, expected in (
+            (self.y, y.detach()), (self.d_x, x.grad), (self.d_scales.sum(0), scale.grad),
+        ):  # fmt: skip
+            error = (actual.double() - expected).abs().max() / expected.abs().max()
+            if not error < tolerance:
+                raise AssertionError(f"normalisation is wrong by {error:.1e}: {self.x.shape}")
+
+
+def timed_normalizations(library, limit):
+    for dtype in (torch.float32, torch.bfloat16):
+        for rows, width in ((65_536, 512), (65_536, 1024), (65_536, 2048), (65_536, 1023)):
+            Normalization(library, 1000, width, dtype).check()
+            sets = [Normalization(library, rows, width, dtype) for _ in range(2)]
+            for gradient in (False, True):
+                us = microseconds([one.launcher(gradient) for one in sets])
+                rate = (3 if gradient else 2) * sets[0].x.nbytes / us / 1e3
+                yield {
+                    "cell": "normalise", "shape": (rows, width), "dtype": str(dtype)[6:],
+                    "algorithm": "", "masked": False, "pass": "gradient" if gradient else "forward",
+                    "us": us, "gb_per_s": rate, "percent": 100 * rate / limit,
+                }  # fmt: skip
+
+
 def small(shape):
     steps = min(shape[1], 20_000_000 // (8 * shape[2]))
     return max(1, min(shape[0], 20_000_000 // (8 * steps * shape[2]))), steps, shape[2]
@@ -253,7 +314,8 @@ def main():
     limit = result["memory_gb_per_s"]["add"]
     for dtype in (torch.float32, torch.bfloat16):
         for name in {**CELLS, **OTHER_CELLS}:
-            for shape in SHAPES if name in CELLS else SHAPES[:2]:
+            odd = ODD_SHAPES if dtype == torch.bfloat16 else []
+            for shape in SHAPES + odd if name in CELLS else SHAPES[:2]:
                 for algorithm in arguments.algorithms:
                     for masked in (False, True):
                         Cell(library, name, small(shape), dtype, masked).check(algorithm)
@@ -261,6 +323,9 @@ def main():
                         for row in timed(library, name, shape, dtype, algorithm, masked, limit):
                             result["rows"].append(row)
                             show(row)
+    for row in timed_normalizations(library, limit):
+        result["rows"].append(row)
+        show(row)
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -8,7 +8,8 @@ Kernels are timed in a replayed CUDA graph: the median of several replays of man
 set of arrays would fit into the cache, launches alternate between several sets. The limit is the
 faster of a device-to-device copy and an add of two arrays into a third, measured in the same
 process; percentages count every input and output once. Then follow peers, if they are installed
-(gpu_peers.py), and "auto" against the better of "serial" and "parallel" on a grid of shapes.
+(gpu_peers.py), "auto" against the better of "serial" and "parallel" on a grid of shapes, and what a
+byte costs in rows of odd widths, compared with rows of the next multiple of 64 columns.
 """
 
 import argparse
@@ -51,6 +52,7 @@ GRID = [
     *itertools.product((64,), (16, 256, 4096), (4, 32, 96, 256, 768)),
     *((2, 65_536, features) for features in (4, 32, 96, 256, 768)),
 ]
+WIDTHS = (33, 65, 100, 234, 257, 1023)
 SMALL = [(1, 65_536, 4), (1, 65_536, 32), (1, 65_536, 128), (1, 4096, 128), (1, 256, 128)]
 
 
@@ -238,6 +240,20 @@ def peers(engine, shape):
     return found
 
 
+def odd_width(engine, gradient, dtype, width):
+    """The time per byte over that of rows of the next multiple of 64 columns."""
+    wide = -(-width // 64) * 64
+    us = {}
+    for columns in (width, wide):
+        shape = (max(8, 16_384 // wide), 1000, columns)
+        check(engine, shape, gradient, dtype, "auto")
+        us[columns] = bench(engine, shape, gradient, dtype, "auto")[0]
+    return {
+        "width": width, "pass": "gradient" if gradient else "forward", "dtype": str(dtype)[6:],
+        "us": us, "per_byte": us[width] / us[wide] * wide / width,
+    }  # fmt: skip
+
+
 def auto_against_better(engine, gradient, shape):
     """Microseconds of each algorithm."""
     found = {}
@@ -289,6 +305,17 @@ def main():
                     flush=True,
                 )
                 torch.cuda.empty_cache()
+    result["widths"] = [
+        odd_width(engine, gradient, dtype, width)
+        for dtype in (torch.float32, torch.bfloat16)
+        for gradient in (False, True)
+        for width in WIDTHS
+    ]
+    for row in result["widths"]:
+        print(
+            f"{row['width']:>5} columns {row['pass']:>8} {row['dtype']:>8} cost "
+            f"{row['per_byte']:.2f} times as much per byte as the next multiple of 64", flush=True,
+        )  # fmt: skip
     for shape in PEER_SHAPES:
         found = peers(engine, shape)
         result["peers"].append({"shape": shape, "us": found})

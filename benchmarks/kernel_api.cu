@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "cc/engine/gpu/run.h"
+#include "cc/engine/layer_normalization.h"
 
 using namespace tf_plr;
 
@@ -90,6 +91,23 @@ const char* RunGatedCell(int cell, int gradient, const GatedCall& call, size_t* 
   return "no such cell";
 }
 
+// pointers: the arrays of LayerNormalization, or those of its gradient, in their order.
+template <typename T>
+const char* RunNormalization(int gradient, int64_t rows, int64_t width, void* const* pointers,
+                             void* stream) {
+  const auto elements = [&](int i) { return static_cast<T*>(pointers[i]); };
+  const auto floats = [&](int i) { return static_cast<float*>(pointers[i]); };
+  if (gradient) {
+    return gpu::DifferentiateNormalization(
+        LayerNormalizationGradient<T>{elements(0), elements(1), floats(2), floats(3), rows, width,
+                                      elements(4), floats(5)},
+        stream);
+  }
+  return gpu::Normalize(
+      LayerNormalization<T>{elements(0), floats(1), rows, width, 1e-3f, elements(2), floats(3)},
+      stream);
+}
+
 // The rivals of table 1: each column on a thread of its own, as others' serial kernels have it.
 // Told that arrays do not overlap, the compiler loads some steps ahead.
 __global__ void OneThreadAColumn(const float* decays, const float* impulses, float* states,
@@ -129,6 +147,18 @@ extern "C" __attribute__((visibility("default"))) const char* tf_plr_gpu_one_thr
       static_cast<float*>(call->outputs[0]), call->steps, call->inner);
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+extern "C" __attribute__((visibility("default"))) const char* tf_plr_gpu_normalize(
+    int dtype, int gradient, int64_t rows, int64_t width, void* const* pointers, void* stream) {
+  switch (dtype) {
+    case 0:
+      return RunNormalization<gpu::Half>(gradient, rows, width, pointers, stream);
+    case 1:
+      return RunNormalization<gpu::BFloat16>(gradient, rows, width, pointers, stream);
+    default:
+      return RunNormalization<float>(gradient, rows, width, pointers, stream);
+  }
 }
 
 // As tf_plr_gpu_run, for the gated cells of cells/gated.h: those of fixed functions, then the

@@ -47,6 +47,9 @@ FUSED = {
     "SRU without projection": (lambda **k: tf_plr.SRU(5, **k), {SRU}),
     "SRU, normalised": (lambda **k: tf_plr.SRU(6, layer_normalization=True, **k), {SRU}),
     "SRU, tanh": (lambda **k: tf_plr.SRU(6, "tanh", **k), {Parts("highway", "linear", "tanh")}),
+    "SRU, odd units of 16 bits": (
+        lambda **k: tf_plr.SRU(7, dtype="mixed_bfloat16", **k), {SRU}
+    ),
     "QRNN": (lambda **k: tf_plr.QRNN(6, **k), {FO}),
     "QRNN(9)": (lambda **k: tf_plr.QRNN(6, kernel_size=9, **k), {FO}),
     "QRNN f": (lambda **k: tf_plr.QRNN(6, pooling="f", **k), {F}),
@@ -98,7 +101,6 @@ UNFUSED = {
     "another activation of c": lambda **k: tf_plr.SRU(6, "softsign", **k),
     "float64": lambda **k: tf_plr.GILRLSTM(6, dtype="float64", **k),
     "stock ops only": lambda **k: tf_plr.GILR(6, algorithm="composed", **k),
-    "odd units of 16 bits": lambda **k: tf_plr.SRU(7, dtype="mixed_bfloat16", **k),
 }  # fmt: skip
 
 

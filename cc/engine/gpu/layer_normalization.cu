@@ -94,10 +94,10 @@ struct NormalizeParams {
   int warps;  // Of a team.
 };
 
-template <typename T, int kVectorValue>
+template <int kValues, int kVectorValue>
 struct NormalizeKernel {
   static constexpr int kVector = kVectorValue;
-  using Team = RowTeam<32, kVector>;
+  using Team = RowTeam<kValues, kVector>;
 };
 
 template <typename Kernel, typename T>
@@ -285,32 +285,41 @@ __global__ void __launch_bounds__(kBlockWarps* kWarp)
   }
 }
 
-// Calls run(kVector) with the most elements that can be loaded at once, up to 16 bytes.
+// Calls run(kVector) with the elements that can be loaded at once: 16 bytes, 4 bytes, or one.
 template <typename T, typename Run>
 const char* WithVector(int64_t width, std::initializer_list<const void*> arrays, const Run& run) {
   uintptr_t bits = static_cast<uintptr_t>(width) * sizeof(T);
   for (const void* array : arrays) bits |= reinterpret_cast<uintptr_t>(array);
-  constexpr int kMost = 16 / sizeof(T);
-  const cudaError_t error = bits % 16 == 0 ? run(std::integral_constant<int, kMost>())
-                                           : run(std::integral_constant<int, 1>());
+  constexpr int kMost = 16 / sizeof(T), kFew = 4 / sizeof(T);
+  const cudaError_t error = bits % 16 == 0  ? run(std::integral_constant<int, kMost>())
+                            : bits % 4 == 0 ? run(std::integral_constant<int, kFew>())
+                                            : run(std::integral_constant<int, 1>());
   return error == cudaSuccess ? nullptr : Explain(error);
+}
+
+template <typename Kernel, typename T>
+cudaError_t LaunchNormalize(const LayerNormalization<T>& rows, cudaStream_t stream) {
+  const int warps = Kernel::Team::WarpsFor(rows.width);
+  return LaunchKernel<NormalizeRows<Kernel, T>>(
+      {CeilDiv(rows.rows, kBlockWarps / warps), kBlockWarps * kWarp,
+       sizeof(typename Kernel::Team::Shared), stream},
+      NormalizeParams<T>{rows, warps});
 }
 
 template <typename T>
 const char* Normalize(const LayerNormalization<T>& p, void* stream) {
   using Stored = typename StorageOf<T>::type;
   if (p.rows == 0) return nullptr;
+  const LayerNormalization<Stored> rows{
+      reinterpret_cast<const Stored*>(p.inputs), p.scale,     p.rows, p.width, p.epsilon,
+      reinterpret_cast<Stored*>(p.outputs),      p.statistics};
+  const auto cuda_stream = static_cast<cudaStream_t>(stream);
   return WithVector<Stored>(p.width, {p.inputs, p.outputs, p.scale}, [&](auto vector) {
-    using Kernel = NormalizeKernel<Stored, vector>;
-    const int warps = Kernel::Team::WarpsFor(p.width);
-    const NormalizeParams<Stored> params{
-        {reinterpret_cast<const Stored*>(p.inputs), p.scale, p.rows, p.width, p.epsilon,
-         reinterpret_cast<Stored*>(p.outputs), p.statistics},
-        warps};
-    return LaunchKernel<NormalizeRows<Kernel, Stored>>(
-        {CeilDiv(p.rows, kBlockWarps / warps), kBlockWarps * kWarp,
-         sizeof(typename Kernel::Team::Shared), static_cast<cudaStream_t>(stream)},
-        params);
+    constexpr int kFew = 16,
+                  kMany = 32;  // Values of a thread. Many leave threads of short rows idle.
+    return p.width <= kFew * kWarp
+               ? LaunchNormalize<NormalizeKernel<kFew, vector>>(rows, cuda_stream)
+               : LaunchNormalize<NormalizeKernel<kMany, vector>>(rows, cuda_stream);
   });
 }
 

@@ -88,6 +88,38 @@ struct alignas(kVector * sizeof(T)) Pack {
   }
 };
 
+// Load and store a thread's pack. If it may not be aligned, they do so element by element, and only
+// for the first `columns` elements; the others are zeros.
+template <int kVector, typename T>
+__device__ Pack<T, kVector> LoadPack(const T* from, bool aligned, int columns) {
+  if constexpr (kVector > 1) {
+    if (!aligned) {
+      T values[kVector];
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) values[v] = v < columns ? from[v] : T(0.0f);
+      Pack<T, kVector> pack;
+      memcpy(pack.words, values, sizeof(values));
+      return pack;
+    }
+  }
+  return *reinterpret_cast<const Pack<T, kVector>*>(from);
+}
+template <int kVector, typename T>
+__device__ void StorePack(T* to, const Pack<T, kVector>& pack, bool aligned, int columns) {
+  if constexpr (kVector > 1) {
+    if (!aligned) {
+      T values[kVector];
+      memcpy(values, pack.words, sizeof(values));
+#pragma unroll
+      for (int v = 0; v < kVector; ++v) {
+        if (v < columns) to[v] = values[v];
+      }
+      return;
+    }
+  }
+  *reinterpret_cast<Pack<T, kVector>*>(to) = pack;
+}
+
 }  // namespace gpu
 }  // namespace tf_plr
 

@@ -5,6 +5,8 @@
 #define TF_PLR_ENGINE_GPU_PLAN_CUH_
 
 #include <algorithm>
+#include <iterator>
+#include <type_traits>
 
 #include "cc/engine/gpu/choice.h"
 #include "cc/engine/gpu/kernels/register_tiles.cuh"
@@ -43,19 +45,6 @@ inline int BitsOf(int64_t n) {
   int bits = 0;
   while (int64_t{1} << bits < n) ++bits;
   return bits;
-}
-
-// Whether all rows of all step arrays, and the boundary, are aligned to `bytes`.
-template <typename Cell, typename T>
-bool RowsAreAligned(const Problem& problem, const Arrays<Cell, T>& arrays, size_t bytes) {
-  uintptr_t bits = problem.inner * sizeof(T);
-  for (const T* input : arrays.inputs) bits |= reinterpret_cast<uintptr_t>(input);
-  for (const T* output : arrays.outputs) bits |= reinterpret_cast<uintptr_t>(output);
-  if constexpr (Cell::kGated) {
-    for (int64_t stride : arrays.gated.input_strides) bits |= stride * sizeof(T);
-    for (int64_t stride : arrays.gated.output_strides) bits |= stride * sizeof(T);
-  }
-  return (bits | reinterpret_cast<uintptr_t>(arrays.boundary)) % bytes == 0;
 }
 
 // ---- A plan for each kernel ----
@@ -107,7 +96,7 @@ class StreamPlan {
   int64_t grid_;
 };
 
-template <typename Cell, typename T, int kVector>
+template <typename Cell, typename T, int kVector, bool kAligned>
 class RegisterTilePlan {
  public:
   RegisterTilePlan(const Problem& problem, const Arrays<Cell, T>& arrays,
@@ -127,10 +116,12 @@ class RegisterTilePlan {
   size_t workspace_bytes() const { return status_words() * sizeof(StatusWord); }
 
   cudaError_t Launch(void* workspace, cudaStream_t stream) {
-    const gpu::Launch in_clusters = LaunchOf<ClusterTile>(stream);
-    if (cut_.suits_clusters &&
-        cut_.chains <= ClustersAtOnce<ScanTiles<ClusterTile>>(in_clusters, cut_.chain_tiles)) {
-      return LaunchClusters<ScanTiles<ClusterTile>>(in_clusters, params_, cut_.chain_tiles);
+    if constexpr (kAligned) {  // There are no other kernels for clusters.
+      const gpu::Launch in_clusters = LaunchOf<ClusterTile>(stream);
+      if (cut_.suits_clusters &&
+          cut_.chains <= ClustersAtOnce<ScanTiles<ClusterTile>>(in_clusters, cut_.chain_tiles)) {
+        return LaunchClusters<ScanTiles<ClusterTile>>(in_clusters, params_, cut_.chain_tiles);
+      }
     }
     const gpu::Launch launch = LaunchOf<Tile>(stream);
     params_.status = static_cast<StatusWord*>(workspace);
@@ -139,8 +130,8 @@ class RegisterTilePlan {
   }
 
  private:
-  using Tile = RegisterTile<Cell, T, kVector, /*kCluster=*/false>;
-  using ClusterTile = RegisterTile<Cell, T, kVector, /*kCluster=*/true>;
+  using Tile = RegisterTile<Cell, T, kVector, /*kCluster=*/false, kAligned>;
+  using ClusterTile = RegisterTile<Cell, T, kVector, /*kCluster=*/true, kAligned>;
 
   template <typename OneTile>
   gpu::Launch LaunchOf(cudaStream_t stream) const {
@@ -151,8 +142,9 @@ class RegisterTilePlan {
 
   int64_t status_words() const {
     if (cut_.chain_tiles == 1) return 0;
-    return ChainStatus<typename Tile::A>::Count(params_.problem.columns(), cut_.chain_tiles,
-                                                Tile::Exchange::kSegment);
+    const Problem& problem = params_.problem;
+    return ChainStatus<typename Tile::A>::Count(problem.outer * Tile::StatusColumns(problem.inner),
+                                                cut_.chain_tiles, Tile::Exchange::kSegment);
   }
 
   const RegisterTilePartition cut_;
@@ -218,13 +210,51 @@ class SharedTilePlan {
 
 // ---- The plan of a problem ----
 
+// The cell that computes the same as a cell of fixed functions, but chooses them at run time.
+template <typename Cell>
+struct GeneralCell {
+  using Type = Cell;
+};
+template <InputGate kInputGate, Output kOutput, Activation kActivation, Activation kOfStates>
+struct GeneralCell<GatedCell<kInputGate, kOutput, FixedFunctions<kActivation, kOfStates>>> {
+  using Type = GatedCell<kInputGate, kOutput, GatedFunctions>;
+};
+template <InputGate kInputGate, Output kOutput, Activation kActivation, Activation kOfStates>
+struct GeneralCell<GatedGradientCell<kInputGate, kOutput, FixedFunctions<kActivation, kOfStates>>> {
+  using Type = GatedGradientCell<kInputGate, kOutput, GatedFunctions>;
+};
+
+template <typename Cell, typename T>
+auto WithGeneralCell(const Arrays<Cell, T>& arrays) {
+  using General = typename GeneralCell<Cell>::Type;
+  if constexpr (std::is_same_v<General, Cell>) {
+    return arrays;
+  } else {
+    using Functions = typename Cell::Functions;
+    Arrays<General, T> general{};
+    std::copy(std::begin(arrays.inputs), std::end(arrays.inputs), general.inputs);
+    std::copy(std::begin(arrays.outputs), std::end(arrays.outputs), general.outputs);
+    general.initial_carry = arrays.initial_carry;
+    general.final_carry = arrays.final_carry;
+    general.boundary = arrays.boundary;
+    const auto& from = arrays.gated;
+    auto& to = general.gated;
+    std::copy(std::begin(from.input_strides), std::end(from.input_strides), to.input_strides);
+    std::copy(std::begin(from.output_strides), std::end(from.output_strides), to.output_strides);
+    std::copy(std::begin(from.biases), std::end(from.biases), to.biases);
+    to.mask = from.mask;
+    to.functions = {Functions::activation, Functions::state_activation, Functions::gate};
+    return general;
+  }
+}
+
 // Calls `function` with the plan of this problem and returns its result. The plan, and so every bit
 // of the results, depends on the arguments and the limits only.
-template <int kVector, typename Cell, typename T, typename Function>
+template <int kVector, bool kAligned, typename Cell, typename T, typename Function>
 auto WithPlanOf(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
                 const DeviceLimits& limits, const Function& function) {
   constexpr CellTraits kCell = TraitsOf<Cell, T>();
-  const RegisterTilePlan<Cell, T, kVector> register_tiles(problem, arrays, limits);
+  const RegisterTilePlan<Cell, T, kVector, kAligned> register_tiles(problem, arrays, limits);
   const auto choose = [&](bool one_shared_tile) {
     return Choose(problem, kCell, register_tiles.cut(), one_shared_tile, algorithm, limits);
   };
@@ -239,27 +269,36 @@ auto WithPlanOf(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
     }
   }
   if (choose(false) == Path::kRegisterTiles) return function(register_tiles);
-  return function(StreamPlan<Stream<Cell, T, kVector>>(problem, arrays, limits));
+  return function(StreamPlan<Stream<Cell, T, kVector, kAligned>>(problem, arrays, limits));
 }
 
-// Whether a lane can load two neighbouring columns at once. Gated cells with 16-bit elements
-// require it.
+// A lane has two neighbouring columns of 16 bits, unless rows are so short that some lanes would
+// have none.
 template <typename Cell, typename T>
-bool SuitsPairs(const Problem& problem, const Arrays<Cell, T>& arrays) {
-  return RowsAreAligned(problem, arrays, 2 * sizeof(T)) && (Cell::kGated || problem.inner > kWarp);
+bool HasPairs(const Problem& problem) {
+  return sizeof(T) == 2 && (Cell::kGated || problem.inner > kWarp);
 }
 
+// Pairs that are not aligned take kernels of their own. Only general cells have them.
 template <typename Cell, typename T, typename Function>
 auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
               const DeviceLimits& limits, const Function& function) {
+  const auto plan = [&](auto columns, auto aligned, const auto& given) {
+    return WithPlanOf<columns, aligned>(problem, given, algorithm, limits, function);
+  };
+  using One = std::integral_constant<int, 1>;
+  using Two = std::integral_constant<int, 2>;
   if constexpr (sizeof(T) == 2) {
-    if (Cell::kGated || SuitsPairs(problem, arrays)) {
-      return WithPlanOf<2>(problem, arrays, algorithm, limits, function);
+    const bool aligned = RowsAreAligned(problem, arrays, 2 * sizeof(T));
+    const bool pairs = HasPairs<Cell, T>(problem);
+    if (pairs && aligned) return plan(Two(), std::true_type(), arrays);
+    if constexpr (Cell::kGated) {
+      return plan(Two(), std::false_type(), WithGeneralCell(arrays));
+    } else {
+      if (pairs) return plan(Two(), std::false_type(), arrays);
     }
   }
-  if constexpr (sizeof(T) != 2 || !Cell::kGated) {
-    return WithPlanOf<1>(problem, arrays, algorithm, limits, function);
-  }
+  if constexpr (sizeof(T) > 2 || !Cell::kGated) return plan(One(), std::true_type(), arrays);
 }
 
 // The most workspace that any plan of this problem needs, on any GPU and for any alignment. A GPU
@@ -270,16 +309,22 @@ size_t MaxWorkspaceBytesOf(const Problem& problem, Algorithm algorithm) {
   if (problem.size() == 0 || algorithm == Algorithm::kSerial) return 0;
   size_t bytes = 0;
   const auto consider = [&](const auto& plan) { bytes = std::max(bytes, plan.workspace_bytes()); };
-  const Arrays<Cell, T> aligned{};
+  const Arrays<Cell, T> arrays{};
   if constexpr (!Cell::kGated) {
     if (problem.inner < kWarp) {
-      consider(SharedTilePlan<SharedTile<Cell, T, true>>(problem, aligned, kManyMultiprocessors));
+      consider(SharedTilePlan<SharedTile<Cell, T, true>>(problem, arrays, kManyMultiprocessors));
     }
     if (problem.inner < RegisterTilePolicy::MinColumns(TraitsOf<Cell, T>())) return bytes;
-    consider(RegisterTilePlan<Cell, T, 1>(problem, aligned, kManyMultiprocessors));
+    consider(RegisterTilePlan<Cell, T, 1, true>(problem, arrays, kManyMultiprocessors));
+  } else {
+    constexpr int kVector = sizeof(T) == 2 ? 2 : 1;
+    consider(RegisterTilePlan<Cell, T, kVector, true>(problem, arrays, kManyMultiprocessors));
   }
-  constexpr int kMostVector = sizeof(T) == 2 ? 2 : 1;
-  consider(RegisterTilePlan<Cell, T, kMostVector>(problem, aligned, kManyMultiprocessors));
+  if constexpr (sizeof(T) == 2) {
+    const auto general = WithGeneralCell(arrays);
+    consider(RegisterTilePlan<typename GeneralCell<Cell>::Type, T, 2, false>(problem, general,
+                                                                             kManyMultiprocessors));
+  }
   return bytes;
 }
 

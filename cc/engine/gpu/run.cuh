@@ -48,10 +48,6 @@ inline const char* Explain(cudaError_t error) {
                       ". Rebuild it with TF_PLR_CUDA_ARCHITECTURES=\"" + architecture + "\".");
 }
 
-constexpr char kUnsuited[] =
-    "a gated recurrence of 16-bit types needs an even number of units on a GPU, and arrays that "
-    "are aligned to 4 bytes";
-
 template <typename Cell, typename T>
 size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm) {
   DeviceLimits limits;
@@ -78,10 +74,6 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
     DeviceLimits limits;
     error = Read(&limits);
     if (error != cudaSuccess) return Explain(error);
-    if (Cell::kGated && sizeof(typename StorageOf<T>::type) == 2 &&
-        !SuitsPairs(problem, Stored(arrays))) {
-      return kUnsuited;
-    }
     size_t needed = 0;
     error = WithPlan(problem, Stored(arrays), algorithm, limits, [&](auto plan) {
       needed = plan.workspace_bytes();
@@ -106,10 +98,10 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
 template <typename Cell, typename T, typename Function>
 auto WithReductionPlan(const Problem& problem, const Arrays<Cell, T>& arrays,
                        const Function& function) {
-  const auto stored = Stored(arrays);
   using Element = typename StorageOf<T>::type;
+  const auto stored = Stored(arrays);
   if constexpr (sizeof(Element) == 2) {
-    if (Cell::kGated || SuitsPairs(problem, stored)) {
+    if (Cell::kGated || HasPairs<Cell, Element>(problem)) {
       return function(ReductionPlan<Reduction<Cell, Element, 2>>(problem, stored));
     }
   }
@@ -129,10 +121,6 @@ template <typename Cell, typename T, typename A>
 const char* Reduce(const Problem& problem, const Arrays<Cell, T>& arrays,
                    const ColumnTransitions<A>& transitions, Workspace workspace, void* stream) {
   if (problem.columns() == 0) return nullptr;
-  if (Cell::kGated && sizeof(typename StorageOf<T>::type) == 2 &&
-      !SuitsPairs(problem, Stored(arrays))) {
-    return kUnsuited;
-  }
   const cudaError_t error = WithReductionPlan(problem, arrays, [&](auto plan) {
     return plan.workspace_bytes() > workspace.bytes
                ? cudaErrorInvalidValue

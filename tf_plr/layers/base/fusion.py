@@ -55,11 +55,6 @@ _NATIVE_NAMES = (
 )
 
 
-def takes_product(dtype: Any, units: int) -> bool:
-    """Whether the fused op takes such products: in 16 bits, `units` must be even."""
-    return takes_dtype(dtype) and (tf.as_dtype(dtype).size > 2 or units % 2 == 0)
-
-
 def takes_dtype(dtype: Any) -> bool:
     """Whether the native ops, except `LinearRecurrence`, support this dtype."""
     return tf.as_dtype(dtype).name in GATED_DTYPES

@@ -70,8 +70,8 @@ class GatedRecurrence:
         The fused op takes linear, tanh, sigmoid, relu, elu, silu, gelu and softplus, of Keras or of
         `tf.nn`, and gelu with `functools.partial(keras.activations.gelu, approximate=True)`. Its
         gates are sigmoid or hard_sigmoid. TensorFlow's own ops compute other activations, `gate` or
-        `preactivations` if a cell overrides them, `algorithm="composed"`, float64, 16-bit products
-        with an odd number of units, and a `state_activation` with `sequence_parallel`.
+        `preactivations` if a cell overrides them, `algorithm="composed"`, float64, and a
+        `state_activation` with `sequence_parallel`.
 
         Args:
             steps: The `steps` that `recur` received.
@@ -163,7 +163,7 @@ class GatedRecurrence:
             and type(self).preactivations is GatedRecurrence.preactivations
             and self.state_dtype == self.gate_dtype == "float32"
         )
-        if not (steps.fuses and as_here and fusion.takes_product(dtype, self.units)):
+        if not (steps.fuses and as_here and fusion.takes_dtype(dtype)):
             return None
         if output not in ("gated", "highway"):
             state_activation = None

@@ -61,6 +61,7 @@ class Reduction {
     Arrays<Cell, T> arrays;
     int lane_bits;         // A row takes 2^lane_bits lanes: at least its columns, or a warp.
     int64_t column_tiles;  // Of an outer slice.
+    bool aligned;          // Whether rows are aligned to packs.
     Span span;
     int64_t part_steps;  // Of a thread.
     int64_t chunks;
@@ -78,7 +79,7 @@ class Reduction {
         outer_(Divide(tile, params.column_tiles)),
         column_((tile - outer_ * params.column_tiles) * kWarp * kVector +
                 (thread_ & (lanes_ - 1)) * kVector),
-        exists_(column_ < params.problem.inner) {}
+        columns_(static_cast<int>(min(params.problem.inner - column_, int64_t{kWarp * kVector}))) {}
 
   __device__ void Run() {
     const int64_t inner = p_.problem.inner, first = outer_ * inner + column_;
@@ -88,10 +89,12 @@ class Reduction {
     Transition<A> own[kVector];
     ReducePart(own);
     ComposeParts(own);
-    if (thread_ >= lanes_ || !exists_) return;
+    if (thread_ >= lanes_) return;
     Transition<A>* const to = p_.of_chunks + blockIdx.y * p_.problem.outer * inner + first;
 #pragma unroll
-    for (int v = 0; v < kVector; ++v) to[v] = own[v];
+    for (int v = 0; v < kVector; ++v) {
+      if (v < columns_) to[v] = own[v];
+    }
   }
 
  private:
@@ -101,7 +104,7 @@ class Reduction {
   // Whether all columns of the block have forgotten the steps of this span.
   __device__ bool AllForget(int64_t first) const {
     bool forget = true;
-    for (int v = 0; exists_ && v < kVector; ++v) forget &= Forgets(p_.whole, first + v);
+    for (int v = 0; v < min(kVector, columns_); ++v) forget &= Forgets(p_.whole, first + v);
     return __syncthreads_and(forget);
   }
 
@@ -111,7 +114,7 @@ class Reduction {
     const int64_t first = p_.span.first + part * p_.part_steps;
     const int64_t end = min(first + p_.part_steps, p_.span.end);
     Rows rows;
-    if constexpr (Cell::kGated) rows.biases.Load(p_.arrays, column_, exists_);
+    if constexpr (Cell::kGated) rows.biases.Load(p_.arrays, column_, columns_);
 #pragma unroll
     for (int v = 0; v < kVector; ++v) own[v] = Transition<A>::Identity();
     for (int64_t step = first; step < end; step += kRows) {
@@ -120,8 +123,8 @@ class Reduction {
           outer_ * p_.problem.steps + (p_.problem.reverse ? p_.problem.steps - 1 - step : step);
       // All lanes of a warp get here together, as they must: a gated cell's row takes a whole warp.
       const bool is_masked = windows_.IsMasked(row, left, thread_ % kWarp);
-      rows.count = exists_ ? static_cast<int>(left) : 0;
-      if (rows.count == kRows) {
+      rows.count = columns_ > 0 ? static_cast<int>(left) : 0;
+      if (rows.count == kRows && p_.aligned) {
         Load<true>(rows, row);
       } else {
         Load<false>(rows, row);
@@ -144,7 +147,7 @@ class Reduction {
       for (int row = 0; row < kRows; ++row) {
         rows.values[k][row] = Pack{};
         if (is_given && (kFull || row < rows.count)) {
-          rows.values[k][row] = *reinterpret_cast<const Pack*>(from);
+          rows.values[k][row] = LoadPack<kVector>(from, kFull || p_.aligned, columns_);
         }
         from = AdvanceRow(from, windows_.InputRowBytes(k));
       }
@@ -173,7 +176,7 @@ class Reduction {
   Transition<A>* const shared_;  // This thread's.
   const Windows<Cell, T> windows_;
   const int64_t outer_, column_;  // The first column, within the outer slice.
-  const bool exists_;
+  const int columns_;             // That exist, from column_ on; 0 or less if none does.
 };
 
 template <typename Reduction>
@@ -240,6 +243,8 @@ class ReductionPlan {
       --params_.lane_bits;
     }
     params_.column_tiles = CeilDiv(problem.inner, kWarp * Reduction::kVector);
+    params_.aligned =
+        RowsAreAligned(problem, arrays, sizeof(typename Reduction::T) * Reduction::kVector);
   }
 
   size_t workspace_bytes() const {

@@ -46,8 +46,9 @@ struct RegisterTileParams {
   StatusWord* status;         // See ChainStatus.
 };
 
-// kCluster: the tiles of a chain run as a cluster; otherwise they look back.
-template <typename CellType, typename Element, int kVectorValue, bool kCluster>
+// kCluster: the tiles of a chain run as a cluster; otherwise they look back. kAligned: the rows of
+// all arrays are aligned to packs.
+template <typename CellType, typename Element, int kVectorValue, bool kCluster, bool kAligned>
 class RegisterTile {
  public:
   using Cell = CellType;
@@ -80,6 +81,10 @@ class RegisterTile {
   static constexpr int kTileRows = kWarps * kRows;
   static constexpr int kBlocksPerMultiprocessor =
       kManyInputs && sizeof(T) == 2 && !Cell::kGated ? 1 : 2;
+  // Of an outer slice: whole packs.
+  TF_PLR_HOST_DEVICE static constexpr int64_t StatusColumns(int64_t inner) {
+    return (inner + kVector - 1) / kVector * kVector;
+  }
   using Exchange = std::conditional_t<kCluster, ClusterExchange<A, kWarps, kVector>,
                                       BlockLookBack<A, kWarps, kVector>>;
   using Shared = typename Exchange::Shared;
@@ -95,17 +100,19 @@ class RegisterTile {
         windows_{params.problem, params.arrays},
         column_(place_.inner + lane_ * kVector),
         first_step_(place_.tile * kTileRows + warp_ * kRows),
-        rows_(column_ < params.problem.inner ? static_cast<int>(max(int64_t{0}, StepsLeft())) : 0),
+        columns_(static_cast<int>(min(params.problem.inner - column_, int64_t{kColumns}))),
+        rows_(columns_ > 0 ? static_cast<int>(max(int64_t{0}, StepsLeft())) : 0),
         first_row_(RowOf(place_, first_step_)) {}
 
   __device__ void Run() {
     Rows rows;
     rows.count = rows_;
+    rows.columns = columns_;
     const bool is_masked = windows_.IsMasked(first_row_, StepsLeft(), lane_);
     if constexpr (Cell::kGated) {
-      rows.biases.Load(p_.arrays, column_, column_ < p_.problem.inner);
+      rows.biases.Load(p_.arrays, column_, columns_);
     }
-    if (IsFull()) {
+    if (kAligned && IsFull()) {
       Load<true>(rows);
     } else {
       Load<false>(rows);
@@ -129,7 +136,7 @@ class RegisterTile {
   }
 
  private:
-  using Rows = ThreadRows<Cell, T, kVector, kRows>;
+  using Rows = ThreadRows<Cell, T, kVector, kRows, kAligned>;
   using Pack = typename Rows::Pack;
 
   // Whether all rows and columns of the tile exist, and the lookahead.
@@ -145,7 +152,7 @@ class RegisterTile {
     } else {
       Prefetch(PlaceOf(blockIdx.x + p_.prefetch_distance));
       WaitForPreviousKernel();  // The kernel before clears the status.
-      const int64_t inner = p_.problem.inner;
+      const int64_t inner = StatusColumns(p_.problem.inner);
       const int64_t column = place_.outer * inner + min(column_, inner - kVector);
       const auto status =
           ChainStatus<A>::Of(column, p_.problem.outer * inner, p_.status, p_.chain_tiles);
@@ -199,7 +206,7 @@ class RegisterTile {
       for (int row = 0; row < kRows; ++row) {
         if (!kFull) rows.values[k][row] = Pack{};
         if (kFull || row < RowsInMemory(k)) {
-          rows.values[k][row] = *reinterpret_cast<const Pack*>(from);
+          rows.values[k][row] = LoadPack<kVector>(from, kAligned, columns_);
         }
         from = AdvanceRow(from, row_bytes);
       }
@@ -219,7 +226,7 @@ class RegisterTile {
     const T* from = p_.arrays.boundary + BoundaryOffset();
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
-      if (row + 1 == rows_) rows.values[k][row] = *reinterpret_cast<const Pack*>(from);
+      if (row + 1 == rows_) rows.values[k][row] = LoadPack<kVector>(from, kAligned, columns_);
     }
   }
 
@@ -244,7 +251,7 @@ class RegisterTile {
   __device__ void InitialCarry(A (&carry)[kVector]) const {
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
-      const bool needed = p_.arrays.initial_carry != nullptr && column_ < p_.problem.inner &&
+      const bool needed = p_.arrays.initial_carry != nullptr && v < columns_ &&
                           Exchange::StartsFromInitialCarry(place_.tile);
       carry[v] = needed ? A(p_.arrays.initial_carry[BoundaryOffset() + v]) : A(0);
     }
@@ -253,12 +260,12 @@ class RegisterTile {
   // The last warp of the last tile has the final carry, even if it has no rows.
   __device__ void StoreFinalCarry(const A (&state)[kVector]) const {
     if (p_.arrays.final_carry == nullptr || place_.tile + 1 != p_.chain_tiles ||
-        warp_ != kWarps - 1 || column_ >= p_.problem.inner) {
+        warp_ != kWarps - 1) {
       return;
     }
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
-      p_.arrays.final_carry[BoundaryOffset() + v] = Column(state[v]);
+      if (v < columns_) p_.arrays.final_carry[BoundaryOffset() + v] = Column(state[v]);
     }
   }
 
@@ -269,6 +276,7 @@ class RegisterTile {
   const Windows<Cell, T> windows_;
   const int64_t column_;      // This thread's first, within the outer slice.
   const int64_t first_step_;  // In processing order.
+  const int columns_;         // That exist, from column_ on; 0 or less if none does.
   const int rows_;            // 0 if its column or its first step does not exist.
   const int64_t first_row_;   // Its number, over outer x steps.
 };

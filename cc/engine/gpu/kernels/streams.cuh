@@ -31,7 +31,8 @@
 namespace tf_plr {
 namespace gpu {
 
-template <typename CellType, typename Element, int kVectorValue>
+// kAligned: the rows of all arrays are aligned to packs.
+template <typename CellType, typename Element, int kVectorValue, bool kAligned>
 class Stream {
  public:
   using Cell = CellType;
@@ -57,7 +58,11 @@ class Stream {
   static constexpr bool kManyBlocks =
       Cell::kGated ? !kManyInputs && sizeof(T) == 4 : kRows * kWordBytes == 32;
   static constexpr int kBoundThreads = kManyBlocks ? 3 * 8 * kWarp : kMaxWarps * kWarp;
-  static constexpr int kWarpElements = kRows * kColumns;
+  // A row in shared memory, in elements. If rows are not aligned to packs, it takes one more word,
+  // because it lies at the address modulo 4 that it has in memory.
+  static constexpr int kWord = 4, kWordElements = kAligned ? 1 : kWord / sizeof(T);
+  static constexpr int kPitch = kAligned ? kColumns : kColumns + kWordElements;
+  static constexpr int kWarpElements = kRows * kPitch;
 
   struct Params {
     Problem problem;
@@ -101,7 +106,8 @@ class Stream {
       const Part part = PartOf(work, place, lane_);
       Rows rows;
       rows.count = part.rows;
-      if constexpr (Cell::kGated) rows.biases.Load(p_.arrays, part.inner, part.rows > 0);
+      rows.columns = place.columns - part.column;
+      if constexpr (Cell::kGated) rows.biases.Load(p_.arrays, part.inner, rows.columns);
       if (__all_sync(~0u, part.rows == kRows)) {
         Load<true>(part, rows);
       } else {
@@ -129,7 +135,7 @@ class Stream {
   }
 
  private:
-  using Rows = ThreadRows<Cell, T, kVector, kRows>;
+  using Rows = ThreadRows<Cell, T, kVector, kRows, kAligned>;
   using Pack = typename Rows::Pack;
 
   // One tile of each slot.
@@ -208,7 +214,9 @@ class Stream {
   __device__ void StartCopies(Work work, const Place& place) const {
     constexpr int kWide = 16 / sizeof(T) > kVector ? 16 / sizeof(T) : kVector;
     if (work.chain >= p_.chains) return;
-    if (p_.wide_copies) {
+    if constexpr (!kAligned) {
+      CopyWords(work, place);
+    } else if (p_.wide_copies) {
       CopyRows<kWide>(work, place);
     } else {
       CopyRows<kVector>(work, place);
@@ -260,6 +268,72 @@ class Stream {
     }
   }
 
+  // Copies the words that hold the rows. Reads no byte past a row, but may read two before it,
+  // which belong to the same word.
+  __device__ void CopyWords(Work work, const Place& place) const {
+    const Part part = PartOf(work, place, 0);  // The first column exists if any does.
+    const int bytes = place.columns * static_cast<int>(sizeof(T));
+#pragma unroll
+    for (int k = 0; k < Cell::kInputs; ++k) {
+      const int ahead = k == Cell::kLookahead ? 1 : 0;
+      const int rows = part.rows - (ahead > 0 && part.rows == part.left ? 1 : 0);
+      const int64_t row_bytes = windows_.InputRowBytes(k);
+      const T* const first = windows_.Input(k, RowAfter(part.row, ahead), part.inner);
+      // Every other row begins at the same place of a word.
+      const T* from[2] = {first, AdvanceRow(first, row_bytes)};
+      const int past[2] = {PastWord(from[0]), PastWord(from[1])};
+      int sizes[2];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        from[i] = AdvanceRow(from[i], lane_ * kWord - past[i]);
+        sizes[i] = min(max(past[i] + bytes - lane_ * kWord, 0), kWord);
+      }
+      T* const to = Copies(k) + lane_ * kWordElements;
+      const auto copy = [&](int row) {
+        CopyAsync<kWord>(to + row * kPitch, from[row % 2], sizes[row % 2]);
+        from[row % 2] = AdvanceRow(from[row % 2], 2 * row_bytes);
+      };
+      if (rows == kRows) {
+#pragma unroll
+        for (int row = 0; row < kRows; ++row) copy(row);
+      } else {
+#pragma unroll
+        for (int row = 0; row < kRows; ++row) {
+          if (row < rows) copy(row);
+        }
+      }
+      // A row that begins in the middle of a word may end in one word more. Each lane copies one.
+      if (lane_ < rows) {
+        const T* const row = windows_.Input(k, RowAfter(part.row, lane_ + ahead), part.inner);
+        const int left = PastWord(row) + bytes - kWarp * kWord;
+        if (left > 0) {
+          CopyAsync<kWord>(Copies(k) + lane_ * kPitch + kWarp * kWordElements,
+                           row + kColumns - kWordElements / 2, left);
+        }
+      }
+      if (rows == part.rows) continue;
+      const T* const boundary = p_.arrays.boundary;  // It follows the last row.
+      T* const last = InShared(k, part, rows);
+      for (int i = lane_; i < place.columns; i += kWarp) {
+        last[i] = boundary == nullptr ? T(0.0f) : boundary[place.column + i];
+      }
+    }
+  }
+
+  // The bytes before a row in its first word.
+  __device__ static int PastWord(const T* row) {
+    return static_cast<int>(reinterpret_cast<uintptr_t>(row) % kWord);
+  }
+
+  // Where a row of the lane's columns lies. Every other row begins at the same place of a word.
+  __device__ T* InShared(int input, const Part& part, int row) const {
+    T* const aligned = Copies(input) + row * kPitch + part.column;
+    if constexpr (kAligned) return aligned;
+    const int ahead = input == Cell::kLookahead ? 1 : 0;
+    const T* const first = windows_.Input(input, RowAfter(part.row, row + ahead), part.inner);
+    return aligned + PastWord(first - part.column) / static_cast<int>(sizeof(T));
+  }
+
   // ---- One tile ----
 
   // The state before this thread's rows; also moves the carry past the tile.
@@ -303,12 +377,12 @@ class Stream {
   __device__ void Load(const Part& part, Rows& rows) const {
 #pragma unroll
     for (int k = 0; k < Cell::kInputs; ++k) {
-      const T* const from = Copies(k) + part.column;
+      const T* const from[2] = {InShared(k, part, 0), InShared(k, part, 1) - kPitch};
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
         if (!kFull) rows.values[k][row] = Pack{};
         if (kFull || row < part.rows) {
-          rows.values[k][row] = *reinterpret_cast<const Pack*>(from + row * kColumns);
+          rows.values[k][row] = LoadPack<kVector>(from[row % 2] + row * kPitch, kAligned, kVector);
         }
       }
     }

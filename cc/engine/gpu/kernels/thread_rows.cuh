@@ -22,15 +22,16 @@ template <typename Cell, typename A, int kVector>
 struct ThreadBiases {
   A values[Cell::kInputs][kVector];
 
+  // columns: how many exist, from `column` on.
   template <typename T>
-  __device__ void Load(const Arrays<Cell, T>& arrays, int64_t column, bool exists) {
+  __device__ void Load(const Arrays<Cell, T>& arrays, int64_t column, int columns) {
 #pragma unroll
     for (int k = 0; k < Cell::kInputs; ++k) {
       if (!Cell::HasBias(k)) continue;
       const float* const biases = arrays.gated.biases[k];
 #pragma unroll
       for (int v = 0; v < kVector; ++v) {
-        values[k][v] = biases == nullptr || !exists ? A(0) : biases[column + v];
+        values[k][v] = biases == nullptr || v >= columns ? A(0) : biases[column + v];
       }
     }
   }
@@ -73,8 +74,9 @@ class KeptTransition<__nv_bfloat16> {
   Pack<__nv_bfloat16, 2> pair_;
 };
 
-// kRows consecutive steps, in processing order, of kVector neighbouring columns.
-template <typename Cell, typename T, int kVector, int kRows>
+// kRows consecutive steps, in processing order, of kVector neighbouring columns. kAligned: packs
+// are aligned in memory, and all columns of a thread exist if its first one does.
+template <typename Cell, typename T, int kVector, int kRows, bool kAligned = true>
 struct ThreadRows {
   using A = Accumulator<T>;
   using Pack = gpu::Pack<T, kVector>;
@@ -84,7 +86,8 @@ struct ThreadRows {
   static_assert(kRows <= kWarp, "a bit and a lane for each row");
 
   Pack values[Cell::kInputs][kRows];
-  int count;  // Rows to write; 0 if the thread's columns do not exist.
+  int count;    // Rows to write; 0 if the thread's columns do not exist.
+  int columns;  // That exist, from the thread's first one on. Set only if not kAligned.
   std::conditional_t<Cell::kGated, ThreadBiases<Cell, A, kVector>, NoBiases> biases;
 
   // Computing the transitions of a gated cell again would cost more than keeping them.
@@ -238,7 +241,7 @@ struct ThreadRows {
 #pragma unroll
           for (int v = 0; v < kVector; ++v) results[v] = out[k][row * kVector + v];
           const bool wanted = (kFull || first + row < count) && windows.IsWanted(k);
-          if (wanted) *reinterpret_cast<Pack*>(to[k]) = Pack::Of(results);
+          if (wanted) StorePack(to[k], Pack::Of(results), kAligned, columns);
           to[k] = AdvanceRow(to[k], row_bytes[k]);
         }
       }

@@ -62,6 +62,19 @@ struct Windows {
   }
 };
 
+// Whether all rows of all step arrays, and the boundary, are aligned to `bytes`.
+template <typename Cell, typename T>
+bool RowsAreAligned(const Problem& problem, const Arrays<Cell, T>& arrays, size_t bytes) {
+  uintptr_t bits = problem.inner * sizeof(T);
+  for (const T* input : arrays.inputs) bits |= reinterpret_cast<uintptr_t>(input);
+  for (const T* output : arrays.outputs) bits |= reinterpret_cast<uintptr_t>(output);
+  if constexpr (Cell::kGated) {
+    for (int64_t stride : arrays.gated.input_strides) bits |= stride * sizeof(T);
+    for (int64_t stride : arrays.gated.output_strides) bits |= stride * sizeof(T);
+  }
+  return (bits | reinterpret_cast<uintptr_t>(arrays.boundary)) % bytes == 0;
+}
+
 }  // namespace gpu
 }  // namespace tf_plr
 

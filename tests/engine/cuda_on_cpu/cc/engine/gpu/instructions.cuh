@@ -27,6 +27,13 @@ void CopyAsync(void* to, const void* from) {
   memset(to, 0xFF, kBytes);
   CurrentFiber().copies.push_back({to, from, kBytes});
 }
+template <int kBytes>
+void CopyAsync(void* to, const void* from, int bytes) {
+  if (bytes < 0 || bytes > kBytes) abort();
+  CopyAsync<kBytes>(to, from);
+  CurrentFiber().copies.back().bytes = bytes;
+  memset(static_cast<char*>(to) + bytes, 0, kBytes - bytes);
+}
 inline void CommitCopies() {
   cuda_on_cpu::Fiber& fiber = CurrentFiber();
   fiber.committed_copies.insert(fiber.committed_copies.end(), fiber.copies.begin(),
