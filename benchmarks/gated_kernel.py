@@ -240,15 +240,18 @@ class Normalization:
         self.run.restype = ctypes.c_char_p
         self.x, self.d_y = (torch.randn(rows, width, device="cuda").to(dtype) for _ in range(2))
         self.y, self.d_x = (torch.full_like(self.x, float("nan")) for _ in range(2))
-        self.scale = torch.rand(width, device="cuda") + 0.5
+        self.scale, self.bias = (torch.rand(width, device="cuda") + 0.5 for _ in range(2))
         self.statistics = torch.empty(rows, 2, device="cuda")
-        self.d_scales = torch.zeros(512, width, device="cuda")
+        self.d_scales, self.d_biases = (torch.zeros(512, width, device="cuda") for _ in range(2))
 
     def launcher(self, gradient):
-        tensors = (self.x, self.scale, self.y, self.statistics)
+        tensors = (self.x, self.scale, self.bias, self.y, self.statistics)
         if gradient:
-            tensors = (self.x, self.d_y, self.scale, self.statistics, self.d_x, self.d_scales)
-        pointers = (ctypes.c_void_p * 6)(*(tensor.data_ptr() for tensor in tensors))
+            tensors = (
+                self.x, self.d_y, self.scale, self.statistics, self.d_x, self.d_scales,
+                self.d_biases,
+            )  # fmt: skip
+        pointers = (ctypes.c_void_p * 7)(*(tensor.data_ptr() for tensor in tensors))
         dtype, sizes = DTYPES.index(self.x.dtype), [ctypes.c_int64(n) for n in self.x.shape]
 
         def launch():
@@ -262,8 +265,8 @@ class Normalization:
 
     def check(self):
         x = self.x.double().requires_grad_()
-        scale = self.scale.double().requires_grad_()
-        y = torch.nn.functional.layer_norm(x, x.shape[1:], scale, eps=1e-3)
+        scale, bias = (t.double().requires_grad_() for t in (self.scale, self.bias))
+        y = torch.nn.functional.layer_norm(x, x.shape[1:], scale, bias, eps=1e-3)
         y.backward(self.d_y.double())
         self.launcher(False)()
         self.launcher(True)()
@@ -271,6 +274,7 @@ class Normalization:
         tolerance = {2: 0.02, 4: 1e-4}[self.x.element_size()]
         for actual, expected in (
             (self.y, y.detach()), (self.d_x, x.grad), (self.d_scales.sum(0), scale.grad),
+            (self.d_biases.sum(0), bias.grad),
         ):  # fmt: skip
             error = (actual.double() - expected).abs().max() / expected.abs().max()
             if not error < tolerance:

@@ -100,12 +100,12 @@ const char* RunNormalization(int gradient, int64_t rows, int64_t width, void* co
   if (gradient) {
     return gpu::DifferentiateNormalization(
         LayerNormalizationGradient<T>{elements(0), elements(1), floats(2), floats(3), rows, width,
-                                      elements(4), floats(5)},
+                                      elements(4), floats(5), floats(6)},
         stream);
   }
-  return gpu::Normalize(
-      LayerNormalization<T>{elements(0), floats(1), rows, width, 1e-3f, elements(2), floats(3)},
-      stream);
+  return gpu::Normalize(LayerNormalization<T>{elements(0), floats(1), floats(2), rows, width, 1e-3f,
+                                              elements(3), floats(4)},
+                        stream);
 }
 
 // The rivals of table 1: each column on a thread of its own, as others' serial kernels have it.

@@ -178,10 +178,10 @@ def windows(rng):
 
 def normalization(rng):
     shape = (size_of(rng, 600), size_of(rng, 12000))
-    dtype = rng.choice(test_gated_recurrence.DTYPES)
+    dtype, with_bias = rng.choice(test_gated_recurrence.DTYPES), bool(rng.random() < 0.5)
 
     def check():
-        test_layer_normalization.test_values_and_gradients(rng, shape, dtype)
+        test_layer_normalization.test_values_and_gradients(rng, shape, dtype, with_bias)
 
     return f"normalization {shape} {dtype}", check
 

@@ -34,6 +34,7 @@ GATED = {
 }  # fmt: skip
 GATED_INPUTS = [((2, 5, 12), FLOAT), ((12,), FLOAT), (COLUMNS, FLOAT), ((2, 5), BOOL)]
 WINDOWS = {"num_masks": 1, "size": 3}
+NORMALIZATION = {"num_biases": 1, "epsilon": 0.5}
 PLAIN = {"num_initial_states": 1, "axis": 1, "reverse": False, "algorithm": "auto"}
 # {op: (attributes except T, [(shape, type) of each input])}.
 CALLS = {
@@ -60,9 +61,9 @@ CALLS = {
     ),
     "TfPlr>CausalWindows": (WINDOWS, [(STEPS, FLOAT), ((2, 6), FLOAT), ((2, 5), BOOL)]),
     "TfPlr>CausalWindowsGrad": (WINDOWS, [((2, 5, 9), FLOAT), ((2, 6), FLOAT), ((2, 5), BOOL)]),
-    "TfPlr>LayerNormalization": ({"epsilon": 0.5}, [(STEPS, FLOAT), ((3,), FLOAT)]),
+    "TfPlr>LayerNormalization": (NORMALIZATION, [(STEPS, FLOAT), ((3,), FLOAT), ((3,), FLOAT)]),
     "TfPlr>LayerNormalizationGrad": (
-        {"epsilon": 0.5},
+        NORMALIZATION,
         [(STEPS, FLOAT), ((3,), FLOAT), ((2, 5, 2), FLOAT), (STEPS, FLOAT)],
     ),
 }
@@ -104,7 +105,7 @@ UNEDITED = {
     ].repeat(3, -1),
     "TfPlr>CausalWindows": 1,
     "TfPlr>CausalWindowsGrad": np.c_[[3, 3, 3, 3, 2]],  # Windows and histories with the step.
-    "TfPlr>LayerNormalization": 0,
+    "TfPlr>LayerNormalization": 1,  # The bias.
     "TfPlr>LayerNormalizationGrad": 0,
 }
 NOT_FOR_XLA = ["TfPlr>GatedRecurrenceTransition"]

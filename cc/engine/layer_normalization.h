@@ -14,13 +14,14 @@ namespace tf_plr {
 
 // For each row x of `width` elements, 1 or more, with mean m and variance v:
 //
-//   deviation = sqrt(v + epsilon),   n = (x - m) / deviation,   output = scale n
+//   deviation = sqrt(v + epsilon),   n = (x - m) / deviation,   output = scale n + bias
 //
 // Sums are float, whatever T is.
 template <typename T>
 struct LayerNormalization {
   const T* inputs;     // [rows, width]
   const float* scale;  // [width]
+  const float* bias;   // [width]; null: zeros.
   int64_t rows, width;
   float epsilon;
   T* outputs;         // [rows, width]
@@ -29,9 +30,10 @@ struct LayerNormalization {
 
 // With g = scale d_output, and means over the row:
 //
-//   d_input = (g - mean(g) - n mean(g n)) / deviation,   d_scale = sum over rows of d_output n
+//   d_input = (g - mean(g) - n mean(g n)) / deviation,
+//   d_scale = sum over rows of d_output n,   d_bias = sum over rows of d_output
 //
-// The rows of each chunk are summed first; the caller sums the chunks. Sizes alone fix the order.
+// Here, the rows of each chunk are summed; the caller sums the chunks. Sizes alone fix the order.
 template <typename T>
 struct LayerNormalizationGradient {
   const T *inputs, *d_outputs;      // [rows, width]
@@ -39,6 +41,7 @@ struct LayerNormalizationGradient {
   int64_t rows, width;
   T* d_inputs;      // [rows, width]
   float* d_scales;  // [chunks, width]
+  float* d_biases;  // [chunks, width]; null: not wanted.
 
   static constexpr int64_t kMinChunkRows = 16, kMaxChunks = 512;
   static constexpr int64_t ChunkRows(int64_t rows) {

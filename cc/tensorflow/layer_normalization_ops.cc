@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Layer normalisation and its gradient: signature, shape function, documentation.
+#include <vector>
+
 #include "cc/tensorflow/check_shape.h"
 #include "cc/tensorflow/signatures.h"
 #include "tensorflow/core/framework/op.h"
@@ -39,24 +41,30 @@ Status CheckRows(InferenceContext* c, ShapeHandle* rows, ShapeHandle* scale,
 REGISTER_OP("TfPlr>LayerNormalization")
     .Input("inputs: T")
     .Input("scale: float")
+    .Input("bias: num_biases * float")
     .Output("outputs: T")
     .Output("statistics: float")
     .Attr(GatedTypeAttr())
+    .Attr("num_biases: int >= 0")
     .Attr("epsilon: float")
     .SetShapeFn([](InferenceContext* c) {
       ShapeHandle rows, scale, statistics;
       TF_RETURN_IF_ERROR(CheckRows(c, &rows, &scale, &statistics));
+      std::vector<ShapeHandle> bias;
+      TF_RETURN_IF_ERROR(c->input("bias", &bias));
+      if (!bias.empty()) TF_RETURN_IF_ERROR(CheckShape(c, "bias", bias[0], "[features] = ", scale));
       c->set_output(0, rows);
       c->set_output(1, statistics);
       return absl::OkStatus();
     })
     .Doc(R"doc(
-Normalises over the last axis: scale * (inputs - mean) / sqrt(variance + epsilon).
+Normalises over the last axis: scale * (inputs - mean) / sqrt(variance + epsilon) + bias.
 
 Sums are float, whatever T is.
 
 inputs: [..., features], with at least one feature.
 scale: [features].
+bias: At most one tensor, [features]. None: zeros.
 outputs: As inputs.
 statistics: [..., 2]: mean and 1 / sqrt(variance + epsilon), for the gradient. They have no gradient
   themselves.
@@ -70,7 +78,9 @@ REGISTER_OP("TfPlr>LayerNormalizationGrad")
     .Input("d_outputs: T")
     .Output("d_inputs: T")
     .Output("d_scale: float")
+    .Output("d_bias: num_biases * float")
     .Attr(GatedTypeAttr())
+    .Attr("num_biases: int >= 0")
     .Attr("epsilon: float")
     .SetShapeFn([](InferenceContext* c) {
       ShapeHandle rows, scale, statistics;
@@ -80,7 +90,7 @@ REGISTER_OP("TfPlr>LayerNormalizationGrad")
         TF_RETURN_IF_ERROR(CheckShape(c, "d_outputs", c->input(3), "", rows));
       }
       c->set_output(0, rows);
-      c->set_output(1, scale);
+      for (int i = 1; i < c->num_outputs(); ++i) c->set_output(i, scale);
       return absl::OkStatus();
     })
     .Doc(R"doc(
@@ -92,6 +102,7 @@ statistics: As returned by LayerNormalization.
 d_outputs: The gradient with respect to outputs.
 d_inputs: With respect to inputs.
 d_scale: With respect to scale.
+d_bias: With respect to bias, if there is one.
 epsilon: As of LayerNormalization. The statistics contain it, so only second derivatives use it.
 )doc");
 

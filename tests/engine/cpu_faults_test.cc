@@ -129,14 +129,15 @@ void TestAll() {
   });
   std::vector<float> scale(problem.inner, 2.0f), statistics(2 * rows), chunks(512 * problem.inner);
   Test("layer normalisation", results, [&](const Workers& workers) {
-    return cpu::Normalize(LayerNormalization<float>{x.data(), scale.data(), rows, problem.inner,
-                                                    1e-3f, results.data(), statistics.data()},
-                          workers);
+    return cpu::Normalize(
+        LayerNormalization<float>{x.data(), scale.data(), scale.data(), rows, problem.inner, 1e-3f,
+                                  results.data(), statistics.data()},
+        workers);
   });
   Test("its gradient", results, [&](const Workers& workers) {
     return cpu::DifferentiateNormalization(
         LayerNormalizationGradient<float>{x.data(), x.data(), scale.data(), statistics.data(), rows,
-                                          problem.inner, results.data(), chunks.data()},
+                                          problem.inner, results.data(), chunks.data(), nullptr},
         workers);
   });
   std::iota(windows.begin(), windows.end(), 0.0f);

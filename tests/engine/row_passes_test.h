@@ -179,17 +179,19 @@ void TestCausalWindows(const Problem& p, double stored, int64_t mean_run, int64_
   Expect("sums of the history", from_history.Read(), d_history, tolerance, p, Algorithm::kAuto);
 }
 
-// Rows of `inner` elements, normalised, and the gradients. Columns of the scale are in [1, 2].
+// Rows of `inner` elements, normalised, and the gradients. Scales and biases are in [1, 2].
 template <typename Engine, typename Element, typename T>
 void TestLayerNormalization(const Problem& p, double stored) {
   const int64_t rows = p.outer * p.steps, width = p.inner;
   constexpr float kEpsilon = 1e-3f;
   std::mt19937 random(1);
   const std::vector<T> inputs = Draw<T>(p.size(), random), d_outputs = Draw<T>(p.size(), random);
-  std::vector<float> scale(width);
+  std::vector<float> scale(width), bias(width);
   for (float& s : scale) s = 1 + static_cast<float>(random() % 256) / 256;
+  for (float& b : bias) b = 1 + static_cast<float>(random() % 256) / 256;
   const std::vector<double> x = Widened(inputs), d_y = Widened(d_outputs);
-  std::vector<double> outputs(p.size()), statistics(2 * rows), d_inputs(p.size()), d_scale(width);
+  std::vector<double> outputs(p.size()), statistics(2 * rows), d_inputs(p.size()), d_scale(width),
+      d_bias(width);
   double most = 0;
   for (int64_t row = 0; row < rows; ++row) {
     const auto mean_of = [&](auto&& value) {
@@ -209,31 +211,38 @@ void TestLayerNormalization(const Problem& p, double stored) {
     statistics[2 * row] = mean;
     statistics[2 * row + 1] = inverse;
     for (int64_t i = 0, at = row * width; i < width; ++i, ++at) {
-      outputs[at] = scale[i] * normalized(at);
+      outputs[at] = scale[i] * normalized(at) + bias[i];
       d_inputs[at] = (scale[i] * d_y[at] - of_gradient - normalized(at) * of_product) * inverse;
       d_scale[i] += d_y[at] * normalized(at);
+      d_bias[i] += d_y[at];
     }
   }
   typename Engine::template Array<T> from(inputs), to(p.size()), d_from(d_outputs), d_to(p.size());
-  typename Engine::template Array<float> scales(scale), of_rows(2 * rows);
+  typename Engine::template Array<float> scales(scale), biases(bias), of_rows(2 * rows);
   const auto at = [](auto& array) { return Elements<Engine, Element, T>(array); };
   Engine::template Normalize<Element>(
-      {at(from), scales.data, rows, width, kEpsilon, at(to), of_rows.data});
+      {at(from), scales.data, biases.data, rows, width, kEpsilon, at(to), of_rows.data});
   using Gradient = LayerNormalizationGradient<Element>;
   const int64_t chunks = Gradient::Chunks(rows);
-  typename Engine::template Array<float> of_chunks(chunks * width);
-  Engine::template DifferentiateNormalization<Element>(
-      {at(from), at(d_from), scales.data, of_rows.data, rows, width, at(d_to), of_chunks.data});
-  std::vector<float> sums(width);
-  const std::vector<float> chunk_sums = of_chunks.Read();
-  for (int64_t i = 0; i < chunks * width; ++i) sums[i % width] += chunk_sums[i];
+  typename Engine::template Array<float> d_scales(chunks * width), d_biases(chunks * width);
+  Engine::template DifferentiateNormalization<Element>({at(from), at(d_from), scales.data,
+                                                        of_rows.data, rows, width, at(d_to),
+                                                        d_scales.data, d_biases.data});
+  const auto sum = [&](const std::vector<float>& of_chunks) {
+    std::vector<float> sums(width);
+    for (int64_t i = 0; i < chunks * width; ++i) sums[i % width] += of_chunks[i];
+    return sums;
+  };
   // Sums of `width` and `rows` numbers of O(1), divided by deviations of which the least is
   // 1 / most.
   const double row_error = 8 * most * width * kFloat + 4 * stored;
   Expect("normalised", to.Read(), outputs, row_error, p, Algorithm::kAuto);
   Expect("statistics", of_rows.Read(), statistics, row_error, p, Algorithm::kAuto);
   Expect("gradients", d_to.Read(), d_inputs, most * row_error, p, Algorithm::kAuto);
-  Expect("gradients of the scale", sums, d_scale, most * row_error + 8 * rows * kFloat, p,
+  const double sum_error = 8 * rows * kFloat;
+  Expect("gradients of the scale", sum(d_scales.Read()), d_scale, most * row_error + sum_error, p,
+         Algorithm::kAuto);
+  Expect("gradients of the bias", sum(d_biases.Read()), d_bias, sum_error * rows, p,
          Algorithm::kAuto);
 }
 

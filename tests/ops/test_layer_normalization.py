@@ -23,54 +23,54 @@ SHAPES = [
 
 def draw(rng, shape):
     inputs = 2 * rng.normal(size=shape) + rng.normal(size=(*shape[:-1], 1))
-    scale = rng.uniform(0.5, 2, shape[-1:])
-    return inputs, scale, rng.normal(size=shape)
+    scale, bias = rng.uniform(0.5, 2, (2, *shape[-1:]))
+    return inputs, scale, bias, rng.normal(size=shape)
 
 
-def reference(inputs, scale, d_outputs):
-    """The outputs and their gradients with respect to inputs and scale, from the definition."""
+def reference(inputs, scale, bias, d_outputs):
+    """The outputs, and the gradients with respect to the other arguments, from the definition."""
     deviation = np.sqrt(inputs.var(-1, keepdims=True) + EPSILON)
     normalized = (inputs - inputs.mean(-1, keepdims=True)) / deviation
     g = d_outputs * scale
     mean_product = (g * normalized).mean(-1, keepdims=True)
     d_inputs = (g - g.mean(-1, keepdims=True) - normalized * mean_product) / deviation
     rows = tuple(range(inputs.ndim - 1))
-    return scale * normalized, d_inputs, (d_outputs * normalized).sum(rows)
+    d_scale, d_bias = (d_outputs * normalized).sum(rows), d_outputs.sum(rows)
+    return scale * normalized + bias, d_inputs, d_scale, d_bias
 
 
-def run(inputs, scale, d_outputs):
+def run(inputs, scale, bias, d_outputs):
+    given = [tensor for tensor in (inputs, scale, bias) if tensor is not None]
     with tf.GradientTape() as tape:
-        tape.watch([inputs, scale])
-        outputs = layer_normalization(inputs, scale, EPSILON)
-    return outputs, *tape.gradient(outputs, [inputs, scale], d_outputs)
+        tape.watch(given)
+        outputs = layer_normalization(inputs, scale, bias, EPSILON)
+    return outputs, *tape.gradient(outputs, given, d_outputs)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_values_and_gradients(rng, shape, dtype):
-    inputs, scale, d_outputs = draw(rng, shape)
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_values_and_gradients(rng, shape, dtype, with_bias):
+    inputs, scale, bias, d_outputs = draw(rng, shape)
     x, dy = (tf.cast(a, dtype) for a in (inputs, d_outputs))
-    scale = tf.constant(scale, tf.float32)
-    actual = run(x, scale, dy)
-    expected = reference(*(np.array(tf.cast(a, tf.float64)) for a in (x, scale, dy)))
+    scale, bias = (tf.constant(a, tf.float32) for a in (scale, with_bias * bias))
+    actual = run(x, scale, bias if with_bias else None, dy)
+    expected = reference(*(np.array(tf.cast(a, tf.float64)) for a in (x, scale, bias, dy)))
     # Sums of n terms of O(1) err by at most n roundings, and in practice by about sqrt(n); the
     # factors are O(1 / deviation), and the results are rounded once.
     features, rows = shape[-1], x.shape.num_elements() // shape[-1]
     single, stored = UNIT_ROUNDOFF["float32"], UNIT_ROUNDOFF[dtype]
     least = np.sqrt(np.array(tf.cast(x, tf.float64)).var(-1).min() + EPSILON)
     of_row = 64 * np.sqrt(features) * single / least
-    for name, a, e, bound in zip(
-        ("outputs", "d_inputs", "d_scale"),
-        actual,
-        expected,
-        (
-            of_row + 8 * stored,
-            (of_row + 8 * stored) / least,
-            of_row * np.sqrt(rows) + rows * single,
-        ),
-        strict=True,
-    ):
-        assert a.dtype == ("float32" if name == "d_scale" else dtype)
+    bounds = {
+        "outputs": of_row + 8 * stored,
+        "d_inputs": (of_row + 8 * stored) / least,
+        "d_scale": of_row * np.sqrt(rows) + 4 * rows * single,
+        "d_bias": 4 * rows * single,
+    }
+    assert len(actual) == 3 + with_bias
+    for (name, bound), a, e in zip(bounds.items(), actual, expected, strict=False):
+        assert a.dtype == (dtype if name in ("outputs", "d_inputs") else "float32")
         np.testing.assert_allclose(
             tf.cast(a, tf.float64), e, rtol=2 * stored, atol=bound, err_msg=name
         )
@@ -79,28 +79,29 @@ def test_values_and_gradients(rng, shape, dtype):
 def test_a_large_mean_does_not_cancel():
     """The variance is the mean of squares of differences, not a difference of squares."""
     inputs = 4096 + np.array([[-1.0, 1, -3, 3]])
-    outputs = layer_normalization(tf.constant(inputs, tf.float32), tf.ones([4]), 0)
+    outputs = layer_normalization(tf.constant(inputs, tf.float32), tf.ones([4]), None, 0)
     np.testing.assert_allclose(outputs, (inputs - 4096) / np.sqrt(5), rtol=1e-6)
 
 
 def test_constant_rows_and_one_feature(mode):
     for inputs in (7 * tf.ones([3, 5]), tf.constant([[2.0], [-3.0]])):
-        results = call(run, [inputs, tf.ones(inputs.shape[-1:]), tf.ones_like(inputs)], mode)
+        arguments = [inputs, tf.ones(inputs.shape[-1:]), None, tf.ones_like(inputs)]
+        results = call(run, arguments, mode)
         for result in results:
             np.testing.assert_array_equal(result, np.zeros(result.shape))
 
 
 def test_inf_and_nan_stay_in_their_row():
     inputs = tf.constant([[1.0, 2, 4], [np.inf, 1, 2], [np.nan, 1, 2], [1, 2, 4]])
-    outputs = layer_normalization(inputs, tf.ones([3]), EPSILON)
+    outputs = layer_normalization(inputs, tf.ones([3]), None, EPSILON)
     assert np.isnan(outputs[1:3]).all()
     np.testing.assert_array_equal(outputs[0], outputs[3])
     assert np.isfinite(outputs[0]).all()
 
 
-def derivatives(inputs, scale, d_outputs):
-    """Derivatives of the first and second order."""
-    given = [inputs, scale, d_outputs]
+def derivatives(*given):
+    """The outputs, and derivatives of the first and second order."""
+    given = list(given)
     with tf.GradientTape() as outer:
         outer.watch(given)
         first = run(*given)
@@ -114,9 +115,9 @@ def test_modes_agree(rng, shape):
     eager = call(derivatives, arguments, "eager")
     for mode in MODES[1:]:
         results = call(derivatives, arguments, mode)
-        for value, expected in zip(results[:3], eager[:3], strict=True):
+        for value, expected in zip(results[:4], eager[:4], strict=True):
             np.testing.assert_array_equal(value, expected)
-        for value, expected in zip(results[3:], eager[3:], strict=True):
+        for value, expected in zip(results[4:], eager[4:], strict=True):
             np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -124,7 +125,7 @@ def test_second_derivatives(rng):
     """Against central differences, in float64, of the gradients' definition."""
     arrays = draw(rng, (4, 6))
     arguments = [tf.constant(a, tf.float32) for a in arrays]
-    second = derivatives(*arguments)[3:]
+    second = derivatives(*arguments)[4:]
 
     def loss(*arrays):
         return sum(np.sin(value).sum() for value in reference(*arrays))
@@ -140,35 +141,36 @@ def test_second_derivatives(rng):
 
 
 def test_composed_gradients_are_those_of_the_op(rng):
-    inputs, scale, d_outputs = (tf.constant(a, tf.float32) for a in draw(rng, (5, 6, 33)))
-    composed = composed_gradients(inputs, scale, d_outputs, EPSILON)
-    for actual, expected in zip(composed, run(inputs, scale, d_outputs)[1:], strict=True):
+    inputs, *vectors, d_outputs = (tf.constant(a, tf.float32) for a in draw(rng, (5, 6, 33)))
+    composed = composed_gradients(inputs, vectors[0], d_outputs, EPSILON)
+    for actual, expected in zip(composed, run(inputs, *vectors, d_outputs)[1:], strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("one_scale", [False, True])
 def test_vectorized(rng, one_scale):
-    inputs, scale, d_outputs = (tf.constant(a, tf.float32) for a in draw(rng, (3, 5, 2, 8)))
-    scales = tf.stack([scale, 2 * scale, scale - 1])
+    inputs, scale, bias, d_outputs = (tf.constant(a, tf.float32) for a in draw(rng, (3, 5, 2, 8)))
+    scales, biases = tf.stack([scale, 2 * scale, scale - 1]), tf.stack([bias, -bias, 0 * bias])
 
     def one(elements):
-        x, s, dy = elements
-        return run(x, scale if one_scale else s, dy)
+        x, s, b, dy = elements
+        return run(x, scale, None, dy) if one_scale else run(x, s, b, dy)
 
-    actual = tf.vectorized_map(one, (inputs, scales, d_outputs), fallback_to_while_loop=False)
+    elements = (inputs, scales, biases, d_outputs)
+    actual = tf.vectorized_map(one, elements, fallback_to_while_loop=False)
     for i in range(3):
-        expected = run(inputs[i], scale if one_scale else scales[i], d_outputs[i])
+        expected = one([element[i] for element in elements])
         for a, e in zip(actual, expected, strict=True):
             np.testing.assert_allclose(a[i], e, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (2, 0, 3)])
 def test_no_rows(mode, shape):
-    outputs, d_inputs, d_scale = call(
-        run, [tf.zeros(shape), tf.ones(shape[-1:]), tf.zeros(shape)], mode
-    )
+    vector = tf.ones(shape[-1:])
+    outputs, d_inputs, *sums = call(run, [tf.zeros(shape), vector, vector, tf.zeros(shape)], mode)
     assert outputs.shape == d_inputs.shape == shape
-    np.testing.assert_array_equal(d_scale, np.zeros(shape[-1]))
+    for total in sums:
+        np.testing.assert_array_equal(total, np.zeros(shape[-1]))
 
 
 BAD = {
@@ -176,6 +178,7 @@ BAD = {
     "at least one feature, but have shape \\[\\]": {"inputs": tf.zeros([])},
     "scale must have shape": {"scale": tf.zeros([5])},
     "scale must have": {"scale": tf.zeros([1, 4])},
+    "bias must have shape": {"bias": tf.zeros([5])},
     "epsilon must be 0 or more, but is -1": {"epsilon": -1.0},
     "epsilon must be 0 or more, but is nan": {"epsilon": float("nan")},
 }
@@ -184,7 +187,10 @@ BAD = {
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("message", BAD)
 def test_bad_input(message, known):
-    given = {"inputs": tf.zeros([2, 4]), "scale": tf.zeros([4]), "epsilon": 1e-3, **BAD[message]}
+    given = {
+        "inputs": tf.zeros([2, 4]), "scale": tf.zeros([4]), "bias": tf.zeros([4]), "epsilon": 1e-3,
+        **BAD[message],
+    }  # fmt: skip
     epsilon = given.pop("epsilon")
 
     def normalize(*tensors):
@@ -206,7 +212,7 @@ def test_bad_gradients():
         ("d_outputs must have", tf.zeros([2, 2]), tf.zeros([4, 2])),
     ):
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-            gradient(rows, scale, statistics, d_outputs, epsilon=1e-3)
+            gradient(rows, scale, statistics, d_outputs, num_biases=1, epsilon=1e-3)
 
 
 @pytest.mark.parametrize("layer", [tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN])

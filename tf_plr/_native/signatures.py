@@ -123,5 +123,6 @@ OUTPUTS: dict[str, Callable[[Any, Any], Outputs]] = {
     "LayerNormalizationGrad": lambda i, a: {
         "d_inputs": i["inputs"].like(),
         "d_scale": i["scale"].like(),
+        "d_bias": [i["scale"].like()] * a["num_biases"],
     },
 }

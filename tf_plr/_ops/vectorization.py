@@ -90,27 +90,31 @@ def _windows(pfor_input: Any, op: str, names: tuple[str, str]) -> list[Any]:
 
 @register_vectorization("LayerNormalization")
 def _layer_normalization(pfor_input: Any) -> list[Any]:
-    (inputs, scale), epsilon = _broadcast(pfor_input)
-    wide = tf.cast(inputs, tf.float32)
-    outputs = composed_layer_normalization(wide, scale, epsilon)
+    (inputs, *vectors), epsilon = _stacked_rows(pfor_input, vectors=(1, 2))
+    scale, bias = (*vectors, None)[:2]
+    outputs = composed_layer_normalization(tf.cast(inputs, tf.float32), scale, bias, epsilon)
     statistics = tf.zeros(tf.concat([tf.shape(inputs)[:-1], [2]], 0))  # Nothing reads them.
     return [wrap(tf.cast(outputs, inputs.dtype), True), wrap(statistics, True)]
 
 
 @register_vectorization("LayerNormalizationGrad")
 def _layer_normalization_grad(pfor_input: Any) -> list[Any]:
-    (inputs, scale, _, d_outputs), epsilon = _broadcast(pfor_input)
+    (inputs, scale, _, d_outputs), epsilon = _stacked_rows(pfor_input, vectors=(1,))
     gradients = composed_gradients(inputs, scale, d_outputs, epsilon, batch_axes=1)
-    return [wrap(gradient, True) for gradient in gradients]
+    return [wrap(gradient, True) for gradient in gradients[: len(pfor_input.op.outputs)]]
 
 
-def _broadcast(pfor_input: Any) -> tuple[list[Tensor], float]:
-    """The inputs of all iterations, with scales that broadcast to the rows; and epsilon."""
+def _stacked_rows(pfor_input: Any, vectors: tuple[int, ...]) -> tuple[list[Tensor], float]:
+    """The inputs of all iterations; some are vectors that must broadcast to the rows. And epsilon.
+
+    The native ops take one scale for all rows, so TensorFlow's own ops do the work.
+    """
     pfor_input.stack_inputs()
     tensors = [pfor_input.stacked_input(i) for i in range(pfor_input.num_inputs)]
     shape = tf.shape(tensors[0])
     ones = tf.ones([tf.rank(tensors[0]) - 2], tf.int32)
-    tensors[1] = tf.reshape(tensors[1], tf.concat([shape[:1], ones, shape[-1:]], 0))
+    for i in vectors[: len(tensors) - 1]:
+        tensors[i] = tf.reshape(tensors[i], tf.concat([shape[:1], ones, shape[-1:]], 0))
     return tensors, pfor_input.op.get_attr("epsilon")
 
 

@@ -80,13 +80,16 @@ TF_PLR_INLINE void NormalizeRow(const LayerNormalization<T>& p, int64_t row, flo
   p.statistics[2 * row] = mean;
   p.statistics[2 * row + 1] = inverse;
   ForEachColumn<kLanes>(p.width, [&](auto n, int64_t i, int) TF_PLR_INLINE_LAMBDA {
-    Store<n>(Load<n>(wide + i) * inverse * Load<n>(p.scale + i), outputs + i);
+    auto y = Load<n>(wide + i) * inverse * Load<n>(p.scale + i);
+    if (p.bias != nullptr) y += Load<n>(p.bias + i);
+    Store<n>(y, outputs + i);
   });
 }
 
 template <int kRegisterBytes, typename T>
 TF_PLR_INLINE void DifferentiateRow(const LayerNormalizationGradient<T>& p, int64_t row,
-                                    float* normalized, float* gradients, float* d_scale) {
+                                    float* normalized, float* gradients, float* d_scale,
+                                    float* d_bias) {
   constexpr int kLanes = LanesOf<float>(kRegisterBytes);
   const T *const inputs = p.inputs + row * p.width, *const d_outputs = p.d_outputs + row * p.width;
   T* const d_inputs = p.d_inputs + row * p.width;
@@ -100,6 +103,7 @@ TF_PLR_INLINE void DifferentiateRow(const LayerNormalizationGradient<T>& p, int6
     Store<n>(x, normalized + i);
     Store<n>(g, gradients + i);
     Store<n>(Load<n>(d_scale + i) + d_output * x, d_scale + i);
+    if (d_bias != nullptr) Store<n>(Load<n>(d_bias + i) + d_output, d_bias + i);
     sum.Add(vector, g);
     products.Add(vector, g * x);
   });
@@ -141,13 +145,16 @@ const char* Normalize(const LayerNormalization<T>& p, const Workers& workers) {
 template <typename T>
 const char* DifferentiateNormalization(const LayerNormalizationGradient<T>& p,
                                        const Workers& workers) {
-  std::fill_n(p.d_scales, p.Chunks(p.rows) * p.width, 0.0f);
-  return ForEachRow<T>(p.rows, p.width, 2, workers,
-                       [&](auto register_bytes, int64_t row, float* memory, int64_t chunk)
-                           TF_PLR_INLINE_LAMBDA {
-                             DifferentiateRow<register_bytes>(p, row, memory, memory + p.width,
-                                                              p.d_scales + chunk * p.width);
-                           });
+  const int64_t sums = p.Chunks(p.rows) * p.width;
+  std::fill_n(p.d_scales, sums, 0.0f);
+  if (p.d_biases != nullptr) std::fill_n(p.d_biases, sums, 0.0f);
+  const auto differentiate = [&](auto register_bytes, int64_t row, float* memory,
+                                 int64_t chunk) TF_PLR_INLINE_LAMBDA {
+    float* const d_bias = p.d_biases == nullptr ? nullptr : p.d_biases + chunk * p.width;
+    DifferentiateRow<register_bytes>(p, row, memory, memory + p.width, p.d_scales + chunk * p.width,
+                                     d_bias);
+  };
+  return ForEachRow<T>(p.rows, p.width, 2, workers, differentiate);
 }
 
 #define TF_PLR_INSTANTIATE(type, element, ...)                                                \

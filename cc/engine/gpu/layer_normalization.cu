@@ -3,6 +3,8 @@
 // which is all of it unless the row is very wide.
 #include <algorithm>
 #include <cstdint>
+#include <initializer_list>
+#include <type_traits>
 
 #include "cc/engine/gpu/launch.cuh"
 #include "cc/engine/gpu/pack.cuh"
@@ -71,20 +73,26 @@ class RowTeam {
   int turn_ = 0;
 };
 
-template <typename T, int kVector>
-__device__ Pack<T, kVector> LoadPack(const T* from) {
-  return *reinterpret_cast<const Pack<T, kVector>*>(from);
-}
-
-// Columns of the scale, as packs of up to 16 bytes.
+// Load and store kVector floats, up to 16 bytes at once.
 template <int kVector>
-__device__ void LoadScale(const float* from, float (&scale)[kVector]) {
-  constexpr int kFloats = kVector < 4 ? kVector : 4;
+__device__ void LoadFloats(const float* from, float (&floats)[kVector]) {
+  constexpr int kAtOnce = kVector < 4 ? kVector : 4;
 #pragma unroll
-  for (int v = 0; v < kVector; v += kFloats) {
-    const auto pack = LoadPack<float, kFloats>(from + v);
+  for (int v = 0; v < kVector; v += kAtOnce) {
+    const auto pack = *reinterpret_cast<const Pack<float, kAtOnce>*>(from + v);
 #pragma unroll
-    for (int i = 0; i < kFloats; ++i) scale[v + i] = pack.Get(i);
+    for (int i = 0; i < kAtOnce; ++i) floats[v + i] = pack.Get(i);
+  }
+}
+template <int kVector>
+__device__ void StoreFloats(const float (&floats)[kVector], float* to) {
+  constexpr int kAtOnce = kVector < 4 ? kVector : 4;
+#pragma unroll
+  for (int v = 0; v < kVector; v += kAtOnce) {
+    float part[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) part[i] = floats[v + i];
+    *reinterpret_cast<Pack<float, kAtOnce>*>(to + v) = Pack<float, kAtOnce>::Of(part);
   }
 }
 
@@ -117,7 +125,7 @@ __global__ void __launch_bounds__(kBlockWarps* kWarp)
 #pragma unroll
     for (int i = 0; i < Team::kPacks; ++i) {
       const int64_t column = team.Column(part, i);
-      if (team.Has(column)) packs[i] = LoadPack<T, kVector>(inputs + column);
+      if (team.Has(column)) packs[i] = *reinterpret_cast<const Pack<T, kVector>*>(inputs + column);
     }
   };
   // Calls use(pack, its first column) for all packs of a part.
@@ -153,10 +161,13 @@ __global__ void __launch_bounds__(kBlockWarps* kWarp)
   for (int64_t part = 0; part < parts; ++part) {
     if (parts > 1) load(part);
     for_each(part, [&](const auto& pack, int64_t column) {
-      float scale[kVector], out[kVector];
-      LoadScale(p.scale + column, scale);
+      float scale[kVector], bias[kVector] = {}, out[kVector];
+      LoadFloats(p.scale + column, scale);
+      if (p.bias != nullptr) LoadFloats(p.bias + column, bias);
 #pragma unroll
-      for (int v = 0; v < kVector; ++v) out[v] = (pack.Get(v) - mean) * inverse * scale[v];
+      for (int v = 0; v < kVector; ++v) {
+        out[v] = (pack.Get(v) - mean) * inverse * scale[v] + bias[v];
+      }
       *reinterpret_cast<Pack<T, kVector>*>(p.outputs + row * p.width + column) =
           Pack<T, kVector>::Of(out);
     });
@@ -177,20 +188,24 @@ struct NormalizationGradientParams {
 template <typename T, int kVectorValue>
 struct NormalizationGradientKernel {
   static constexpr int kVector = kVectorValue;
-  using Team = RowTeam<16, kVector>;
+  static constexpr int kValues = 16;
+  using Team = RowTeam<kValues, kVector>;
   struct Shared {
     typename Team::Shared team;
-    float d_scale[kBlockWarps * kWarp * 16];  // [teams, columns]
+    alignas(16) float d_scale[kBlockWarps * kWarp * kValues];  // [teams, columns]
+    alignas(16) float d_bias[kBlockWarps * kWarp * kValues];
   };
 };
 
-// A block has one chunk of rows; its teams take them in turns. Threads have the same columns of
-// every row, so each sums the gradients of its own columns of the scale.
+// A block has one chunk of rows; its teams take them in turns. A thread has the same columns of
+// every row, and sums the gradients of their scales and biases: in shared memory if a team holds a
+// row, otherwise in the results, as there is then one team.
 template <typename Kernel, typename T>
-__global__ void __launch_bounds__(kBlockWarps* kWarp)
+__global__ void __launch_bounds__(kBlockWarps* kWarp, 3)
     DifferentiateRows(const __grid_constant__ NormalizationGradientParams<T> params) {
   constexpr int kVector = Kernel::kVector;
   using Team = typename Kernel::Team;
+  using RowPack = Pack<T, kVector>;
   extern __shared__ __align__(16) char shared[];
   auto& of_block = *reinterpret_cast<typename Kernel::Shared*>(shared);
   const LayerNormalizationGradient<T>& p = params.rows;
@@ -199,101 +214,110 @@ __global__ void __launch_bounds__(kBlockWarps* kWarp)
   const int64_t parts = (p.width + team.PartSize() - 1) / team.PartSize();
   const int64_t first = int64_t{blockIdx.x} * params.chunk_rows;
   const int64_t end = min(first + params.chunk_rows, p.rows);
-  float* const d_scale_of_chunk = p.d_scales + int64_t{blockIdx.x} * p.width;
   const auto width = static_cast<float>(p.width);
+  const bool has_bias = p.d_biases != nullptr;
+  float* const d_scale_of_chunk = p.d_scales + int64_t{blockIdx.x} * p.width;
+  float* const d_bias_of_chunk = p.d_biases + (has_bias ? int64_t{blockIdx.x} * p.width : 0);
+  const int64_t team_offset = team.Number() * team.PartSize();
+  float* const d_scale = parts == 1 ? of_block.d_scale + team_offset : d_scale_of_chunk;
+  float* const d_bias = parts == 1 ? of_block.d_bias + team_offset : d_bias_of_chunk;
 
-  // With several parts there is one team, and it sums in memory.
-  float d_scale[Team::kPacks][kVector] = {};
+  // Calls use(pack number, its first column) for all packs of a part.
+  const auto for_each = [&](int64_t part, const auto& use) {
+#pragma unroll
+    for (int i = 0; i < Team::kPacks; ++i) {
+      const int64_t column = team.Column(part, i);
+      if (team.Has(column)) use(i, column);
+    }
+  };
+  for (int64_t part = 0; part < parts; ++part) {
+    for_each(part, [&](int, int64_t column) {
+      const float zeros[kVector] = {};
+      StoreFloats(zeros, d_scale + column);
+      if (has_bias) StoreFloats(zeros, d_bias + column);
+    });
+  }
   for (int64_t start = first; start < end; start += teams) {
     const int64_t row = start + team.Number();
-    const bool exists = row < end;
-    const float mean = exists ? p.statistics[2 * row] : 0;
-    const float inverse = exists ? p.statistics[2 * row + 1] : 0;
-    float normalized[Team::kPacks][kVector], gradients[Team::kPacks][kVector];
-    // Calls use(pack number, its first column) for all packs of a part.
-    const auto for_each = [&](int64_t part, const auto& use) {
-#pragma unroll
-      for (int i = 0; i < Team::kPacks; ++i) {
-        const int64_t column = team.Column(part, i);
-        if (exists && team.Has(column)) use(i, column);
-      }
-    };
-    const auto load = [&](int64_t part, bool sum_d_scale) {
-      Pack<T, kVector> inputs[Team::kPacks], d_outputs[Team::kPacks];
+    const int64_t parts_of_row = row < end ? parts : 0;
+    const float mean = row < end ? p.statistics[2 * row] : 0;
+    const float inverse = row < end ? p.statistics[2 * row + 1] : 0;
+    RowPack inputs[Team::kPacks], d_outputs[Team::kPacks];
+    const auto load = [&](int64_t part) {
       for_each(part, [&](int i, int64_t column) {
-        inputs[i] = LoadPack<T, kVector>(p.inputs + row * p.width + column);
-        d_outputs[i] = LoadPack<T, kVector>(p.d_outputs + row * p.width + column);
-      });
-      for_each(part, [&](int i, int64_t column) {
-        float scale[kVector];
-        LoadScale(p.scale + column, scale);
-#pragma unroll
-        for (int v = 0; v < kVector; ++v) {
-          const float d_output = d_outputs[i].Get(v);
-          normalized[i][v] = (inputs[i].Get(v) - mean) * inverse;
-          gradients[i][v] = d_output * scale[v];
-          if (!sum_d_scale) continue;
-          const float product = d_output * normalized[i][v];
-          if (parts == 1) {
-            d_scale[i][v] += product;
-          } else {
-            float& sum = d_scale_of_chunk[column + v];
-            sum = row == first ? product : sum + product;
-          }
-        }
+        inputs[i] = *reinterpret_cast<const RowPack*>(p.inputs + row * p.width + column);
+        d_outputs[i] = *reinterpret_cast<const RowPack*>(p.d_outputs + row * p.width + column);
       });
     };
+    const auto normalized = [&](int i, int v) { return (inputs[i].Get(v) - mean) * inverse; };
     float sum = 0, products = 0;
-    for (int64_t part = 0; part < parts; ++part) {
-      load(part, true);
-      for_each(part, [&](int i, int64_t) {
+    for (int64_t part = 0; part < parts_of_row; ++part) {
+      load(part);
+      for_each(part, [&](int i, int64_t column) {
+        float scale[kVector], sums[kVector];
+        LoadFloats(p.scale + column, scale);
+        LoadFloats(d_scale + column, sums);
 #pragma unroll
         for (int v = 0; v < kVector; ++v) {
-          sum += gradients[i][v];
-          products += gradients[i][v] * normalized[i][v];
+          const float d_output = d_outputs[i].Get(v), product = d_output * normalized(i, v);
+          sum += scale[v] * d_output;
+          products += scale[v] * product;
+          sums[v] += product;
         }
+        StoreFloats(sums, d_scale + column);
+        if (!has_bias) return;
+        LoadFloats(d_bias + column, sums);
+#pragma unroll
+        for (int v = 0; v < kVector; ++v) sums[v] += d_outputs[i].Get(v);
+        StoreFloats(sums, d_bias + column);
       });
     }
     const float mean_gradient = team.Sum(sum) / width, mean_product = team.Sum(products) / width;
-    for (int64_t part = 0; part < parts; ++part) {
-      if (parts > 1) load(part, false);
+    for (int64_t part = 0; part < parts_of_row; ++part) {
+      if (parts > 1) load(part);
       for_each(part, [&](int i, int64_t column) {
-        float out[kVector];
+        float scale[kVector], out[kVector];
+        LoadFloats(p.scale + column, scale);
 #pragma unroll
         for (int v = 0; v < kVector; ++v) {
-          out[v] = (gradients[i][v] - mean_gradient - normalized[i][v] * mean_product) * inverse;
+          const float gradient = scale[v] * d_outputs[i].Get(v);
+          out[v] = (gradient - mean_gradient - normalized(i, v) * mean_product) * inverse;
         }
-        *reinterpret_cast<Pack<T, kVector>*>(p.d_inputs + row * p.width + column) =
-            Pack<T, kVector>::Of(out);
+        *reinterpret_cast<RowPack*>(p.d_inputs + row * p.width + column) = RowPack::Of(out);
       });
     }
   }
   if (parts > 1) return;
-  const int columns = static_cast<int>(team.PartSize());
-#pragma unroll
-  for (int i = 0; i < Team::kPacks; ++i) {
-#pragma unroll
-    for (int v = 0; v < kVector; ++v) {
-      of_block.d_scale[team.Number() * columns + team.Column(0, i) + v] = d_scale[i][v];
-    }
-  }
   __syncthreads();  // Publishes the teams' sums.
-  for (int column = threadIdx.x; column < p.width; column += kBlockWarps * kWarp) {
-    float sum = 0;
-    for (int i = 0; i < teams; ++i) sum += of_block.d_scale[i * columns + column];
-    d_scale_of_chunk[column] = sum;
-  }
+  const auto add_teams = [&](const float* of_teams, float* to) {
+    for (int column = threadIdx.x; column < p.width; column += kBlockWarps * kWarp) {
+      float sum = 0;
+      for (int i = 0; i < teams; ++i) sum += of_teams[i * team.PartSize() + column];
+      to[column] = sum;
+    }
+  };
+  add_teams(of_block.d_scale, d_scale_of_chunk);
+  if (has_bias) add_teams(of_block.d_bias, d_bias_of_chunk);
 }
 
 // Calls run(kVector) with the elements that can be loaded at once: 16 bytes, 4 bytes, or one.
+// `floats` are accessed at the same columns.
 template <typename T, typename Run>
-const char* WithVector(int64_t width, std::initializer_list<const void*> arrays, const Run& run) {
-  uintptr_t bits = static_cast<uintptr_t>(width) * sizeof(T);
-  for (const void* array : arrays) bits |= reinterpret_cast<uintptr_t>(array);
-  constexpr int kMost = 16 / sizeof(T), kFew = 4 / sizeof(T);
-  const cudaError_t error = bits % 16 == 0  ? run(std::integral_constant<int, kMost>())
-                            : bits % 4 == 0 ? run(std::integral_constant<int, kFew>())
-                                            : run(std::integral_constant<int, 1>());
+const char* WithVector(int64_t width, std::initializer_list<const T*> arrays,
+                       std::initializer_list<const float*> floats, const Run& run) {
+  constexpr int kMost = 16 / sizeof(T), kFew = sizeof(T) < 4 ? 4 / sizeof(T) : 1;
+  const auto suits = [&](int vector) {
+    const size_t bytes = vector * sizeof(T), bytes_of_floats = std::min(vector, 4) * sizeof(float);
+    bool suits = width % vector == 0;
+    for (const T* array : arrays) suits &= reinterpret_cast<uintptr_t>(array) % bytes == 0;
+    for (const float* array : floats) {
+      suits &= reinterpret_cast<uintptr_t>(array) % bytes_of_floats == 0;
+    }
+    return suits;
+  };
+  const cudaError_t error = suits(kMost)  ? run(std::integral_constant<int, kMost>())
+                            : suits(kFew) ? run(std::integral_constant<int, kFew>())
+                                          : run(std::integral_constant<int, 1>());
   return error == cudaSuccess ? nullptr : Explain(error);
 }
 
@@ -311,36 +335,41 @@ const char* Normalize(const LayerNormalization<T>& p, void* stream) {
   using Stored = typename StorageOf<T>::type;
   if (p.rows == 0) return nullptr;
   const LayerNormalization<Stored> rows{
-      reinterpret_cast<const Stored*>(p.inputs), p.scale,     p.rows, p.width, p.epsilon,
+      reinterpret_cast<const Stored*>(p.inputs), p.scale,     p.bias, p.rows, p.width, p.epsilon,
       reinterpret_cast<Stored*>(p.outputs),      p.statistics};
   const auto cuda_stream = static_cast<cudaStream_t>(stream);
-  return WithVector<Stored>(p.width, {p.inputs, p.outputs, p.scale}, [&](auto vector) {
-    constexpr int kFew = 16,
-                  kMany = 32;  // Values of a thread. Many leave threads of short rows idle.
-    return p.width <= kFew * kWarp
-               ? LaunchNormalize<NormalizeKernel<kFew, vector>>(rows, cuda_stream)
-               : LaunchNormalize<NormalizeKernel<kMany, vector>>(rows, cuda_stream);
-  });
+  constexpr int kFew = 16, kMany = 32;  // Values of a thread. In short rows, few keep all busy.
+  return WithVector<Stored>(
+      p.width, {rows.inputs, rows.outputs}, {p.scale, p.bias}, [&](auto vector) {
+        return p.width <= kFew * kWarp
+                   ? LaunchNormalize<NormalizeKernel<kFew, vector>>(rows, cuda_stream)
+                   : LaunchNormalize<NormalizeKernel<kMany, vector>>(rows, cuda_stream);
+      });
 }
 
 template <typename T>
 const char* DifferentiateNormalization(const LayerNormalizationGradient<T>& p, void* stream) {
   using Stored = typename StorageOf<T>::type;
   if (p.rows == 0) return nullptr;
-  const auto arrays = {static_cast<const void*>(p.inputs), static_cast<const void*>(p.d_outputs),
-                       static_cast<const void*>(p.d_inputs), static_cast<const void*>(p.scale)};
-  return WithVector<Stored>(p.width, arrays, [&](auto vector) {
-    using Kernel = NormalizationGradientKernel<Stored, vector>;
-    const NormalizationGradientParams<Stored> params{
-        {reinterpret_cast<const Stored*>(p.inputs), reinterpret_cast<const Stored*>(p.d_outputs),
-         p.scale, p.statistics, p.rows, p.width, reinterpret_cast<Stored*>(p.d_inputs), p.d_scales},
-        p.ChunkRows(p.rows),
-        Kernel::Team::WarpsFor(p.width)};
-    return LaunchKernel<DifferentiateRows<Kernel, Stored>>(
-        {p.Chunks(p.rows), kBlockWarps * kWarp, sizeof(typename Kernel::Shared),
-         static_cast<cudaStream_t>(stream)},
-        params);
-  });
+  const LayerNormalizationGradient<Stored> rows{reinterpret_cast<const Stored*>(p.inputs),
+                                                reinterpret_cast<const Stored*>(p.d_outputs),
+                                                p.scale,
+                                                p.statistics,
+                                                p.rows,
+                                                p.width,
+                                                reinterpret_cast<Stored*>(p.d_inputs),
+                                                p.d_scales,
+                                                p.d_biases};
+  return WithVector<Stored>(
+      p.width, {rows.inputs, rows.d_outputs, rows.d_inputs}, {p.scale, p.d_scales, p.d_biases},
+      [&](auto vector) {
+        using Kernel = NormalizationGradientKernel<Stored, vector>;
+        const int warps = Kernel::Team::WarpsFor(p.width);
+        return LaunchKernel<DifferentiateRows<Kernel, Stored>>(
+            {p.Chunks(p.rows), kBlockWarps * kWarp, sizeof(typename Kernel::Shared),
+             static_cast<cudaStream_t>(stream)},
+            NormalizationGradientParams<Stored>{rows, p.ChunkRows(p.rows), warps});
+      });
 }
 
 #define TF_PLR_INSTANTIATE(type, element, ...)                                                \

@@ -109,13 +109,18 @@ class GatedRecurrence:
             blocks = blocks[:-1]
         if parts is not None:
             order = ("forget", "candidate", "input", "output", "highway")
+            if bias is not None:
+                bias = ops.convert_to_tensor(bias)
             if normalization is not None:
-                gamma = ops.convert_to_tensor(normalization.gamma)
-                product = layer_normalization(product, gamma, normalization.epsilon)
+                # In 16 bits, a bias that is added before the gates would be rounded.
+                early_bias, bias = (bias, None) if product.dtype == "float32" else (None, bias)
+                scale = ops.convert_to_tensor(normalization.gamma)
+                epsilon = normalization.epsilon
+                product = layer_normalization(product, scale, early_bias, epsilon)
             return steps.gated(
                 product,
                 state,
-                bias=None if bias is None else ops.convert_to_tensor(bias),
+                bias=bias,
                 highway=None if highway is None else ops.cast(highway, product.dtype),
                 prefix=prefix,
                 parts=parts,
@@ -190,7 +195,9 @@ def _normalized(product: Tensor, normalization: Any) -> Tensor:
         return product
     dtype = normalization.compute_dtype
     scale = ops.cast(normalization.gamma, dtype)
-    return composed_layer_normalization(ops.cast(product, dtype), scale, normalization.epsilon)
+    return composed_layer_normalization(
+        ops.cast(product, dtype), scale, None, normalization.epsilon
+    )
 
 
 def pad_prefix_rows(kernel: Tensor) -> Tensor:
