@@ -174,8 +174,9 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
     const GatedInputs in = Name(inputs);
     const GatedSizes sizes = SizesOf(in);
     size_t bytes = 0;
-    if (kKind == Kind::kGradient && attributes_.holds)
+    if (kKind == Kind::kGradient && attributes_.holds) {
       bytes += AlignedForScratch(in.d_outputs->bytes());
+    }
     if (!on_gpu) return bytes;
     bytes +=
         AlignedForScratch(ForGatedCell<true>(attributes_.parts, [&](auto cell, auto gradient_cell) {

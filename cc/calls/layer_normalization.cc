@@ -2,13 +2,15 @@
 // LayerNormalization and its gradient: attributes, shapes, and which array is which.
 #include "cc/engine/layer_normalization.h"
 
+#include <cmath>
+
 #include "cc/calls/backend.h"
 #include "cc/calls/make.h"
 
 namespace tf_plr {
 namespace {
 
-// The checks of both ops. `inputs` are the inputs, the scale and, of the gradient, the rest.
+// Checks the inputs of both ops that come first: the rows and their scale.
 Status CheckRows(const Buffers& inputs, size_t count, Shape* statistics) {
   TF_PLR_RETURN_IF_ERROR(CheckInputs(inputs, count, /*gated=*/true));
   const Shape& shape = inputs[0].shape;
@@ -20,15 +22,18 @@ Status CheckRows(const Buffers& inputs, size_t count, Shape* statistics) {
   return CheckInput("scale", &inputs[1], DType::kFloat, "shape [features]", {shape.back()});
 }
 
+Status ReadEpsilon(const Attributes& attributes, float* epsilon) {
+  *epsilon = attributes.Float("epsilon", -1);
+  if (*epsilon >= 0 && std::isfinite(*epsilon)) return {};
+  return InvalidArgument("epsilon must be finite and 0 or more, but is ", *epsilon);
+}
+
 int64_t RowsOf(const Buffer& statistics) { return statistics.size() / 2; }
 
 class LayerNormalizationCall final : public CallOnBoth<LayerNormalizationCall> {
  public:
   Status Read(const Attributes& attributes) {
-    epsilon_ = attributes.Float("epsilon", -1);
-    if (!(epsilon_ >= 0)) {  // Or NaN.
-      return InvalidArgument("epsilon must be 0 or more, but is ", epsilon_);
-    }
+    TF_PLR_RETURN_IF_ERROR(ReadEpsilon(attributes, &epsilon_));
     return ReadOptionalInput(attributes, "num_biases", "bias", &has_bias_);
   }
 
@@ -63,6 +68,8 @@ class LayerNormalizationCall final : public CallOnBoth<LayerNormalizationCall> {
 class LayerNormalizationGradCall final : public CallOnBoth<LayerNormalizationGradCall> {
  public:
   Status Read(const Attributes& attributes) {
+    float epsilon;  // Second derivatives need it.
+    TF_PLR_RETURN_IF_ERROR(ReadEpsilon(attributes, &epsilon));
     return ReadOptionalInput(attributes, "num_biases", "bias", &has_bias_);
   }
 

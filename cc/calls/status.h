@@ -4,6 +4,7 @@
 #define TF_PLR_CALLS_STATUS_H_
 
 #include <cstdint>
+#include <cstdio>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,7 +29,11 @@ struct Status {
 inline std::string Text(const std::string& text) { return text; }
 inline std::string Text(int64_t number) { return std::to_string(number); }
 inline std::string Text(size_t number) { return std::to_string(number); }
-inline std::string Text(float number) { return std::to_string(number); }
+inline std::string Text(float number) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%g", number);
+  return text;
+}
 inline std::string Text(const Shape& shape) {
   std::string text;
   for (int64_t size : shape) text += (text.empty() ? "[" : ",") + std::to_string(size);

@@ -33,7 +33,7 @@ struct LayerNormalization {
 //   d_input = (g - mean(g) - n mean(g n)) / deviation,
 //   d_scale = sum over rows of d_output n,   d_bias = sum over rows of d_output
 //
-// Here, the rows of each chunk are summed; the caller sums the chunks. Sizes alone fix the order.
+// Here, the rows of each chunk are summed, in a fixed order; the caller sums the chunks.
 template <typename T>
 struct LayerNormalizationGradient {
   const T *inputs, *d_outputs;      // [rows, width]
@@ -43,7 +43,7 @@ struct LayerNormalizationGradient {
   float* d_scales;  // [chunks, width]
   float* d_biases;  // [chunks, width]; null: not wanted.
 
-  static constexpr int64_t kMinChunkRows = 16, kMaxChunks = 512;
+  static constexpr int64_t kMinChunkRows = 16, kMaxChunks = 2048;
   static constexpr int64_t ChunkRows(int64_t rows) {
     return std::max(kMinChunkRows, (rows + kMaxChunks - 1) / kMaxChunks);
   }

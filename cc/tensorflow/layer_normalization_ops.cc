@@ -68,7 +68,7 @@ bias: At most one tensor, [features]. None: zeros.
 outputs: As inputs.
 statistics: [..., 2]: mean and 1 / sqrt(variance + epsilon), for the gradient. They have no gradient
   themselves.
-epsilon: Added to the variance. 0 or more.
+epsilon: Added to the variance. Finite, 0 or more.
 )doc");
 
 REGISTER_OP("TfPlr>LayerNormalizationGrad")
@@ -94,7 +94,8 @@ REGISTER_OP("TfPlr>LayerNormalizationGrad")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-The gradients of LayerNormalization. Sums are float, in an order that the shape fixes.
+The gradients of LayerNormalization. Sums are float. A GPU adds the features of a row in an order
+that also depends on how arrays are aligned.
 
 inputs: As given to LayerNormalization.
 scale: As given to LayerNormalization.

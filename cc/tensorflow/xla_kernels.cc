@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The ops under XLA: each compiles to a custom call that makes the call at run time.
-#include <cstdio>
+#include <cstdint>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <string>
@@ -44,9 +45,10 @@ std::string ToMlir(const std::string& op, const tensorflow::NodeDef& node) {
       const int64_t number = kind == AttrValue::kB ? value.b() : value.i();
       words.push_back(absl::StrCat(name, " = ", number, " : i64"));
     } else if (kind == AttrValue::kF) {
-      char number[32];
-      std::snprintf(number, sizeof(number), "%.9e", value.f());
-      words.push_back(absl::StrCat(name, " = ", number, " : f32"));
+      const float number = value.f();
+      uint32_t bits;  // MLIR also reads these, whatever the locale.
+      std::memcpy(&bits, &number, sizeof(bits));
+      words.push_back(absl::StrCat(name, " = 0x", absl::Hex(bits, absl::kZeroPad8), " : f32"));
     } else if (kind == AttrValue::kS) {
       words.push_back(absl::StrCat(name, " = \"", value.s(), "\""));
     } else if (kind == AttrValue::kList && value.list().i_size() > 0) {

@@ -127,7 +127,7 @@ void TestAll() {
     cpu::ToWindows(of(inputs.data()), workers);
     return static_cast<const char*>(nullptr);
   });
-  std::vector<float> scale(problem.inner, 2.0f), statistics(2 * rows), chunks(512 * problem.inner);
+  std::vector<float> scale(problem.inner, 2.0f), statistics(2 * rows), chunks(2048 * problem.inner);
   Test("layer normalisation", results, [&](const Workers& workers) {
     return cpu::Normalize(
         LayerNormalization<float>{x.data(), scale.data(), scale.data(), rows, problem.inner, 1e-3f,

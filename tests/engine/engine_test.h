@@ -232,6 +232,7 @@ int TestEngine() {
       {20, 16, 64, true},
       {90, 9, 40, false},
       {2, 700, 33, false},
+      {3, 208, 35, false},  // A warp has no rows of the last tile, the one before it all.
       {1, 9000, 36, true},
       {1, 5000, 66, false},
       {2, 1500, 100, true},

@@ -362,7 +362,7 @@ int TestGatedEngine() {
   const Problem problems[] = {
       {1, 1, 1, false},     {2, 3, 5, true},     {3, 130, 33, false}, {1, 700, 40, true},
       {1, 2100, 36, false}, {40, 70, 64, false}, {300, 9, 32, true},  {2, 0, 4, false},
-      {5, 257, 18, false},  {2, 8500, 34, true},
+      {5, 257, 18, false},  {2, 8500, 34, true}, {3, 72, 33, true},
   };
   for (const Problem& problem : problems) {
     for (Algorithm algorithm : {Algorithm::kParallel, Algorithm::kSerial, Algorithm::kAuto}) {

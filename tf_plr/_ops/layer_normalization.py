@@ -30,16 +30,17 @@ def composed_layer_normalization(
 
     Does not call Keras' layer, because second derivatives of Keras' implementation are wrong.
     """
-    normalized, _ = _normalize(inputs, epsilon)
+    normalized, _ = normalize(inputs, epsilon)
     return normalized * scale if bias is None else normalized * scale + bias
 
 
-def _normalize(inputs: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """The normalised inputs, and 1 / sqrt(variance + epsilon)."""
-    centered = inputs - tf.reduce_mean(inputs, -1, keepdims=True)
+def normalize(inputs: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """The normalised inputs, and the op's statistics."""
+    mean = tf.reduce_mean(inputs, -1, keepdims=True)
+    centered = inputs - mean
     variance = tf.reduce_mean(tf.square(centered), -1, keepdims=True)
     inverse = tf.math.rsqrt(variance + epsilon)
-    return centered * inverse, inverse
+    return centered * inverse, tf.concat([mean, inverse], -1)
 
 
 @register_gradient("LayerNormalization")
@@ -85,7 +86,8 @@ def composed_gradients(
         epsilon: As of the op.
         batch_axes: Over so many of the first axes, no gradient is summed.
     """
-    normalized, inverse = _normalize(tf.cast(inputs, tf.float32), epsilon)
+    normalized, statistics = normalize(tf.cast(inputs, tf.float32), epsilon)
+    inverse = statistics[..., 1:]
     d_outputs = tf.cast(d_outputs, tf.float32)
     gradients = d_outputs * scale
     mean = tf.reduce_mean(gradients, -1, keepdims=True)

@@ -12,7 +12,11 @@ from tensorflow.python.ops.parallel_for.pfor import wrap
 
 from tf_plr._native import call, register_vectorization
 from tf_plr._ops.gated_recurrence import GatedInputs, gated_options_of, parts_of
-from tf_plr._ops.layer_normalization import composed_gradients, composed_layer_normalization
+from tf_plr._ops.layer_normalization import (
+    composed_gradients,
+    composed_layer_normalization,
+    normalize,
+)
 from tf_plr._ops.linear_recurrence import attributes_of
 from tf_plr._types import Tensor
 
@@ -92,8 +96,9 @@ def _windows(pfor_input: Any, op: str, names: tuple[str, str]) -> list[Any]:
 def _layer_normalization(pfor_input: Any) -> list[Any]:
     (inputs, *vectors), epsilon = _stacked_rows(pfor_input, vectors=(1, 2))
     scale, bias = (*vectors, None)[:2]
-    outputs = composed_layer_normalization(tf.cast(inputs, tf.float32), scale, bias, epsilon)
-    statistics = tf.zeros(tf.concat([tf.shape(inputs)[:-1], [2]], 0))  # Nothing reads them.
+    wide = tf.cast(inputs, tf.float32)
+    outputs = composed_layer_normalization(wide, scale, bias, epsilon)
+    _, statistics = normalize(wide, epsilon)
     return [wrap(tf.cast(outputs, inputs.dtype), True), wrap(statistics, True)]
 
 
@@ -105,9 +110,10 @@ def _layer_normalization_grad(pfor_input: Any) -> list[Any]:
 
 
 def _stacked_rows(pfor_input: Any, vectors: tuple[int, ...]) -> tuple[list[Tensor], float]:
-    """The inputs of all iterations; some are vectors that must broadcast to the rows. And epsilon.
+    """Returns the inputs of all iterations, and epsilon.
 
-    The native ops take one scale for all rows, so TensorFlow's own ops do the work.
+    The native ops take one scale for all rows, so TensorFlow's own ops take their place. `vectors`
+    are the numbers of inputs that get a shape that broadcasts to the rows.
     """
     pfor_input.stack_inputs()
     tensors = [pfor_input.stacked_input(i) for i in range(pfor_input.num_inputs)]

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <memory>
 #include <new>
+#include <type_traits>
 
 #include "cc/engine/cpu/half_precision.h"
 #include "cc/engine/cpu/processor.h"

@@ -28,16 +28,14 @@ __device__ __forceinline__ void CopyAsync(void* to, const void* from) {
   }
 }
 
-__device__ __forceinline__ void CommitCopies() { asm volatile("cp.async.commit_group;"); }
-
-// Copies the first `bytes` bytes, and zeros after them.
-template <int kBytes>
-__device__ __forceinline__ void CopyAsync(void* to, const void* from, int bytes) {
-  static_assert(kBytes == 4);
+// Copies the first `bytes` bytes of a word, and zeros after them.
+__device__ __forceinline__ void CopyWordAsync(void* to, const void* from, int bytes) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(address), "l"(from), "r"(bytes)
                : "memory");
 }
+
+__device__ __forceinline__ void CommitCopies() { asm volatile("cp.async.commit_group;"); }
 
 // Waits for all of this thread's copies.
 __device__ __forceinline__ void WaitForCopies() {

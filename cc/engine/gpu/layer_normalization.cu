@@ -15,17 +15,17 @@
 namespace tf_plr {
 namespace gpu {
 
-constexpr int kBlockWarps = 8;  // Of a block: one team of 8 warps, or 2 of 4, or ...
+constexpr int kBlockWarps = 8;  // Of a block. They are 1, 2, 4 or 8 teams.
 
 // How the threads of a block share rows. A thread holds kValues elements of a row at a time, in
 // packs of kVector neighbours; together, the threads of a team hold a part of the row.
 template <int kValues, int kVector>
 class RowTeam {
  public:
-  static constexpr int kPacks = kValues / kVector;
+  static constexpr int kPacks = kValues / kVector, kMostSums = 2;
 
   struct Shared {
-    float sums[2][kBlockWarps];  // Of each warp; used in turns.
+    float sums[2][kBlockWarps][kMostSums];  // Of each warp; used in turns.
   };
 
   // The warps of the smallest team that holds a row, or of the largest.
@@ -50,20 +50,29 @@ class RowTeam {
   }
   __device__ bool Has(int64_t column) const { return column < width_; }
 
-  // The sum over the team, in a fixed order. All threads of the block call together.
-  __device__ float Sum(float value) {
+  // Replaces values by their sums over the team, in a fixed order. All threads of the block call
+  // together.
+  template <int kCount>
+  __device__ void Sum(float (&values)[kCount]) {
+    static_assert(kCount <= kMostSums);
 #pragma unroll
     for (int step = 1; step < kWarp; step *= 2) {
-      value += Shuffle(value, static_cast<int>(threadIdx.x % kWarp) ^ step);
+#pragma unroll
+      for (float& value : values) {
+        value += Shuffle(value, static_cast<int>(threadIdx.x % kWarp) ^ step);
+      }
     }
-    if (warps_ == 1) return value;
-    float (&sums)[kBlockWarps] = shared_.sums[turn_];
+    if (warps_ == 1) return;
+    auto& sums = shared_.sums[turn_];
     turn_ ^= 1;
-    if (threadIdx.x % kWarp == 0) sums[warp_] = value;
+    if (threadIdx.x % kWarp == 0) {
+      for (int k = 0; k < kCount; ++k) sums[warp_][k] = values[k];
+    }
     __syncthreads();  // Publishes the warps' sums.
-    value = 0;
-    for (int i = 0; i < warps_; ++i) value += sums[Number() * warps_ + i];
-    return value;
+    for (int k = 0; k < kCount; ++k) {
+      values[k] = 0;
+      for (int i = 0; i < warps_; ++i) values[k] += sums[Number() * warps_ + i][k];
+    }
   }
 
  private:
@@ -137,26 +146,28 @@ __global__ void __launch_bounds__(kBlockWarps* kWarp)
     }
   };
 
-  float sum = 0, squares = 0;
+  float sum[1] = {}, squares[1] = {};
   for (int64_t part = 0; part < parts; ++part) {
     load(part);
     for_each(part, [&](const auto& pack, int64_t) {
 #pragma unroll
-      for (int v = 0; v < kVector; ++v) sum += pack.Get(v);
+      for (int v = 0; v < kVector; ++v) sum[0] += pack.Get(v);
     });
   }
-  const float mean = team.Sum(sum) / static_cast<float>(p.width);
+  team.Sum(sum);
+  const float mean = sum[0] / static_cast<float>(p.width);
   for (int64_t part = 0; part < parts; ++part) {
     if (parts > 1) load(part);
     for_each(part, [&](const auto& pack, int64_t) {
 #pragma unroll
       for (int v = 0; v < kVector; ++v) {
         const float centered = pack.Get(v) - mean;
-        squares += centered * centered;
+        squares[0] += centered * centered;
       }
     });
   }
-  const float variance = team.Sum(squares) / static_cast<float>(p.width);
+  team.Sum(squares);
+  const float variance = squares[0] / static_cast<float>(p.width);
   const float inverse = 1.0f / sqrtf(variance + p.epsilon);
   for (int64_t part = 0; part < parts; ++part) {
     if (parts > 1) load(part);
@@ -188,7 +199,8 @@ struct NormalizationGradientParams {
 template <typename T, int kVectorValue>
 struct NormalizationGradientKernel {
   static constexpr int kVector = kVectorValue;
-  static constexpr int kValues = 16;
+  static constexpr int kValues = 64 / sizeof(T);
+  static constexpr int kBlocks = sizeof(T) == 4 && kVector == 4 ? 3 : 2;  // As registers allow.
   using Team = RowTeam<kValues, kVector>;
   struct Shared {
     typename Team::Shared team;
@@ -201,7 +213,7 @@ struct NormalizationGradientKernel {
 // every row, and sums the gradients of their scales and biases: in shared memory if a team holds a
 // row, otherwise in the results, as there is then one team.
 template <typename Kernel, typename T>
-__global__ void __launch_bounds__(kBlockWarps* kWarp, 3)
+__global__ void __launch_bounds__(kBlockWarps* kWarp, Kernel::kBlocks)
     DifferentiateRows(const __grid_constant__ NormalizationGradientParams<T> params) {
   constexpr int kVector = Kernel::kVector;
   using Team = typename Kernel::Team;
@@ -250,7 +262,7 @@ __global__ void __launch_bounds__(kBlockWarps* kWarp, 3)
       });
     };
     const auto normalized = [&](int i, int v) { return (inputs[i].Get(v) - mean) * inverse; };
-    float sum = 0, products = 0;
+    float sums_of_row[2] = {};  // Of g and g n.
     for (int64_t part = 0; part < parts_of_row; ++part) {
       load(part);
       for_each(part, [&](int i, int64_t column) {
@@ -260,8 +272,8 @@ __global__ void __launch_bounds__(kBlockWarps* kWarp, 3)
 #pragma unroll
         for (int v = 0; v < kVector; ++v) {
           const float d_output = d_outputs[i].Get(v), product = d_output * normalized(i, v);
-          sum += scale[v] * d_output;
-          products += scale[v] * product;
+          sums_of_row[0] += scale[v] * d_output;
+          sums_of_row[1] += scale[v] * product;
           sums[v] += product;
         }
         StoreFloats(sums, d_scale + column);
@@ -272,7 +284,8 @@ __global__ void __launch_bounds__(kBlockWarps* kWarp, 3)
         StoreFloats(sums, d_bias + column);
       });
     }
-    const float mean_gradient = team.Sum(sum) / width, mean_product = team.Sum(products) / width;
+    team.Sum(sums_of_row);
+    const float mean_gradient = sums_of_row[0] / width, mean_product = sums_of_row[1] / width;
     for (int64_t part = 0; part < parts_of_row; ++part) {
       if (parts > 1) load(part);
       for_each(part, [&](int i, int64_t column) {
@@ -280,7 +293,8 @@ __global__ void __launch_bounds__(kBlockWarps* kWarp, 3)
         LoadFloats(p.scale + column, scale);
 #pragma unroll
         for (int v = 0; v < kVector; ++v) {
-          const float gradient = scale[v] * d_outputs[i].Get(v);
+          // Rounded as it was summed: in a row of one element, the difference must be 0.
+          const float gradient = __fmul_rn(scale[v], d_outputs[i].Get(v));
           out[v] = (gradient - mean_gradient - normalized(i, v) * mean_product) * inverse;
         }
         *reinterpret_cast<RowPack*>(p.d_inputs + row * p.width + column) = RowPack::Of(out);

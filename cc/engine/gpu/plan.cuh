@@ -101,7 +101,7 @@ class RegisterTilePlan {
  public:
   RegisterTilePlan(const Problem& problem, const Arrays<Cell, T>& arrays,
                    const DeviceLimits& limits)
-      : cut_(problem, Tile::Shape(), limits) {
+      : cut_(problem, Tile::Shape(), WithClustersOnlyIf(kAligned, limits)) {
     params_.problem = problem;
     params_.arrays = arrays;
     params_.column_tiles = cut_.column_tiles;
@@ -116,7 +116,7 @@ class RegisterTilePlan {
   size_t workspace_bytes() const { return status_words() * sizeof(StatusWord); }
 
   cudaError_t Launch(void* workspace, cudaStream_t stream) {
-    if constexpr (kAligned) {  // There are no other kernels for clusters.
+    if constexpr (kAligned) {
       const gpu::Launch in_clusters = LaunchOf<ClusterTile>(stream);
       if (cut_.suits_clusters &&
           cut_.chains <= ClustersAtOnce<ScanTiles<ClusterTile>>(in_clusters, cut_.chain_tiles)) {
@@ -130,6 +130,12 @@ class RegisterTilePlan {
   }
 
  private:
+  // There are no kernels for clusters if rows are not aligned.
+  static DeviceLimits WithClustersOnlyIf(bool aligned, DeviceLimits limits) {
+    limits.clusters &= aligned;
+    return limits;
+  }
+
   using Tile = RegisterTile<Cell, T, kVector, /*kCluster=*/false, kAligned>;
   using ClusterTile = RegisterTile<Cell, T, kVector, /*kCluster=*/true, kAligned>;
 
@@ -249,7 +255,7 @@ auto WithGeneralCell(const Arrays<Cell, T>& arrays) {
 }
 
 // Calls `function` with the plan of this problem and returns its result. The plan, and so every bit
-// of the results, depends on the arguments and the limits only.
+// of the results, depends on the arguments, on how arrays are aligned, and on the limits only.
 template <int kVector, bool kAligned, typename Cell, typename T, typename Function>
 auto WithPlanOf(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
                 const DeviceLimits& limits, const Function& function) {
@@ -279,7 +285,8 @@ bool HasPairs(const Problem& problem) {
   return sizeof(T) == 2 && (Cell::kGated || problem.inner > kWarp);
 }
 
-// Pairs that are not aligned take kernels of their own. Only general cells have them.
+// Pairs that are not aligned take kernels of their own. To keep the library small, gated cells have
+// them only with functions that are chosen at run time.
 template <typename Cell, typename T, typename Function>
 auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
               const DeviceLimits& limits, const Function& function) {

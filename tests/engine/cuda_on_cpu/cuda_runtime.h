@@ -208,6 +208,8 @@ inline bool __syncthreads_and(bool predicate) {
 
 inline void __syncwarp(unsigned mask = ~0u) { cuda_on_cpu::MeetWarp(mask); }
 
+inline float __fmul_rn(float a, float b) { return a * b; }
+
 inline uint32_t __shfl_sync(unsigned mask, uint32_t value, int lane, int width) {
   const int first = static_cast<int>(threadIdx.x % 32) / width * width;
   const uint32_t* values = cuda_on_cpu::ExchangeIn(cuda_on_cpu::CurrentWarp(), mask, value);

@@ -98,7 +98,7 @@ class Reduction {
   }
 
  private:
-  using Rows = ThreadRows<Cell, T, kVector, kRows>;
+  using Rows = ThreadRows<Cell, T, kVector, kRows, /*kAligned=*/true>;  // Does not Scan.
   using Pack = typename Rows::Pack;
 
   // Whether all columns of the block have forgotten the steps of this span.

@@ -60,7 +60,7 @@ class RegisterTile {
             ClusterExchange<A, kWarps, kVector>::kMaxTiles};
   }
 
-  // Columns of a lane; 2 makes a pair of 16-bit elements one load.
+  // Columns of a lane; 2 makes an aligned pair of 16-bit elements one load.
   static constexpr int kVector = kVectorValue;
   static constexpr int kColumns = kWarp * kVector;
   static constexpr int kWarps = 8;

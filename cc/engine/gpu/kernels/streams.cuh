@@ -40,7 +40,7 @@ class Stream {
   using A = Accumulator<T>;
   using Column = typename Arrays<Cell, T>::Column;
 
-  // Columns of a lane; 2 makes a pair of 16-bit elements one copy.
+  // Columns of a lane; 2 makes an aligned pair of 16-bit elements one load.
   static constexpr int kVector = kVectorValue;
   static constexpr int kColumns = kWarp * kVector;
   static constexpr int kMaxWarps = 16;
@@ -60,8 +60,9 @@ class Stream {
   static constexpr int kBoundThreads = kManyBlocks ? 3 * 8 * kWarp : kMaxWarps * kWarp;
   // A row in shared memory, in elements. If rows are not aligned to packs, it takes one more word,
   // because it lies at the address modulo 4 that it has in memory.
-  static constexpr int kWord = 4, kWordElements = kAligned ? 1 : kWord / sizeof(T);
-  static constexpr int kPitch = kAligned ? kColumns : kColumns + kWordElements;
+  static constexpr int kWord = 4, kWordElements = kWord / sizeof(T);
+  static constexpr int kPitch = kColumns + (kAligned ? 0 : kWordElements);
+  static_assert(kAligned || kWordElements == 2);
   static constexpr int kWarpElements = kRows * kPitch;
 
   struct Params {
@@ -69,7 +70,7 @@ class Stream {
     Arrays<Cell, T> arrays;
     int groups;            // Warps of one chain; a power of two.
     int slots;             // Chains in a block.
-    bool wide_copies;      // Rows are aligned to 16 bytes in all arrays.
+    bool wide_copies;      // Rows are aligned to 16 bytes in all arrays. Only if kAligned.
     int64_t column_tiles;  // Chains in an outer slice.
     int64_t chains;
     int64_t chain_tiles;  // Tiles of a chain.
@@ -276,7 +277,8 @@ class Stream {
 #pragma unroll
     for (int k = 0; k < Cell::kInputs; ++k) {
       const int ahead = k == Cell::kLookahead ? 1 : 0;
-      const int rows = part.rows - (ahead > 0 && part.rows == part.left ? 1 : 0);
+      const bool has_last = part.rows > 0 && part.rows == part.left;
+      const int rows = part.rows - (ahead > 0 && has_last ? 1 : 0);  // In memory.
       const int64_t row_bytes = windows_.InputRowBytes(k);
       const T* const first = windows_.Input(k, RowAfter(part.row, ahead), part.inner);
       // Every other row begins at the same place of a word.
@@ -290,7 +292,7 @@ class Stream {
       }
       T* const to = Copies(k) + lane_ * kWordElements;
       const auto copy = [&](int row) {
-        CopyAsync<kWord>(to + row * kPitch, from[row % 2], sizes[row % 2]);
+        CopyWordAsync(to + row * kPitch, from[row % 2], sizes[row % 2]);
         from[row % 2] = AdvanceRow(from[row % 2], 2 * row_bytes);
       };
       if (rows == kRows) {
@@ -307,8 +309,7 @@ class Stream {
         const T* const row = windows_.Input(k, RowAfter(part.row, lane_ + ahead), part.inner);
         const int left = PastWord(row) + bytes - kWarp * kWord;
         if (left > 0) {
-          CopyAsync<kWord>(Copies(k) + lane_ * kPitch + kWarp * kWordElements,
-                           row + kColumns - kWordElements / 2, left);
+          CopyWordAsync(Copies(k) + lane_ * kPitch + kColumns, row + kColumns - 1, left);
         }
       }
       if (rows == part.rows) continue;

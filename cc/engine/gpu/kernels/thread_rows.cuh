@@ -74,9 +74,10 @@ class KeptTransition<__nv_bfloat16> {
   Pack<__nv_bfloat16, 2> pair_;
 };
 
-// kRows consecutive steps, in processing order, of kVector neighbouring columns. kAligned: packs
-// are aligned in memory, and all columns of a thread exist if its first one does.
-template <typename Cell, typename T, int kVector, int kRows, bool kAligned = true>
+// kRows consecutive steps, in processing order, of kVector neighbouring columns. kAligned: the
+// packs that Scan writes are aligned in memory, so that all columns of a thread exist if its first
+// does.
+template <typename Cell, typename T, int kVector, int kRows, bool kAligned>
 struct ThreadRows {
   using A = Accumulator<T>;
   using Pack = gpu::Pack<T, kVector>;
@@ -87,7 +88,7 @@ struct ThreadRows {
 
   Pack values[Cell::kInputs][kRows];
   int count;    // Rows to write; 0 if the thread's columns do not exist.
-  int columns;  // That exist, from the thread's first one on. Set only if not kAligned.
+  int columns;  // That exist, from the thread's first one on. Only Scan uses it, if not kAligned.
   std::conditional_t<Cell::kGated, ThreadBiases<Cell, A, kVector>, NoBiases> biases;
 
   // Computing the transitions of a gated cell again would cost more than keeping them.

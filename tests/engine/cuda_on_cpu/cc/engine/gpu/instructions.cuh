@@ -27,12 +27,12 @@ void CopyAsync(void* to, const void* from) {
   memset(to, 0xFF, kBytes);
   CurrentFiber().copies.push_back({to, from, kBytes});
 }
-template <int kBytes>
-void CopyAsync(void* to, const void* from, int bytes) {
-  if (bytes < 0 || bytes > kBytes) abort();
-  CopyAsync<kBytes>(to, from);
+inline void CopyWordAsync(void* to, const void* from, int bytes) {
+  constexpr int kWord = 4;
+  if (bytes < 0 || bytes > kWord) abort();
+  CopyAsync<kWord>(to, from);
   CurrentFiber().copies.back().bytes = bytes;
-  memset(static_cast<char*>(to) + bytes, 0, kBytes - bytes);
+  memset(static_cast<char*>(to) + bytes, 0, kWord - bytes);
 }
 inline void CommitCopies() {
   cuda_on_cpu::Fiber& fiber = CurrentFiber();
