@@ -32,9 +32,11 @@ struct GpuEngine {
   struct Array {
     explicit Array(size_t size) : size(size) {
       const int shift = NextShift();
-      Check(cudaMalloc(&allocated, (size + shift) * sizeof(T)));
+      // Whole words: memcheck takes an asynchronous copy of half a word for one of the whole word.
+      const size_t bytes = ((size + shift) * sizeof(T) + 3) / 4 * 4;
+      Check(cudaMalloc(&allocated, bytes));
       // Makes elements that are not written visible: all bits set is NaN.
-      Check(cudaMemset(allocated, 0xFF, (size + shift) * sizeof(T)));
+      Check(cudaMemset(allocated, 0xFF, bytes));
       data = allocated + shift;
     }
     explicit Array(const std::vector<T>& values) : Array(values.size()) {
