@@ -41,7 +41,7 @@ CELLS = {
 }
 
 # One step; one column; full and partial vectors of columns; many steps: full and partial tiles.
-SHAPES = [(1, 1, 1), (3, 5, 2), (2, 37, 10), (1, 300, 33), (5, 140, 64)]
+SHAPES = [(1, 1, 3), (3, 5, 2), (2, 37, 10), (1, 300, 33), (5, 140, 64)]
 FEATURES = 3  # Columns of a prefix.
 
 
