@@ -242,7 +242,8 @@ class Normalization:
         self.y, self.d_x = (torch.full_like(self.x, float("nan")) for _ in range(2))
         self.scale, self.bias = (torch.rand(width, device="cuda") + 0.5 for _ in range(2))
         self.statistics = torch.empty(rows, 2, device="cuda")
-        self.d_scales, self.d_biases = (torch.zeros(2048, width, device="cuda") for _ in range(2))
+        chunks = 2048  # The most, by cc/engine/layer_normalization.h.
+        self.d_scales, self.d_biases = (torch.zeros(chunks, width, device="cuda") for _ in range(2))
 
     def launcher(self, gradient):
         tensors = (self.x, self.scale, self.bias, self.y, self.statistics)

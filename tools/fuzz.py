@@ -132,7 +132,7 @@ def gated(rng):
         rng.choice(list(test_gated_recurrence.CELLS)),
         rng.choice(test_gated_recurrence.DTYPES),
     )
-    shape = (size_of(rng, 6), size_of(rng, 400), 2 * size_of(rng, 40))
+    shape = (size_of(rng, 6), size_of(rng, 400), size_of(rng, 80))
     extras = bool(rng.random() < 0.7)
     arguments, keywords = test_gated_recurrence.draw(rng, cell, shape, dtype, extras)
     keywords["algorithm"] = str(rng.choice(["auto", "parallel", "serial"]))
