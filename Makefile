@@ -174,7 +174,7 @@ build/gpu/%.o: cc/engine/gpu/%.cu
 build/gpu/%.o: cc/engine/gpu/instantiate.cu
 	nvcc $(NVCC_FLAGS) -DTF_PLR_$(if $(filter $*,$(GATED)),GATED_)ELEMENT=$* -c -o $@ $<
 
-.PHONY: gpu-sanitize gpu-benchmark gated-benchmark table1
+.PHONY: gpu-sanitize gpu-benchmark gated-benchmark broadcast-benchmark table1
 
 build/gpu_engine_test: tests/engine/gpu_engine_test.cu $(wildcard tests/engine/*.h) $(ENGINE)
 	nvcc $(NVCC_FLAGS) -o $@ $< $(ENGINE)
@@ -198,6 +198,9 @@ gpu-benchmark: build/libtf_plr_kernels.so
 
 gated-benchmark: build/libtf_plr_kernels.so
 	python3 benchmarks/gated_kernel.py $(BENCHMARK_ARGS)
+
+broadcast-benchmark: build/libtf_plr_kernels.so
+	python3 benchmarks/broadcast_kernel.py $(BENCHMARK_ARGS)
 
 table1: build/libtf_plr_kernels.so
 	python3 benchmarks/table1.py $(BENCHMARK_ARGS)

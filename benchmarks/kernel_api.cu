@@ -3,6 +3,7 @@
 // TensorFlow. Build: see gpu_kernel.py.
 #include <cstring>
 
+#include "cc/engine/broadcast_gradient.h"
 #include "cc/engine/gpu/run.h"
 #include "cc/engine/layer_normalization.h"
 
@@ -48,6 +49,61 @@ template <typename T>
 const char* RunCell(int gradient, const Call& call, size_t* workspace_bytes) {
   return gradient ? RunPlain<RecurrenceGradientCell, T>(call, workspace_bytes)
                   : RunPlain<RecurrenceCell, T>(call, workspace_bytes);
+}
+
+// Which axes decays have; on the others they are broadcast.
+struct DecayAxes {
+  bool outer, steps, inner;
+
+  BroadcastIndex IndexIn(const Call& call) const {
+    const int64_t row = inner ? call.inner : 1;
+    BroadcastIndex index{};
+    index.inner = {1, {call.inner}, {inner ? 1 : 0}};
+    index.step_stride = steps ? row : 0;
+    index.outer = {1, {call.outer}, {outer ? (steps ? call.steps : 1) * row : 0}};
+    return index;
+  }
+};
+
+template <typename Cell, typename T>
+const char* RunBroadcast(const Call& call, const DecayAxes& axes, size_t* workspace_bytes) {
+  Arrays<Cell, T> arrays{};
+  for (int k = 0; k < Cell::kInputs; ++k) arrays.inputs[k] = static_cast<T*>(call.inputs[k]);
+  arrays.outputs[0] = static_cast<T*>(call.outputs[0]);
+  arrays.broadcast = axes.IndexIn(call);
+  return Run(call, arrays, workspace_bytes);
+}
+
+// Inputs are states and d_impulses; the output is d_decays; there is no initial state.
+template <typename T>
+const char* SumOverBroadcast(const Call& call, const DecayAxes& axes, size_t* workspace_bytes) {
+  BroadcastGradient<T> gradient{};
+  gradient.problem = {call.outer, call.steps, call.inner, call.reverse != 0};
+  gradient.axes.Append(call.outer, !axes.outer);
+  gradient.axes.Append(call.steps, !axes.steps);
+  gradient.axes.Append(call.inner, !axes.inner);
+  gradient.states = static_cast<T*>(call.inputs[0]);
+  gradient.d_impulses = static_cast<T*>(call.inputs[1]);
+  gradient.d_decays = static_cast<T*>(call.outputs[0]);
+  if (workspace_bytes != nullptr) {
+    *workspace_bytes = gradient.workspace_size() * sizeof(float);
+    return nullptr;
+  }
+  return gpu::Differentiate(gradient, call.workspace, call.stream);
+}
+
+enum BroadcastPass { kStates, kDImpulses, kDDecays };
+
+template <typename T>
+const char* RunBroadcastPass(int pass, const Call& call, const DecayAxes& axes, size_t* bytes) {
+  switch (pass) {
+    case kStates:
+      return RunBroadcast<BroadcastRecurrenceCell, T>(call, axes, bytes);
+    case kDImpulses:
+      return RunBroadcast<BroadcastImpulseGradientCell, T>(call, axes, bytes);
+    default:
+      return SumOverBroadcast<T>(call, axes, bytes);
+  }
 }
 
 // Pointers and strides in the order of the cell's inputs and outputs.
@@ -135,6 +191,13 @@ __global__ void OneThreadAColumnAhead(const float* __restrict__ decays,
 }
 
 }  // namespace
+
+// As tf_plr_gpu_run, for decays that are broadcast, in bfloat16 (1) or float32 (2).
+extern "C" __attribute__((visibility("default"))) const char* tf_plr_gpu_run_broadcast(
+    int dtype, int pass, const Call* call, const DecayAxes* axes, size_t* workspace_bytes) {
+  return dtype == 1 ? RunBroadcastPass<gpu::BFloat16>(pass, *call, *axes, workspace_bytes)
+                    : RunBroadcastPass<float>(pass, *call, *axes, workspace_bytes);
+}
 
 // Of a call with one outer slice, in float32.
 extern "C" __attribute__((visibility("default"))) const char* tf_plr_gpu_one_thread_a_column(

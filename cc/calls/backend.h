@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "cc/calls/call.h"
+#include "cc/engine/broadcast_gradient.h"
 #include "cc/engine/causal_windows.h"
 #include "cc/engine/column_sums.h"
 #include "cc/engine/copy_rows.h"
@@ -52,6 +53,10 @@ struct Cpu {
   Status Sum(const ColumnSums<T>& sums) const {
     return Check(cpu::Sum(sums, workers));
   }
+  template <typename T>
+  Status Differentiate(const BroadcastGradient<T>& gradient, void* workspace) const {
+    return Check(cpu::Differentiate(gradient, workspace, workers));
+  }
   TF_PLR_PASSES(cpu, workers)
   TF_PLR_PASS(cpu, workers, Hold)
 
@@ -95,6 +100,10 @@ struct Gpu {
     gpu::Workspace workspace;
     TF_PLR_RETURN_IF_ERROR(Allocate(gpu::HoldWorkspaceBytes(rows), &workspace));
     return Check(gpu::Hold(rows, workspace.data, stream));
+  }
+  template <typename T>
+  Status Differentiate(const BroadcastGradient<T>& gradient, void* workspace) const {
+    return Check(gpu::Differentiate(gradient, workspace, stream));
   }
   TF_PLR_PASSES(gpu, stream)
 

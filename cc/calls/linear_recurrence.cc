@@ -4,24 +4,27 @@
 #include <iterator>
 
 #include "cc/calls/backend.h"
+#include "cc/calls/broadcast.h"
 #include "cc/calls/make.h"
 #include "cc/engine/cells/recurrence.h"
 
 namespace tf_plr {
 namespace {
 
-// An op and the cell it runs. Its inputs are kStepInputs, all of one shape; then initial_state, if
-// given; then, in a gradient, d_last_state, if given. Its outputs are kStepOutputs arrays of that
-// shape; then, in a gradient, d_initial_state, if initial_state is given.
+// An op and the cells it runs. Its inputs are kStepInputs, all of one shape, except that decays may
+// be broadcast; then initial_state, if given; then, in a gradient, d_last_state, if given. A
+// gradient's outputs are those of decays and impulses; then d_initial_state, if initial_state is
+// given. BroadcastCell computes all but d_decays.
 struct Forward {
   using Cell = RecurrenceCell;
+  using BroadcastCell = BroadcastRecurrenceCell;
   static constexpr const char* kStepInputs[] = {"decays", "impulses"};
-  static constexpr int kStepOutputs = 1;
+  static constexpr const char* kShapeOfSteps = "the shape of impulses";
   static constexpr bool kIsGradient = false;
   // States may overwrite the impulses: each impulse is read before its state is written.
   static constexpr int kOverwritableInput = 1;
 
-  template <typename T>
+  template <typename T, typename Cell>
   static Arrays<Cell, T> Bind(const Buffers& in, const Buffers& out, bool has_initial_state) {
     Arrays<Cell, T> arrays{};
     arrays.inputs[Cell::kDecays] = Data<T>(in[0]);
@@ -34,21 +37,25 @@ struct Forward {
 
 struct Gradient {
   using Cell = RecurrenceGradientCell;
+  using BroadcastCell = BroadcastImpulseGradientCell;
   static constexpr const char* kStepInputs[] = {"decays", "states", "d_states"};
-  static constexpr int kStepOutputs = 2;
+  static constexpr const char* kShapeOfSteps = "the shape of states";
   static constexpr bool kIsGradient = true;
   static constexpr int kOverwritableInput = -1;
 
-  template <typename T>
+  template <typename T, typename Cell>
   static Arrays<Cell, T> Bind(const Buffers& in, const Buffers& out, bool has_initial_state) {
     Arrays<Cell, T> arrays{};
     arrays.inputs[Cell::kDecays] = Data<T>(in[0]);
-    arrays.inputs[Cell::kPreviousStates] = Data<T>(in[1]);
     arrays.inputs[Cell::kDStates] = Data<T>(in[2]);
     size_t next = 3;
-    if (has_initial_state) arrays.boundary = Data<T>(in[next++]);
+    const T* const initial_state = has_initial_state ? Data<T>(in[next++]) : nullptr;
     if (next < in.size()) arrays.initial_carry = Data<T>(in[next]);
-    arrays.outputs[Cell::kDDecays] = Data<T>(out[0]);
+    if constexpr (Cell::kBroadcast < 0) {
+      arrays.inputs[Cell::kPreviousStates] = Data<T>(in[1]);
+      arrays.boundary = initial_state;
+      arrays.outputs[Cell::kDDecays] = Data<T>(out[0]);
+    }
     arrays.outputs[Cell::kDImpulses] = Data<T>(out[1]);
     if (has_initial_state) arrays.final_carry = Data<T>(out[2]);
     return arrays;
@@ -63,9 +70,13 @@ Status CheckAxis(int64_t axis, const Shape& shape) {
                          ", but is ", axis);
 }
 
-// Negative axes count from the end.
+// `axis` counted from the first one. Negative axes count from the end.
+int64_t FromFirst(int64_t axis, const Shape& shape) {
+  return axis < 0 ? axis + static_cast<int64_t>(shape.size()) : axis;
+}
+
 Shape Without(int64_t axis, Shape shape) {
-  shape.erase((axis < 0 ? shape.end() : shape.begin()) + axis);
+  shape.erase(shape.begin() + FromFirst(axis, shape));
   return shape;
 }
 
@@ -73,7 +84,7 @@ Shape Without(int64_t axis, Shape shape) {
 // because in a tensor without elements the product of the other axes may overflow an int64.
 Problem ProblemOf(const Shape& shape, int64_t axis, bool has_initial_state, bool reverse) {
   const Shape columns = Without(axis, shape);
-  if (axis < 0) axis += static_cast<int64_t>(shape.size());
+  axis = FromFirst(axis, shape);
   const int64_t steps = shape[axis];
   if (CountElements(columns) == 0 || (steps == 0 && !has_initial_state)) return {0, 0, 0, reverse};
   const Shape outer(columns.begin(), columns.begin() + axis);
@@ -84,8 +95,6 @@ Problem ProblemOf(const Shape& shape, int64_t axis, bool has_initial_state, bool
 template <typename Op>
 class RecurrenceCall final : public CallOnBoth<RecurrenceCall<Op>> {
  public:
-  using Cell = typename Op::Cell;
-
   Status Read(const Attributes& attributes) {
     axis_ = attributes.Int("axis", 0);
     reverse_ = attributes.Int("reverse", 0) != 0;
@@ -100,49 +109,100 @@ class RecurrenceCall final : public CallOnBoth<RecurrenceCall<Op>> {
     constexpr size_t kStepInputs = std::size(Op::kStepInputs);
     TF_PLR_RETURN_IF_ERROR(
         CheckInputs(inputs, kStepInputs + has_initial_state_ + has_d_last_state_, /*gated=*/false));
-    const Shape& shape = inputs[0].shape;
+    const DType type = inputs[0].type;
+    const Shape& shape = inputs[1].shape;
+    TF_PLR_RETURN_IF_ERROR(CheckDecays(inputs[0], Op::kShapeOfSteps, shape));
     TF_PLR_RETURN_IF_ERROR(CheckAxis(axis_, shape));
     for (size_t i = 1; i < kStepInputs; ++i) {
       TF_PLR_RETURN_IF_ERROR(
-          CheckInput(Op::kStepInputs[i], &inputs[i], inputs[0].type, "the shape of decays", shape));
+          CheckInput(Op::kStepInputs[i], &inputs[i], type, Op::kShapeOfSteps, shape));
     }
     const Shape columns = Without(axis_, shape);
     if (inputs.size() > kStepInputs && CountElements(columns) < 0) {
-      return InvalidArgument("a state has the shape of decays, ", shape, ", without axis ", axis_,
+      return InvalidArgument("a state has the shape of impulses, ", shape, ", without axis ", axis_,
                              ", and so has more elements than a tensor can have");
     }
     for (size_t i = kStepInputs; i < inputs.size(); ++i) {
       const bool is_initial = has_initial_state_ && i == kStepInputs;
       TF_PLR_RETURN_IF_ERROR(CheckInput(is_initial ? "initial_state" : "d_last_state", &inputs[i],
-                                        inputs[0].type, "the shape of impulses without axis",
-                                        columns));
+                                        type, "the shape of impulses without axis", columns));
     }
-    outputs->assign(Op::kStepOutputs, {inputs[0].type, shape});
-    if (Op::kIsGradient && has_initial_state_) outputs->push_back({inputs[0].type, columns});
+    *outputs = {{type, shape}};
+    if (Op::kIsGradient) outputs->insert(outputs->begin(), {type, inputs[0].shape});
+    if (Op::kIsGradient && has_initial_state_) outputs->push_back({type, columns});
     return {};
   }
 
   int OverwritableInput() const override { return Op::kOverwritableInput; }
 
   size_t MaxScratchBytes(const Buffers& inputs, bool on_gpu) const override {
-    if (!on_gpu) return 0;
     return ForType(inputs[0].type, [&](auto type) {
-      return MaxWorkspaceBytes<Cell, decltype(type)::value>(ProblemFor(inputs), algorithm_);
+      const Problem problem = ProblemFor(inputs);
+      constexpr DType kType = decltype(type)::value;
+      if (!IsBroadcast(inputs)) {
+        return on_gpu ? MaxWorkspaceBytes<typename Op::Cell, kType>(problem, algorithm_) : 0;
+      }
+      const size_t of_run =
+          on_gpu ? MaxWorkspaceBytes<typename Op::BroadcastCell, kType>(problem, algorithm_) : 0;
+      return AlignedForScratch(of_run) + AlignedForScratch(BytesToSum<kType>(inputs));
     });
   }
 
   template <typename Backend>
   Status Run(const Backend& backend, const Buffers& inputs, const Buffers& outputs) const {
     return ForType(inputs[0].type, [&](auto type) {
-      using T = typename Backend::template Element<decltype(type)::value>;
-      const auto arrays = Op::template Bind<T>(inputs, outputs, has_initial_state_);
+      constexpr DType kType = decltype(type)::value;
+      using T = typename Backend::template Element<kType>;
+      if (IsBroadcast(inputs)) return RunBroadcast<kType>(backend, inputs, outputs);
+      const auto arrays =
+          Op::template Bind<T, typename Op::Cell>(inputs, outputs, has_initial_state_);
       return backend.Run(ProblemFor(inputs), arrays, algorithm_);
     });
   }
 
  private:
+  template <DType kType, typename Backend>
+  Status RunBroadcast(const Backend& backend, const Buffers& inputs, const Buffers& outputs) const {
+    using T = typename Backend::template Element<kType>;
+    auto arrays =
+        Op::template Bind<T, typename Op::BroadcastCell>(inputs, outputs, has_initial_state_);
+    const Shape &decays = inputs[0].shape, &shape = inputs[1].shape;
+    arrays.broadcast = BroadcastIndexOf(decays, shape, FromFirst(axis_, shape));
+    TF_PLR_RETURN_IF_ERROR(backend.Run(ProblemFor(inputs), arrays, algorithm_));
+    if constexpr (Op::kIsGradient) {
+      void* workspace;
+      TF_PLR_RETURN_IF_ERROR(
+          TakeScratch(backend.scratch, BytesToSum<kType>(inputs), /*input=*/-1, &workspace));
+      BroadcastGradient<T> gradient = GradientFor<T>(inputs);
+      gradient.states = Data<T>(inputs[1]);
+      gradient.d_impulses = Data<T>(outputs[1]);
+      gradient.initial_state = has_initial_state_ ? Data<T>(inputs[3]) : nullptr;
+      gradient.d_decays = Data<T>(outputs[0]);
+      return backend.Differentiate(gradient, workspace);
+    }
+    return {};
+  }
+
+  static bool IsBroadcast(const Buffers& inputs) { return inputs[0].shape != inputs[1].shape; }
+
   Problem ProblemFor(const Buffers& inputs) const {
-    return ProblemOf(inputs[0].shape, axis_, has_initial_state_, reverse_ != Op::kIsGradient);
+    return ProblemOf(inputs[1].shape, axis_, has_initial_state_, reverse_ != Op::kIsGradient);
+  }
+
+  // Without its arrays.
+  template <typename T>
+  BroadcastGradient<T> GradientFor(const Buffers& inputs) const {
+    BroadcastGradient<T> gradient{};
+    gradient.problem = ProblemFor(inputs);
+    gradient.problem.reverse = reverse_;
+    gradient.axes = AxesToSumOf(inputs[0].shape, inputs[1].shape);
+    return gradient;
+  }
+  // The memory for sums over the axes of broadcast decays.
+  template <DType kType>
+  size_t BytesToSum(const Buffers& inputs) const {
+    if (!Op::kIsGradient) return 0;
+    return GradientFor<float>(inputs).workspace_size() * BytesOf(SumTypeOf(kType));
   }
 
   int64_t axis_ = 0;
@@ -161,10 +221,11 @@ class TransitionCall final : public CallOnBoth<TransitionCall> {
 
   Status Plan(const Buffers& inputs, Buffers* outputs) const override {
     TF_PLR_RETURN_IF_ERROR(CheckInputs(inputs, 2, /*gated=*/false));
-    TF_PLR_RETURN_IF_ERROR(CheckAxis(axis_, inputs[0].shape));
+    TF_PLR_RETURN_IF_ERROR(CheckDecays(inputs[0], "the shape of impulses", inputs[1].shape));
+    TF_PLR_RETURN_IF_ERROR(CheckAxis(axis_, inputs[1].shape));
     TF_PLR_RETURN_IF_ERROR(
-        CheckInput("impulses", &inputs[1], inputs[0].type, "the shape of decays", inputs[0].shape));
-    Shape shape = Without(axis_, inputs[0].shape);
+        CheckInput("impulses", &inputs[1], inputs[0].type, "its own shape", inputs[1].shape));
+    Shape shape = Without(axis_, inputs[1].shape);
     shape.insert(shape.begin(), 2);
     outputs->assign(1, {SumTypeOf(inputs[0].type), shape});
     return {};
@@ -172,6 +233,10 @@ class TransitionCall final : public CallOnBoth<TransitionCall> {
 
   template <typename Backend>
   Status Run(const Backend& backend, const Buffers& inputs, const Buffers& outputs) const {
+    if (inputs[0].shape != inputs[1].shape) {
+      return gradient_ ? Reduce<BroadcastImpulseGradientCell>(backend, inputs, outputs[0])
+                       : Reduce<BroadcastRecurrenceCell>(backend, inputs, outputs[0]);
+    }
     return gradient_ ? Reduce<RecurrenceGradientCell>(backend, inputs, outputs[0])
                      : Reduce<RecurrenceCell>(backend, inputs, outputs[0]);
   }
@@ -186,7 +251,11 @@ class TransitionCall final : public CallOnBoth<TransitionCall> {
       using A = typename Backend::template Element<SumTypeOf(kType)>;
       Arrays<Cell, T> arrays{};
       for (int k = 0; k < Cell::kStepInputs; ++k) arrays.inputs[k] = Data<T>(inputs[k]);
-      const Problem problem = ProblemOf(inputs[0].shape, axis_, true, reverse_ != gradient_);
+      const Shape& shape = inputs[1].shape;
+      if constexpr (Cell::kBroadcast >= 0) {
+        arrays.broadcast = BroadcastIndexOf(inputs[0].shape, shape, FromFirst(axis_, shape));
+      }
+      const Problem problem = ProblemOf(shape, axis_, true, reverse_ != gradient_);
       A* const data = Data<A>(transition);
       return backend.Reduce(problem, arrays,
                             ColumnTransitions<A>{data, data + transition.size() / 2});

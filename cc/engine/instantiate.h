@@ -12,9 +12,11 @@
 #define TF_PLR_INSTANTIATE_GATED_CELL(T, Name, ...) \
   TF_PLR_INSTANTIATE_CELL(Name##Cell, T)            \
   TF_PLR_INSTANTIATE_CELL(Name##GradientCell, T)
-#define TF_PLR_INSTANTIATE(type, element, ...)     \
-  TF_PLR_INSTANTIATE_CELL(RecurrenceCell, element) \
-  TF_PLR_INSTANTIATE_CELL(RecurrenceGradientCell, element)
+#define TF_PLR_INSTANTIATE(type, element, ...)              \
+  TF_PLR_INSTANTIATE_CELL(RecurrenceCell, element)          \
+  TF_PLR_INSTANTIATE_CELL(RecurrenceGradientCell, element)  \
+  TF_PLR_INSTANTIATE_CELL(BroadcastRecurrenceCell, element) \
+  TF_PLR_INSTANTIATE_CELL(BroadcastImpulseGradientCell, element)
 #define TF_PLR_INSTANTIATE_GATED(type, element, ...)                 \
   TF_PLR_FOR_EACH_GATED_CELL(TF_PLR_INSTANTIATE_GATED_CELL, element) \
   TF_PLR_FIXED_CELLS(TF_PLR_INSTANTIATE_GATED_CELL, element)

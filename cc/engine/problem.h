@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "cc/engine/broadcast.h"
 #include "cc/engine/cells/recurrence.h"
 
 namespace tf_plr {
@@ -34,10 +35,11 @@ struct GatedArrays {
 struct NotGated {
   NoFunctions functions;
 };
+struct NotBroadcast {};
 
 // The arrays of one problem, aligned to their elements. An output may be the same array as any
-// input except the lookahead (see cells/recurrence.h). Step arrays have `size()` elements, column
-// arrays `columns()`.
+// input except the lookahead (see cells/recurrence.h). Step arrays have `size()` elements, except a
+// broadcast one; column arrays `columns()`.
 template <typename Cell, typename T>
 struct Arrays {
   using Column = typename Cell::template Column<T>;
@@ -48,6 +50,8 @@ struct Arrays {
   Column* final_carry;             // Column array; null: not wanted.
   const T* boundary;               // Column array past the lookahead input; null: zeros.
   std::conditional_t<Cell::kGated, GatedArrays<Cell>, NotGated> gated = {};
+  // Of input kBroadcast, which no output may overwrite.
+  std::conditional_t<(Cell::kBroadcast >= 0), BroadcastIndex, NotBroadcast> broadcast = {};
 };
 
 // The transition of all steps of each column: carry -> decay * carry + impulse. Column arrays.

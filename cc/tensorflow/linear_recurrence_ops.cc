@@ -13,6 +13,7 @@ namespace {
 using absl::InvalidArgumentError;
 using absl::Status;
 using absl::StrCat;
+using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
 
@@ -24,6 +25,30 @@ Status MergeNamed(InferenceContext* c, const char* name, ShapeHandle shape,
                                        c->DebugString(expected), ", but has shape ",
                                        c->DebugString(shape)));
   }
+  return absl::OkStatus();
+}
+
+// Decays have the shape of the steps, or size 1 on axes where they do not. Merges into that shape
+// what is known of it from the decays.
+Status MergeDecays(InferenceContext* c, const char* expected_name, ShapeHandle* steps_shape) {
+  const ShapeHandle decays = c->input(0);
+  if (!c->RankKnown(decays)) return absl::OkStatus();
+  const int rank = c->Rank(decays);
+  std::vector<DimensionHandle> sizes;
+  bool fits = !c->RankKnown(*steps_shape) || c->Rank(*steps_shape) == rank;
+  for (int i = 0; fits && i < rank; ++i) {
+    DimensionHandle size = c->RankKnown(*steps_shape) ? c->Dim(*steps_shape, i) : c->UnknownDim();
+    if (c->ValueKnown(c->Dim(decays, i)) && c->Value(c->Dim(decays, i)) != 1) {
+      fits = c->Merge(size, c->Dim(decays, i), &size).ok();
+    }
+    sizes.push_back(size);
+  }
+  if (!fits) {
+    return InvalidArgumentError(
+        StrCat("decays must have the shape of ", expected_name, ", ", c->DebugString(*steps_shape),
+               ", or size 1 on axes where they differ, but has shape ", c->DebugString(decays)));
+  }
+  *steps_shape = c->MakeShape(sizes);
   return absl::OkStatus();
 }
 
@@ -61,8 +86,8 @@ Status MergeState(InferenceContext* c, const char* name, ShapeHandle* columns_sh
 }
 
 Status RecurrenceShape(InferenceContext* c) {
-  ShapeHandle steps_shape, columns_shape;
-  TF_RETURN_IF_ERROR(MergeNamed(c, "impulses", c->input(1), "decays", c->input(0), &steps_shape));
+  ShapeHandle steps_shape = c->input(1), columns_shape;
+  TF_RETURN_IF_ERROR(MergeDecays(c, "impulses", &steps_shape));
   TF_RETURN_IF_ERROR(WithoutAxis(c, steps_shape, &columns_shape));
   TF_RETURN_IF_ERROR(MergeState(c, "initial_state", &columns_shape));
   c->set_output(0, steps_shape);
@@ -71,20 +96,20 @@ Status RecurrenceShape(InferenceContext* c) {
 
 Status RecurrenceGradShape(InferenceContext* c) {
   ShapeHandle steps_shape, columns_shape;
-  TF_RETURN_IF_ERROR(MergeNamed(c, "states", c->input(1), "decays", c->input(0), &steps_shape));
-  TF_RETURN_IF_ERROR(MergeNamed(c, "d_states", c->input(2), "decays", steps_shape, &steps_shape));
+  TF_RETURN_IF_ERROR(MergeNamed(c, "d_states", c->input(2), "states", c->input(1), &steps_shape));
+  TF_RETURN_IF_ERROR(MergeDecays(c, "states", &steps_shape));
   TF_RETURN_IF_ERROR(WithoutAxis(c, steps_shape, &columns_shape));
   TF_RETURN_IF_ERROR(MergeState(c, "initial_state", &columns_shape));
   TF_RETURN_IF_ERROR(MergeState(c, "d_last_state", &columns_shape));
-  c->set_output(0, steps_shape);
+  c->set_output(0, c->input(0));
   c->set_output(1, steps_shape);
   for (int i = 2; i < c->num_outputs(); ++i) c->set_output(i, columns_shape);
   return absl::OkStatus();
 }
 
 Status TransitionShape(InferenceContext* c) {
-  ShapeHandle steps_shape, columns_shape;
-  TF_RETURN_IF_ERROR(MergeNamed(c, "impulses", c->input(1), "decays", c->input(0), &steps_shape));
+  ShapeHandle steps_shape = c->input(1), columns_shape;
+  TF_RETURN_IF_ERROR(MergeDecays(c, "impulses", &steps_shape));
   TF_RETURN_IF_ERROR(WithoutAxis(c, steps_shape, &columns_shape));
   ShapeHandle transition;
   TF_RETURN_IF_ERROR(c->Concatenate(c->Vector(2), columns_shape, &transition));
@@ -116,10 +141,10 @@ compose associatively, which is what makes the recurrence parallel in t.
 Martin and Cundy, Parallelizing Linear Recurrent Neural Nets Over Sequence Length,
 ICLR 2018, section 2.
 
-decays: [..., steps, ...], any rank from 1, any size from 0.
-impulses: Shape of decays.
+decays: The shape of impulses, or size 1 on axes where they differ: the decays are then broadcast.
+impulses: [..., steps, ...], any rank from 1, any size from 0.
 initial_state: At most one tensor, of the shape of impulses without `axis`. None: zeros.
-states: Shape of decays: the state after each step. half and bfloat16 are accumulated in float.
+states: Shape of impulses: the state after each step. half and bfloat16 are accumulated in float.
 axis: In [-rank, rank).
 reverse: Start at the last step.
 algorithm: 'serial' walks the steps, parallel over columns; 'parallel' also splits the steps:
@@ -150,6 +175,8 @@ Gradients of LinearRecurrence, in one pass against its direction.
   d_decays[t]     = conj(states[t - 1]) * d_impulses[t],   states[-1] = initial_state
   d_initial_state = conj(decays[0]) * d_impulses[0]
 
+If decays are broadcast, d_decays is the sum over the axes where they have size 1.
+
 decays: As given to LinearRecurrence.
 states: As returned by LinearRecurrence.
 d_states: The gradient with respect to states.
@@ -178,7 +205,7 @@ The transition of all steps of LinearRecurrence, in one pass that writes no step
 
 decays: As for LinearRecurrence.
 impulses: As for LinearRecurrence; with `gradient`, d_states.
-transition: [2, ...], where ... is the shape of decays without `axis`.
+transition: [2, ...], where ... is the shape of impulses without `axis`.
 A: float if T is half or bfloat16; otherwise T.
 axis: As for LinearRecurrence.
 reverse: As for LinearRecurrence, with `gradient` too.

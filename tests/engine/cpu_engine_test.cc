@@ -6,6 +6,7 @@
 
 #include "Eigen/Core"
 #include "cc/engine/cpu/run.h"
+#include "tests/engine/broadcast_engine_test.h"
 #include "tests/engine/engine_test.h"
 #include "tests/engine/gated_engine_test.h"
 #include "tests/engine/host_array.h"
@@ -61,6 +62,10 @@ struct CpuEngine {
     Check(cpu::Normalize(rows, Threads()));
   }
   template <typename T>
+  static void Differentiate(const BroadcastGradient<T>& gradient, void* workspace) {
+    Check(cpu::Differentiate(gradient, workspace, Threads()));
+  }
+  template <typename T>
   static void DifferentiateNormalization(const LayerNormalizationGradient<T>& rows) {
     Check(cpu::DifferentiateNormalization(rows, Threads()));
   }
@@ -82,6 +87,7 @@ struct CpuEngine {
 
 int main() {
   return TestEngine<CpuEngine, Eigen::half, Eigen::bfloat16>() |
+         TestBroadcastEngine<CpuEngine, Eigen::half, Eigen::bfloat16>() |
          TestGatedEngine<CpuEngine, Eigen::half, Eigen::bfloat16>() |
          TestRowPasses<CpuEngine, Eigen::half, Eigen::bfloat16>();
 }

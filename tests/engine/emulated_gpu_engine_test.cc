@@ -2,12 +2,14 @@
 // The GPU engine's kernels on a CPU (cuda_on_cpu/). test_gpu_engine.py builds and runs it.
 #include <sys/mman.h>
 
+#include "cc/engine/gpu/broadcast_gradient.cu"
 #include "cc/engine/gpu/causal_windows.cu"
 #include "cc/engine/gpu/column_sums.cu"
 #include "cc/engine/gpu/copy_rows.cu"
 #include "cc/engine/gpu/held_rows.cu"
 #include "cc/engine/gpu/layer_normalization.cu"
 #include "cc/engine/gpu/run.cuh"
+#include "tests/engine/broadcast_engine_test.h"
 #include "tests/engine/engine_test.h"
 #include "tests/engine/gated_engine_test.h"
 #include "tests/engine/host_array.h"
@@ -74,6 +76,10 @@ struct EmulatedGpuEngine {
   template <typename Element>
   static void Normalize(const LayerNormalization<Element>& rows) {
     Check(gpu::Normalize(rows, nullptr));
+  }
+  template <typename Element>
+  static void Differentiate(const BroadcastGradient<Element>& gradient, void* workspace) {
+    Check(gpu::Differentiate(gradient, workspace, nullptr));
   }
   template <typename Element>
   static void DifferentiateNormalization(const LayerNormalizationGradient<Element>& rows) {
@@ -184,6 +190,7 @@ int main() {
     cuda_on_cpu::multiprocessors = multiprocessors;
     cuda_on_cpu::architecture = architecture;
     failed += TestEngine<EmulatedGpuEngine, Eigen::half, Eigen::bfloat16>();
+    failed += TestBroadcastEngine<EmulatedGpuEngine, Eigen::half, Eigen::bfloat16>();
     failed += TestGatedEngine<EmulatedGpuEngine, Eigen::half, Eigen::bfloat16>();
   }
   return failed;

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "cc/engine/gpu/run.h"
+#include "tests/engine/broadcast_engine_test.h"
 #include "tests/engine/engine_test.h"
 #include "tests/engine/gated_engine_test.h"
 #include "tests/engine/row_passes_test.h"
@@ -105,6 +106,10 @@ struct GpuEngine {
     CheckRun(gpu::Normalize(rows, nullptr));
   }
   template <typename Element>
+  static void Differentiate(const BroadcastGradient<Element>& gradient, void* workspace) {
+    CheckRun(gpu::Differentiate(gradient, workspace, nullptr));
+  }
+  template <typename Element>
   static void DifferentiateNormalization(const LayerNormalizationGradient<Element>& rows) {
     CheckRun(gpu::DifferentiateNormalization(rows, nullptr));
   }
@@ -196,6 +201,7 @@ int main() {
   TestForgottenSteps<GpuEngine>({1, 9000, 72, true});
   TestForgottenSteps<GpuEngine>({1, 70000, 2, false});
   return TestEngine<GpuEngine, __half, __nv_bfloat16>() |
+         TestBroadcastEngine<GpuEngine, __half, __nv_bfloat16>() |
          TestGatedEngine<GpuEngine, __half, __nv_bfloat16>() |
          TestRowPasses<GpuEngine, __half, __nv_bfloat16>();
 }

@@ -77,7 +77,8 @@ def test_no_memory_in_an_op():
 @needs_headers
 def test_no_memory_in_the_cpu_engine(tmp_path):
     engine = (
-        "causal_windows", "column_sums", "held_rows", "instantiate", "layer_normalization",
+        "broadcast_gradient", "causal_windows", "column_sums", "held_rows", "instantiate",
+        "layer_normalization",
     )  # fmt: skip
     sources = ["tests/engine/cpu_faults_test.cc", *(f"cc/engine/cpu/{name}.cc" for name in engine)]
     flags = ["-O0", "-w", "-Wno-psabi", "-DTF_PLR_ELEMENT=float"]

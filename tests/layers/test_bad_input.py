@@ -14,8 +14,8 @@ ONES = tf.ones([4, 3])
 MISTAKES = {
     "shapes differ": (
         dict(decays=tf.ones([4, 2])), ValueError, r"decays.*\(4, 2\).*impulses.*\(4, 3\)"),
-    "broadcastable shapes": (
-        dict(decays=tf.ones([4, 1])), ValueError, r"decays.*\(4, 1\).*impulses.*\(4, 3\)"),
+    "impulses that broadcast": (
+        dict(impulses=tf.ones([4, 1])), ValueError, r"decays.*\(4, 3\).*impulses.*\(4, 1\)"),
     "ranks differ": (
         dict(decays=tf.ones([4])), ValueError, r"decays.*\(4,\).*impulses.*\(4, 3\)"),
     "dtypes differ": (
@@ -73,7 +73,8 @@ UNKNOWN = tf.TensorSpec(None)
     ("shapes", "message"),
     [
         ([(4, 2), (4, 3), (3,)], "decays|impulses"),
-        ([(4, 1), (4, 3), (3,)], "decays|impulses"),
+        ([(4, 3), (4, 1), (1,)], "decays|impulses"),
+        ([(4, 3), (1, 4, 3), (1, 3)], "decays|impulses"),
         ([(4, 3), (4, 3), (1,)], "initial_state"),
         ([(4, 3), (4, 3), (4, 3)], "initial_state"),
         ([(3, 3), (3, 3), (3, 3)], "initial_state"),

@@ -25,6 +25,8 @@ def gradients(arguments, d_states, **options):
 
 def assert_gradients(actual, decays, impulses, initial_state, d_states, reverse, dtype):
     """Checks gradients along axis 1, within the error bounds of the recurrences they use."""
+    summed = [axis for axis, size in enumerate(decays.shape) if size != impulses.shape[axis]]
+    decays = np.broadcast_to(decays, impulses.shape)
     initial = np.zeros_like(impulses[:, :1].sum(1)) if initial_state is None else initial_state
     states = reference.linear_recurrence(decays, impulses, initial, 1, reverse)
     expected = reference.linear_recurrence_gradients(decays, states, d_states, initial, 1, reverse)
@@ -48,6 +50,13 @@ def assert_gradients(actual, decays, impulses, initial_state, d_states, reverse,
         g_bound,
         (g_bound + roundoff * g).max(1, initial=0),
     ]
+    expected = list(expected)
+    if summed:
+        terms = np.prod([impulses.shape[axis] for axis in summed])
+        accumulated = reference.UNIT_ROUNDOFF[reference.ACCUMULATOR[dtype]]
+        of_terms = bounds[0] + (2 * roundoff + terms * accumulated) * np.abs(expected[0])
+        bounds[0] = of_terms.sum(tuple(summed), keepdims=True)
+        expected[0] = expected[0].sum(tuple(summed), keepdims=True)
     for a, e, b in zip(actual, expected, bounds, strict=False):
         assert a.dtype == dtype
         assert a.shape == e.shape

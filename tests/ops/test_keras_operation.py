@@ -53,7 +53,7 @@ def test_algorithm(algorithm):
 
 def test_mistakes_are_found_when_the_model_is_made():
     inputs, others = keras.Input((5, 4)), keras.Input((5, 3))
-    with pytest.raises(ValueError, match="decays and impulses must have the same shape"):
+    with pytest.raises(ValueError, match="decays must have the shape of impulses, or size 1"):
         tf_plr.linear_recurrence(inputs, others, axis=1)
     with pytest.raises(ValueError, match=r"axis must be in \[-3, 3\)"):
         tf_plr.linear_recurrence(inputs, inputs, axis=3)

@@ -56,6 +56,7 @@ def random_arguments(rng, shape, axis, dtype, with_initial_state, long_memory=Fa
 
 
 def assert_states(actual, decays, impulses, initial_state, axis, reverse, dtype):
+    decays = np.broadcast_to(decays, impulses.shape)
     expected = reference.linear_recurrence(decays, impulses, initial_state, axis, reverse)
     accumulated = reference.UNIT_ROUNDOFF[reference.ACCUMULATOR[dtype]]
     bound = reference.error_bound(decays, impulses, initial_state, accumulated, axis, reverse)

@@ -86,7 +86,7 @@ def test_shapes_that_differ():
 
     with pytest.raises(
         tf.errors.InvalidArgumentError,
-        match=r"impulses must have the shape of decays, \[3\], but has shape \[4\]",
+        match=r"decays must have the shape of impulses, \[4\], or size 1 .*, but has shape \[3\]",
     ):
         states(tf.ones([3]), tf.ones([4]))
 
@@ -94,7 +94,7 @@ def test_shapes_that_differ():
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        (([2, 3], [1, 3], [3]), "decays_must_have_the_shape_of_impulses"),
+        (([2, 3], [1, 3], [3]), "decays_must_have_the_shape_of_impulses_or_size_1"),
         (([2, 3], [3, 2], [3]), "decays_must_have_the_shape_of_impulses"),
         (([2, 3], [2, 3], [1]), "initial_state_must_have_the_shape_of_impulses_without_axis"),
     ],

@@ -6,15 +6,18 @@ from replicas import draw, replicas, shards_of, strategy, with_gradients
 import tf_plr
 from tf_plr import distributed
 
-for axis, reverse, dtype in (
-    (0, False, "float32"),
-    (1, True, "float64"),
-    (-1, False, "complex64"),
-    (1, True, "bfloat16"),
+for axis, reverse, dtype, broadcast in (
+    (0, False, "float32", []),
+    (1, True, "float64", []),
+    (-1, False, "complex64", []),
+    (1, True, "bfloat16", []),
+    (1, True, "float64", [0, 2]),
+    (1, False, "float32", [2]),
 ):
     shape = [3, 5, 4]
     shape[axis] = 6 * replicas
-    decays, impulses, d_states = (draw(shape, dtype) for _ in range(3))
+    impulses, d_states = (draw(shape, dtype) for _ in range(2))
+    decays = draw([1 if i in broadcast else size for i, size in enumerate(shape)], dtype)
     state = draw(np.delete(shape, axis), dtype)
     options = {"axis": axis, "reverse": reverse}
     expected = with_gradients(

@@ -14,8 +14,8 @@ with pytest.raises(ValueError, match="must have a known rank"):
     )
 # Wrong shapes that are known only at run time: with as many elements, or fewer.
 for shapes, message in (
-    (([2, 3, 4], [2, 4, 3], [2, 4]), "impulses .* of decays, .2,3,4., but has shape .2,4,3."),
-    (([3, 1], [2, 1], [1]), "impulses must have the shape of decays, .3,1., but .* .2,1."),
+    (([2, 3, 4], [2, 4, 3], [2, 4]), "decays .* of impulses, .2,4,3., .* but has shape .2,3,4."),
+    (([3, 1], [2, 1], [1]), "decays must have the shape of impulses, .2,1., or .* but .* .3,1."),
     (([2, 1, 3], [2, 1, 3], [3, 2]), "initial_state .* impulses without axis, .2,3., but .* .3,2."),
     (([2, 1, 3], [2, 1, 3], [1, 3]), "initial_state .* impulses without axis, .2,3., but .* .1,3."),
 ):

@@ -108,7 +108,7 @@ def _windows_grad(i: Any, a: Any) -> Outputs:
 OUTPUTS: dict[str, Callable[[Any, Any], Outputs]] = {
     "LinearRecurrence": lambda i, a: {"states": i["impulses"].like()},
     "LinearRecurrenceGrad": lambda i, a: {
-        "d_decays": i["states"].like(),
+        "d_decays": i["decays"].like(),
         "d_impulses": i["d_states"].like(),
         "d_initial_state": [state.like() for state in i["initial_state"]],
     },

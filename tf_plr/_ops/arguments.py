@@ -47,14 +47,17 @@ def checked_arguments(
     decays = _as_tensor("decays", decays, dtype)
     impulses = _as_tensor("impulses", impulses, dtype or decays.dtype)
     _check_dtype("impulses", impulses, decays)
-    if not decays.shape.is_compatible_with(impulses.shape):
+    steps_shape = shape_of_steps(decays.shape, impulses.shape)
+    if steps_shape is None:
         raise ValueError(
-            "decays and impulses must have the same shape, but decays has shape "
-            f"{decays.shape} and impulses has shape {impulses.shape}"
+            "decays must have the shape of impulses, or size 1 on axes where they differ, but "
+            f"decays has shape {decays.shape} and impulses has shape {impulses.shape}"
         )
-    rank = decays.shape.rank if decays.shape.rank is not None else impulses.shape.rank
+    rank = steps_shape.rank
     if rank == 0:
         raise ValueError("decays and impulses must have at least one axis, but are scalars")
+    if needs_rank and rank is not None and impulses.shape.rank is None:
+        impulses = tf.ensure_shape(impulses, steps_shape, name="impulses_have_the_rank_of_decays")
     if rank is None:
         if needs_rank:
             raise ValueError(
@@ -70,7 +73,6 @@ def checked_arguments(
         initial_state = _as_tensor("initial_state", initial_state, decays.dtype)
         _check_dtype("initial_state", initial_state, decays)
         if rank is not None:
-            steps_shape = decays.shape.merge_with(impulses.shape)
             expected = steps_shape[:axis].concatenate(steps_shape[axis + 1 :])
             if not expected.is_compatible_with(initial_state.shape):
                 raise ValueError(
@@ -78,6 +80,16 @@ def checked_arguments(
                     f"{expected}, but has shape {initial_state.shape}"
                 )
     return decays, impulses, initial_state, axis
+
+
+def shape_of_steps(decays: tf.TensorShape, impulses: tf.TensorShape) -> tf.TensorShape | None:
+    """What is known of the shape of impulses, or None if decays do not broadcast to it."""
+    if decays.rank is None:
+        return impulses
+    unless_broadcast = tf.TensorShape([None if size == 1 else size for size in decays])
+    if not unless_broadcast.is_compatible_with(impulses):
+        return None
+    return impulses.merge_with(unless_broadcast)
 
 
 def as_index(name: str, value: Any) -> int:

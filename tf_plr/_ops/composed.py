@@ -17,7 +17,6 @@ def composed_linear_recurrence(
     `linear_recurrence` must have checked the arguments: tensors, and a non-negative `axis`.
     """
     time = TimeAxis(axis, reverse)
-    decays, impulses = _with_equal_shapes(decays, impulses)
     dtype = decays.dtype
     if initial_state is None:
         initial_state = tf.zeros_like(tf.reduce_sum(impulses, axis))
@@ -44,6 +43,7 @@ def composed_linear_recurrence(
     accumulator = tf.float32 if dtype.size == 2 else dtype
     # tf.custom_gradient needs tensors of the current graph, not ones captured from another.
     arguments = [tf.identity(tf.cast(a, accumulator)) for a in (decays, impulses, initial_state)]
+    arguments[0] = _with_shape_of_impulses(*arguments[:2])
     return tf.cast(recurrence(*arguments), dtype)
 
 
@@ -79,20 +79,15 @@ def _scan(decays: Tensor, impulses: Tensor, initial_state: Tensor, time: TimeAxi
     return impulses
 
 
-def _with_equal_shapes(decays: Tensor, impulses: Tensor) -> tuple[Tensor, Tensor]:
-    """Merges what is known of both shapes; the running graph checks the sizes that are not."""
-    if decays.shape.is_fully_defined() and impulses.shape.is_fully_defined():
-        return decays, impulses
-    shape = decays.shape.merge_with(impulses.shape)
-    message = "decays and impulses must have the same shape"
-    ranks = [tf.debugging.assert_rank(a, shape.rank, message) for a in (decays, impulses)]
-    with tf.control_dependencies(ranks):
-        same = tf.debugging.assert_equal(tf.shape(decays), tf.shape(impulses), message)
-    with tf.control_dependencies([same]):
-        pair = tf.ensure_shape(decays, shape), tf.ensure_shape(impulses, shape)
-        # XLA drops the checks, but it refuses to stack tensors of different shapes.
-        both = tf.stack(pair, name="decays_must_have_the_shape_of_impulses")
-    return both[0], both[1]
+def _with_shape_of_impulses(decays: Tensor, impulses: Tensor) -> Tensor:
+    """Broadcasts decays; the running graph checks the sizes that are not known before."""
+    if decays.shape.is_fully_defined() and decays.shape == impulses.shape:
+        return decays
+    message = "decays must have as many axes as impulses"
+    rank = tf.debugging.assert_rank(decays, impulses.shape.rank, message)
+    with tf.control_dependencies([rank]):
+        name = "decays_must_have_the_shape_of_impulses_or_size_1"
+        return tf.broadcast_to(decays, tf.shape(impulses), name=name)
 
 
 def _with_shape_of_columns(initial_state: Tensor, impulses: Tensor, axis: int) -> Tensor:

@@ -8,7 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from tf_plr._native import call, choice, register_gradient
-from tf_plr._ops.arguments import as_index, as_list, checked_arguments, non_negative_axis
+from tf_plr._ops.arguments import (
+    as_index,
+    as_list,
+    checked_arguments,
+    non_negative_axis,
+    shape_of_steps,
+)
 from tf_plr._ops.composed import composed_linear_recurrence
 from tf_plr._ops.time_axis import TimeAxis, gradient_of_gradient
 from tf_plr._types import ALGORITHMS, Algorithm, Tensor, uses_stock_ops
@@ -40,11 +46,17 @@ def linear_recurrence(
     >>> tf_plr.linear_recurrence([0.5, 0.5, 0.5], [1.0, 1.0, 1.0]).numpy()
     array([1.  , 1.5 , 1.75], dtype=float32)
 
+    The same decay at all steps:
+
+    >>> tf_plr.linear_recurrence([0.5], [1.0, 1.0, 1.0]).numpy()
+    array([1.  , 1.5 , 1.75], dtype=float32)
+
     Args:
-        decays: float16, bfloat16, float32, float64, complex64 or complex128 tensor of rank 1 or
+        decays: Tensor of the dtype and rank of `impulses`. On each axis, it has the size of
+            `impulses`, or size 1: these decays then hold for the whole axis. They are not copied.
+        impulses: float16, bfloat16, float32, float64, complex64 or complex128 tensor of rank 1 or
             higher. Sizes may be 0.
-        impulses: Tensor of the shape and dtype of `decays`.
-        initial_state: Tensor of the dtype of `decays`, and of its shape without `axis`. None:
+        initial_state: Tensor of the dtype of `impulses`, and of its shape without `axis`. None:
             zeros.
         axis: The axis of time, from `-rank` to `rank - 1`. No axis needs a transposition.
         reverse: Whether to run from the end of the axis to its start.
@@ -56,11 +68,11 @@ def linear_recurrence(
             tf_plr, wherever TensorFlow's own ops do (under XLA, the number of steps must be known).
 
     Returns:
-        The states after each step: a tensor of the shape and dtype of `decays`.
+        The states after each step: a tensor of the shape and dtype of `impulses`.
 
     Raises:
         TypeError: dtypes that differ or are not supported; ragged or sparse tensors.
-        ValueError: shapes that differ, an axis out of range, an unknown algorithm.
+        ValueError: shapes that do not fit, an axis out of range, an unknown algorithm.
         tf.errors.InvalidArgumentError: the same, if shapes are known only when the graph runs.
         ImportError: the native library is missing, or was built for another TensorFlow and the
             portable one cannot take its place.
@@ -91,7 +103,7 @@ def linear_recurrence(
     if choice().needs_ranks:
         *arguments, axis = checked_arguments(decays, impulses, initial_state, axis, needs_rank=True)
         states = _run(*arguments, axis=axis, reverse=reverse, algorithm=algorithm)
-        return tf.ensure_shape(states, arguments[0].shape.merge_with(arguments[1].shape))
+        return tf.ensure_shape(states, shape_of_steps(arguments[0].shape, arguments[1].shape))
     try:
         return _run(
             decays, impulses, initial_state, axis=axis, reverse=reverse, algorithm=algorithm
@@ -178,8 +190,19 @@ def _second_gradient(
     d_decays, d_states, d_initial_state = gradient_of_gradient(
         time, op.outputs[1], u_decays, time.previous(s, u_initial)
     )
+    d_decays = _sum_to_shape_of(decays, d_decays)
     d_columns = [d_initial_state] if initial_state else []
     return [d_decays, d_states, s, *d_columns, *(time.last(s) for _ in d_last_state)]
+
+
+def _sum_to_shape_of(decays: Tensor, d_steps: Tensor) -> Tensor:
+    """Sums the gradient of each step over the axes on which decays are broadcast."""
+    if decays.shape.is_fully_defined():
+        axes = [axis for axis, size in enumerate(decays.shape) if size == 1]
+    else:
+        args = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(decays), s1=tf.shape(d_steps))
+        axes = args.r0
+    return tf.reshape(tf.reduce_sum(d_steps, axes), tf.shape(decays))
 
 
 def attributes_of(op: Any) -> dict[str, Any]:

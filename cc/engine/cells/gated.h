@@ -98,7 +98,7 @@ struct GatedCell {
   static constexpr int kInputs = 2 + kHasInputGate + kHasOutputGate + kHasHighway;
   static constexpr int kStepInputs = 2 + kHasInputGate;
   TF_PLR_HOST_DEVICE static int StepInputs(const Functions&) { return kStepInputs; }
-  static constexpr int kLookahead = -1;
+  static constexpr int kLookahead = -1, kBroadcast = -1;
   TF_PLR_HOST_DEVICE static constexpr bool HasBias(int input) {
     return !kHasHighway || input != kHighway;
   }
@@ -186,6 +186,7 @@ struct GatedGradientCell {
   }
   // If the forward pass kept the states themselves, c_{t-1} is one step further on.
   static constexpr int kLookahead = kOutput == Output::kState ? kPreviousStates : -1;
+  static constexpr int kBroadcast = -1;
   TF_PLR_HOST_DEVICE static constexpr bool HasBias(int input) {
     return input != kDH && input != kPreviousStates && (!kHasHighway || input != kHighway);
   }

@@ -12,7 +12,7 @@
 //   writes   kOutputs arrays, from the inputs and from the carry before and after the step.
 //
 // If step arrays are of type T, arrays of carries are of type Column<T>. cells/gated.h documents
-// what kGated cells need in addition.
+// what kGated cells need in addition. Array kBroadcast, if any, is broadcast (see broadcast.h).
 #ifndef TF_PLR_ENGINE_CELLS_RECURRENCE_H_
 #define TF_PLR_ENGINE_CELLS_RECURRENCE_H_
 
@@ -42,7 +42,7 @@ struct RecurrenceCell {
   enum Output { kStates, kOutputs };
   static constexpr int kStepInputs = 2;
   TF_PLR_HOST_DEVICE static int StepInputs(const Functions&) { return kStepInputs; }
-  static constexpr int kLookahead = -1;
+  static constexpr int kLookahead = -1, kBroadcast = -1;
   TF_PLR_HOST_DEVICE static constexpr Masked WhereMasked(int input) {
     return input == kDecays ? Masked::kOne : Masked::kZero;
   }
@@ -74,7 +74,7 @@ struct RecurrenceGradientCell {
   enum Output { kDDecays, kDImpulses, kOutputs };
   static constexpr int kStepInputs = 2;
   TF_PLR_HOST_DEVICE static int StepInputs(const Functions&) { return kStepInputs; }
-  static constexpr int kLookahead = kPreviousStates;
+  static constexpr int kLookahead = kPreviousStates, kBroadcast = -1;
   TF_PLR_HOST_DEVICE static constexpr Masked WhereMasked(int input) {
     return input == kDecays ? Masked::kOne : Masked::kKept;
   }
@@ -95,6 +95,42 @@ struct RecurrenceGradientCell {
     out[kDImpulses] = gradient;
   }
 };
+
+// RecurrenceGradientCell without the gradient with respect to decays.
+struct ImpulseGradientCell {
+  using Functions = NoFunctions;
+  static constexpr bool kGated = false, kIsGradient = true;
+  enum Input { kDecays, kDStates, kInputs };
+  enum Output { kDImpulses, kOutputs };
+  static constexpr int kStepInputs = 2;
+  TF_PLR_HOST_DEVICE static int StepInputs(const Functions&) { return kStepInputs; }
+  static constexpr int kLookahead = -1, kBroadcast = -1;
+  TF_PLR_HOST_DEVICE static constexpr Masked WhereMasked(int input) {
+    return RecurrenceGradientCell::WhereMasked(input);
+  }
+  template <typename T>
+  using Column = T;
+
+  template <typename M, typename A>
+  TF_PLR_HOST_DEVICE static Transition<A> Step(const A (&in)[kInputs]) {
+    const A decay = Conjugate(in[kDecays]);
+    return {decay, decay * in[kDStates]};
+  }
+
+  template <typename M, typename A>
+  TF_PLR_HOST_DEVICE static void Emit(const A (&in)[kInputs], A before, A /*after*/,
+                                      A (&out)[kOutputs]) {
+    out[kDImpulses] = before + in[kDStates];
+  }
+};
+
+// A cell whose decays are broadcast.
+template <typename Cell>
+struct WithBroadcastDecays : Cell {
+  static constexpr int kBroadcast = Cell::kDecays;
+};
+using BroadcastRecurrenceCell = WithBroadcastDecays<RecurrenceCell>;
+using BroadcastImpulseGradientCell = WithBroadcastDecays<ImpulseGradientCell>;
 
 }  // namespace tf_plr
 

@@ -45,6 +45,9 @@ struct Tuning {
   static constexpr int64_t kMaxReducedColumns = 256;
   // An output of at least this size is evicted from the caches before anyone reads it.
   static constexpr int64_t kStreamOutBytes = 32 << 20;
+  // Broadcast decays are written out for so many elements at a time, which stay in the first-level
+  // cache.
+  static constexpr int64_t kDecays = 4096;
   // A task with less work than this is not worth fetching, and a thread with less is not worth
   // waking.
   static constexpr int64_t kMinTaskBytes = 64 << 10;
@@ -91,6 +94,7 @@ class Engine {
   using Column = typename Arrays<Cell, T>::Column;
   using CellTuning = std::conditional_t<Cell::kGated, GatedTuning, Tuning>;
   static constexpr int64_t kElementBytes = (Cell::kInputs + Cell::kOutputs) * sizeof(T);
+  static constexpr bool kIsBroadcast = Cell::kBroadcast >= 0;
 
  public:
   Engine(const Problem& problem, const Arrays<Cell, T>& arrays)
@@ -133,7 +137,7 @@ class Engine {
     RunBlocks(plan, memory, threads, workers,
               [&](const Block& block, const Turn& turn, const Scratch& scratch) {
                 Transition<A>* const whole = wholes.data() + block.column;
-                ReduceBlock(block, turn.chunk == 0 ? whole : scratch.transition, scratch.vectors);
+                ReduceBlock(block, turn.chunk == 0 ? whole : scratch.transition, scratch);
                 if (turn.chunk > 0) {
                   turn.Await();
                   for (int64_t c = 0; c < block.columns; ++c) {
@@ -174,6 +178,7 @@ class Engine {
     A* carry;
     Transition<A>* transition;  // Null where nothing is reduced.
     void* vectors;              // See Rows.
+    T* decays;                  // Null where they are not broadcast.
   };
 
   // All that a run needs beside its arguments, allocated before any task starts.
@@ -186,7 +191,9 @@ class Engine {
           worker_columns_((CeilDiv(plan.block_columns, kMaxLanes) + 1) * kMaxLanes),
           carry_(workers * worker_columns_),
           transition_(plan.chunks > 1 ? workers * worker_columns_ : 0),
-          vectors_(workers * worker_columns_) {
+          vectors_(workers * worker_columns_),
+          worker_decays_(kIsBroadcast ? std::max(plan.block_columns, CellTuning::kDecays) : 0),
+          decays_(workers * worker_decays_) {
       if (!allocated()) return;
       std::uninitialized_fill_n(zeros.data(), zeros.size(), T(0));
       std::uninitialized_fill_n(chunks.data(), chunks.size(), 0);
@@ -194,13 +201,13 @@ class Engine {
 
     bool allocated() const {
       return zeros.allocated() && carries.allocated() && chunks.allocated() && carry_.allocated() &&
-             transition_.allocated() && vectors_.allocated();
+             transition_.allocated() && vectors_.allocated() && decays_.allocated();
     }
 
     Scratch ScratchOf(int worker) const {
       const int64_t first = worker * worker_columns_;
       return {carry_.data() + first, transition_.size() > 0 ? transition_.data() + first : nullptr,
-              vectors_.data() + first};
+              vectors_.data() + first, decays_.data() + worker * worker_decays_};
     }
 
     const Buffer<T> zeros;  // Stand in for a null boundary, for the columns of one block.
@@ -214,6 +221,8 @@ class Engine {
     const int64_t worker_columns_;
     const Buffer<A> carry_;
     const Buffer<Transition<A>> transition_, vectors_;
+    const int64_t worker_decays_;
+    const Buffer<T> decays_;
   };
 
   // Calls run(block, turn, scratch) for all blocks of a plan.
@@ -303,7 +312,7 @@ class Engine {
                      const Scratch& scratch) const {
     A* carry = scratch.carry;
     const Transition<A>* transition = scratch.transition;
-    ReduceBlock(block, scratch.transition, scratch.vectors);
+    ReduceBlock(block, scratch.transition, scratch);
     if (turn.chunk == 0) {
       LoadCarry(block, carry);
     } else {
@@ -348,15 +357,15 @@ class Engine {
 
   // Each pass is compiled once for every instruction set and picked at run time.
   void Scan(const Block& block, const Scratch& scratch) const {
-    Walk<ScanPass>(block, scratch.carry, scratch.vectors);
+    Walk<ScanPass>(block, scratch.carry, scratch);
   }
-  void ReduceBlock(const Block& block, Transition<A>* transition, void* vectors) const {
+  void ReduceBlock(const Block& block, Transition<A>* transition, const Scratch& scratch) const {
     std::fill_n(transition, block.columns, Transition<A>::Identity());
-    Walk<ReducePass>(block, transition, vectors);
+    Walk<ReducePass>(block, transition, scratch);
   }
 
   template <template <typename> class PassOf, typename Carry>
-  void Walk(const Block& block, Carry* carry, void* vectors) const {
+  void Walk(const Block& block, Carry* carry, const Scratch& scratch) const {
     using Pass = PassOf<Cell>;
     if (block.steps == 0) return;  // There may be no arrays.
     const auto walk = [&](const auto& rows) {
@@ -369,14 +378,61 @@ class Engine {
         }
       });
     };
-    auto rows = RowsOf<Pass>(block, vectors);
+    auto rows = RowsOf<Pass>(block, scratch.vectors);
     if constexpr (LooksAhead<Pass>()) {
       const bool has_last = block.first_step + block.steps == problem_.steps;
       rows.count -= has_last;
       walk(rows);
-      if (has_last) walk(LastRow<Pass>(block, vectors));
+      if (has_last) walk(LastRow<Pass>(block, scratch.vectors));
+    } else if constexpr (kIsBroadcast) {
+      const int64_t strip = std::max<int64_t>(1, CellTuning::kDecays / problem_.inner);
+      Block part = block;
+      for (int64_t first = 0; first < block.steps; first += strip) {
+        part.first_step = block.first_step + first;
+        part.steps = std::min(strip, block.steps - first);
+        rows = RowsOf<Pass>(part, scratch.vectors);
+        const bool written = first > 0 && arrays_.broadcast.step_stride == 0;
+        rows.in[Cell::kBroadcast] = WriteDecays(part, scratch.decays, strip, written);
+        walk(rows);
+      }
     } else {
       walk(rows);
+    }
+  }
+
+  // Writes the decays of a block, row after row as those of the other inputs lie in memory, unless
+  // they are `written`. There is room for `most_rows` rows. Returns the row to process first.
+  const T* WriteDecays(const Block& block, T* to, int64_t most_rows, bool written) const {
+    if (problem_.reverse) to += (most_rows - 1) * problem_.inner;
+    if (written) return to;
+    const BroadcastIndex& index = arrays_.broadcast;
+    const int64_t first_row = RowOf(block) % problem_.steps, column = block.column % problem_.inner;
+    const T* from = arrays_.inputs[Cell::kBroadcast] +
+                    index.outer.Offset(block.column / problem_.inner) +
+                    first_row * index.step_stride;
+    const int64_t rows = index.step_stride == 0 ? most_rows : block.steps;
+    for (int64_t row = 0; row < rows; ++row) {
+      WriteRow(index.inner, from, column, block.columns, to + row * row_stride_);
+      from += problem_.reverse ? -index.step_stride : index.step_stride;
+    }
+    return to;
+  }
+
+  static void WriteRow(const BroadcastAxes& axes, const T* from, int64_t first, int64_t columns,
+                       T* to) {
+    // All columns of the last axis are alike: the same decay, or neighbours in memory.
+    const int64_t size = axes.count > 0 ? axes.sizes[0] : columns;
+    const bool same = axes.count == 0 || axes.strides[0] == 0;
+    for (int64_t column = first, end = first + columns; column < end;) {
+      const int64_t count = std::min(size - column % size, end - column);
+      const T* const begin = from + axes.Offset(column);
+      if (same) {
+        std::fill_n(to, count, *begin);
+      } else {
+        std::copy_n(begin, count, to);
+      }
+      to += count;
+      column += count;
     }
   }
 

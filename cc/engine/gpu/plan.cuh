@@ -101,7 +101,7 @@ class RegisterTilePlan {
  public:
   RegisterTilePlan(const Problem& problem, const Arrays<Cell, T>& arrays,
                    const DeviceLimits& limits)
-      : cut_(problem, Tile::Shape(), WithClustersOnlyIf(kAligned, limits)) {
+      : cut_(problem, Tile::Shape(), WithClustersOnlyIf(kHasClusters, limits)) {
     params_.problem = problem;
     params_.arrays = arrays;
     params_.column_tiles = cut_.column_tiles;
@@ -116,7 +116,7 @@ class RegisterTilePlan {
   size_t workspace_bytes() const { return status_words() * sizeof(StatusWord); }
 
   cudaError_t Launch(void* workspace, cudaStream_t stream) {
-    if constexpr (kAligned) {
+    if constexpr (kHasClusters) {
       const gpu::Launch in_clusters = LaunchOf<ClusterTile>(stream);
       if (cut_.suits_clusters &&
           cut_.chains <= ClustersAtOnce<ScanTiles<ClusterTile>>(in_clusters, cut_.chain_tiles)) {
@@ -130,9 +130,11 @@ class RegisterTilePlan {
   }
 
  private:
-  // There are no kernels for clusters if rows are not aligned.
-  static DeviceLimits WithClustersOnlyIf(bool aligned, DeviceLimits limits) {
-    limits.clusters &= aligned;
+  // To keep the library small, there are no kernels for clusters if rows are not aligned, or if
+  // decays are broadcast.
+  static constexpr bool kHasClusters = kAligned && Cell::kBroadcast < 0;
+  static DeviceLimits WithClustersOnlyIf(bool has_clusters, DeviceLimits limits) {
+    limits.clusters &= has_clusters;
     return limits;
   }
 

@@ -114,7 +114,7 @@ class OneStep(Steps):
 
 
 def operands_of_recur(decays: Tensor, impulses: Tensor, dtype: Any) -> tuple[Tensor, Tensor]:
-    """Casts both to `dtype`, and broadcasts decays to the shape of impulses if necessary."""
+    """Casts both to `dtype`, and checks that decays broadcast to the shape of impulses."""
     for name, operand in (("decays", decays), ("impulses", impulses)):
         if tf.as_dtype(operand.dtype).is_complex and not tf.as_dtype(dtype).is_complex:
             raise TypeError(
@@ -131,6 +131,4 @@ def operands_of_recur(decays: Tensor, impulses: Tensor, dtype: Any) -> tuple[Ten
             "decays must have the shape of impulses, or broadcast to it, but have shape "
             f"{tuple(decays.shape)}, and impulses have shape {tuple(impulses.shape)}"
         )
-    if not decays.shape.is_compatible_with(impulses.shape) or 1 in tuple(decays.shape):
-        decays = ops.broadcast_to(decays, ops.shape(impulses))
     return decays, impulses

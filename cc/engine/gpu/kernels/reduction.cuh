@@ -98,7 +98,9 @@ class Reduction {
   }
 
  private:
-  using Rows = ThreadRows<Cell, T, kVector, kRows, /*kAligned=*/true>;  // Does not Scan.
+  using Decays = std::conditional_t<(Cell::kBroadcast >= 0), DecaysInMemory<Cell, T, kVector>,
+                                    DecaysAreValues>;
+  using Rows = ThreadRows<Cell, T, kVector, kRows, /*kAligned=*/true, Decays>;  // Does not Scan.
   using Pack = typename Rows::Pack;
 
   // Whether all columns of the block have forgotten the steps of this span.
@@ -129,6 +131,11 @@ class Reduction {
       } else {
         Load<false>(rows, row);
       }
+      if constexpr (Rows::kDecaysInMemory) {
+        const DecayColumns<Cell, T, kVector> decays(p_.problem, p_.arrays, outer_, column_,
+                                                    columns_);
+        rows.decays.Set(decays.From(step));
+      }
       rows.Skip(left, is_masked);
       Transition<A> of_rows[kVector];
       rows.Reduce(p_.arrays.gated.functions, of_rows);
@@ -141,7 +148,8 @@ class Reduction {
   __device__ void Load(Rows& rows, int64_t first_row) const {
 #pragma unroll
     for (int k = 0; k < Cell::kStepInputs; ++k) {
-      const bool is_given = k < Cell::StepInputs(p_.arrays.gated.functions);
+      const bool is_given =
+          k != Cell::kBroadcast && k < Cell::StepInputs(p_.arrays.gated.functions);
       const T* from = windows_.Input(k, first_row, column_);
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {

@@ -199,6 +199,10 @@ class RegisterTile {
   __device__ void Load(Rows& rows) const {
 #pragma unroll
     for (int k = 0; k < Cell::kInputs; ++k) {
+      if (k == Cell::kBroadcast) {
+        LoadDecays<kFull>(rows);
+        continue;
+      }
       const int64_t row_bytes = windows_.InputRowBytes(k);
       const T* from = windows_.Input(k, first_row_, column_);
       if (k == Cell::kLookahead) from = AdvanceRow(from, row_bytes);
@@ -212,6 +216,20 @@ class RegisterTile {
       }
     }
     if (!kFull && Cell::kLookahead >= 0) LoadBoundary(rows);
+  }
+
+  template <bool kFull>
+  __device__ void LoadDecays(Rows& rows) const {
+    if constexpr (Cell::kBroadcast >= 0) {
+      Pack(&values)[kRows] = rows.values[Cell::kBroadcast];
+      if (!kFull) {
+#pragma unroll
+        for (Pack& value : values) value = Pack{};
+      }
+      const DecayColumns<Cell, T, kVector> decays(p_.problem, p_.arrays, place_.outer, column_,
+                                                  columns_);
+      decays.From(first_step_).Load(kFull ? kRows : rows_, values);
+    }
   }
 
   // The lookahead of the chain's last row is the boundary.
@@ -242,6 +260,7 @@ class RegisterTile {
     if (step >= p_.problem.steps || place.inner + column >= p_.problem.inner) return;
 #pragma unroll
     for (int k = 0; k < Cell::kInputs; ++k) {
+      if (k == Cell::kBroadcast) continue;
       gpu::Prefetch(windows_.Input(k, RowOf(place, step), place.inner + column));
     }
   }

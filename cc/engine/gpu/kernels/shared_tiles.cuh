@@ -27,6 +27,7 @@
 
 #include "cc/engine/cells/recurrence.h"
 #include "cc/engine/gpu/addresses.cuh"
+#include "cc/engine/gpu/kernels/broadcast.cuh"
 #include "cc/engine/gpu/look_back/look_back.cuh"
 #include "cc/engine/gpu/look_back/team_look_back.cuh"
 #include "cc/engine/gpu/pack.cuh"
@@ -204,9 +205,12 @@ class SharedTile {
     return p_.arrays.inputs[input] + piece.offset + ahead;
   }
 
-  // Where an input lies in shared memory: at the same address modulo 16 as in global memory.
+  // Where an input lies in shared memory: at the same address modulo 16 as in global memory. In
+  // place of a broadcast input there is only the output of the same number.
   __device__ T* Stage(int input, const Piece& piece) const {
-    const auto address = reinterpret_cast<uintptr_t>(InMemory(input, piece));
+    const T* const in_memory = input == Cell::kBroadcast ? p_.arrays.outputs[input] + piece.offset
+                                                         : InMemory(input, piece);
+    const auto address = reinterpret_cast<uintptr_t>(in_memory);
     return reinterpret_cast<T*>(stages_ + input * kStageBytes + address % 16);
   }
 
@@ -221,6 +225,7 @@ class SharedTile {
   __device__ void CopyIn(const Piece& piece) const {
 #pragma unroll
     for (int k = 0; k < Cell::kInputs; ++k) {
+      if (k == Cell::kBroadcast) continue;
       int begin = 0, end = piece.length;
       if (k == Cell::kLookahead && tile_ + 1 == p_.chain_tiles) {  // No row follows the last.
         if (p_.problem.reverse) begin += static_cast<int>(p_.problem.inner);
@@ -267,6 +272,7 @@ class SharedTile {
     for (int i = threadIdx.x * kLine; i < piece.length; i += kThreads * kLine) {
 #pragma unroll
       for (int k = 0; k < Cell::kInputs; ++k) {
+        if (k == Cell::kBroadcast) continue;
         gpu::Prefetch(p_.arrays.inputs[k] + piece.offset + i);
       }
     }
@@ -274,16 +280,32 @@ class SharedTile {
 
   // ---- Over the rows of a thread ----
 
+  // Those of this thread's rows.
+  __device__ auto DecaysOf(const Part& part) const {
+    if constexpr (Cell::kBroadcast >= 0) {
+      const DecayColumns<Cell, T, 1> decays(p_.problem, p_.arrays, chain_ + slot_, column_,
+                                            part.rows > 0);
+      return decays.From(((tile_ << p_.group_bits) + group_) * p_.rows);
+    } else {
+      return DecaysAreValues{};
+    }
+  }
+
   __device__ Transition<A> Reduce(const Part& part, const Piece& piece) const {
     const T* from[Cell::kStepInputs];
 #pragma unroll
     for (int k = 0; k < Cell::kStepInputs; ++k) from[k] = Stage(k, piece) + part.first;
+    [[maybe_unused]] const auto decays = DecaysOf(part);
     Transition<A> own = Transition<A>::Identity();
 #pragma unroll 4
     for (int row = 0; row < part.rows; ++row) {
       A in[Cell::kInputs];
 #pragma unroll
-      for (int k = 0; k < Cell::kStepInputs; ++k) in[k] = A(from[k][row * part.stride]);
+      for (int k = 0; k < Cell::kStepInputs; ++k) {
+        if (k != Cell::kBroadcast) in[k] = A(from[k][row * part.stride]);
+      }
+      if constexpr (Cell::kBroadcast >= 0)
+        in[Cell::kBroadcast] = A(decays.at[0][row * decays.stride]);
       own = Compose(own, Cell::template Step<void>(in));
     }
     return own;
@@ -293,18 +315,22 @@ class SharedTile {
     T* at[Cell::kInputs];
 #pragma unroll
     for (int k = 0; k < Cell::kInputs; ++k) at[k] = Stage(k, piece) + part.first;
+    [[maybe_unused]] const auto decays = DecaysOf(part);
     const int rows_with_lookahead = part.rows - (part.is_last ? 1 : 0);
 #pragma unroll 4
     for (int row = 0; row < part.rows; ++row) {
       A in[Cell::kInputs], out[Cell::kOutputs];
 #pragma unroll
       for (int k = 0; k < Cell::kInputs; ++k) {
+        if (k == Cell::kBroadcast) continue;
         if (k != Cell::kLookahead) {
           in[k] = A(at[k][row * part.stride]);
         } else {
           in[k] = row < rows_with_lookahead ? A(at[k][row * part.stride]) : Boundary();
         }
       }
+      if constexpr (Cell::kBroadcast >= 0)
+        in[Cell::kBroadcast] = A(decays.at[0][row * decays.stride]);
       const A before = state;
       state = Cell::template Step<void>(in).Apply(before);
       Cell::template Emit<void>(in, before, state, out);

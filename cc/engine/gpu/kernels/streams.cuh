@@ -44,19 +44,21 @@ class Stream {
   static constexpr int kVector = kVectorValue;
   static constexpr int kColumns = kWarp * kVector;
   static constexpr int kMaxWarps = 16;
+  static constexpr bool kIsBroadcast = Cell::kBroadcast >= 0;
+  static constexpr int kCopiedInputs = Cell::kInputs - kIsBroadcast;
   // Rows of one thread. It keeps 64 bytes of each input in registers, where 16-bit elements count
-  // as 32-bit ones; or 32 bytes if there are at most two inputs and elements are wider than 16
-  // bits. Gated cells have as many rows as fit.
+  // as 32-bit ones; or 32 bytes if there are two inputs and elements are wider than 16 bits. Gated
+  // cells have as many rows as fit.
   static constexpr int kWordBytes = sizeof(T) < 4 ? 4 : sizeof(T);
   static constexpr bool kManyInputs = Cell::kInputs > 2;
   static constexpr int kRowsOfGated =
       std::is_same_v<T, __nv_bfloat16> && !Cell::kIsGradient && Cell::kInputs <= 3 ? 16 : 8;
   static constexpr int kRows =
-      Cell::kGated ? kRowsOfGated : (!kManyInputs && sizeof(T) >= 4 ? 32 : 64) / kWordBytes;
-  // Limits the registers of a thread, so that three blocks of 8 warps fit if threads have few rows.
+      Cell::kGated ? kRowsOfGated : (kCopiedInputs == 2 && sizeof(T) >= 4 ? 32 : 64) / kWordBytes;
+  // Limits the registers of a thread, so that three blocks of 8 warps fit if there are few inputs.
   // Gated cells have few enough values for that if they have at most two float inputs.
   static constexpr bool kManyBlocks =
-      Cell::kGated ? !kManyInputs && sizeof(T) == 4 : kRows * kWordBytes == 32;
+      Cell::kGated ? !kManyInputs && sizeof(T) == 4 : !kManyInputs && sizeof(T) >= 4;
   static constexpr int kBoundThreads = kManyBlocks ? 3 * 8 * kWarp : kMaxWarps * kWarp;
   // A row in shared memory, in elements. If rows are not aligned to packs, it takes one more word,
   // because it lies at the address modulo 4 that it has in memory.
@@ -82,7 +84,7 @@ class Stream {
     return 2 * warps * kColumns * sizeof(Transition<A>);
   }
   TF_PLR_HOST_DEVICE static constexpr size_t SharedBytes(int warps) {
-    return TransitionBytes(warps) + Cell::kInputs * warps * kWarpElements * sizeof(T);
+    return TransitionBytes(warps) + kCopiedInputs * warps * kWarpElements * sizeof(T);
   }
 
   __device__ Stream(const Params& params, char* shared)
@@ -108,6 +110,12 @@ class Stream {
       Rows rows;
       rows.count = part.rows;
       rows.columns = place.columns - part.column;
+      if constexpr (kIsBroadcast) {
+        if (work.tile == 0) {
+          decays_ = {p_.problem, p_.arrays, place.outer, part.inner, rows.columns};
+        }
+        rows.decays.Set(decays_.From(p_.problem.steps - part.left));
+      }
       if constexpr (Cell::kGated) rows.biases.Load(p_.arrays, part.inner, rows.columns);
       if (__all_sync(~0u, part.rows == kRows)) {
         Load<true>(part, rows);
@@ -136,7 +144,9 @@ class Stream {
   }
 
  private:
-  using Rows = ThreadRows<Cell, T, kVector, kRows, kAligned>;
+  using Decays =
+      std::conditional_t<kIsBroadcast, DecaysInMemory<Cell, T, kVector>, DecaysAreValues>;
+  using Rows = ThreadRows<Cell, T, kVector, kRows, kAligned, Decays>;
   using Pack = typename Rows::Pack;
 
   // One tile of each slot.
@@ -147,6 +157,7 @@ class Stream {
 
   // Where a chain lies, which takes a division to find.
   struct Place {
+    int64_t outer;
     int64_t row;     // That of the first step, counted over outer x steps.
     int64_t inner;   // The first column, counted over inner.
     int64_t column;  // The same, counted over outer x inner.
@@ -162,11 +173,11 @@ class Stream {
   __device__ Place PlaceOf(Work work) const {
     const Problem& problem = p_.problem;
     const int64_t chain = work.chain + slot_;
-    if (chain >= p_.chains) return {0, 0, 0, 0};
+    if (chain >= p_.chains) return {0, 0, 0, 0, 0};
     const int64_t outer = p_.column_tiles == 1 ? chain : Divide(chain, p_.column_tiles);
     const int64_t inner = (chain - outer * p_.column_tiles) * kColumns;
     const int64_t first_row = outer * problem.steps + (problem.reverse ? problem.steps - 1 : 0);
-    return {first_row, inner, outer * problem.inner + inner,
+    return {outer, first_row, inner, outer * problem.inner + inner,
             static_cast<int>(min(problem.inner - inner, int64_t{kColumns}))};
   }
 
@@ -205,7 +216,7 @@ class Stream {
 
   // This warp's rows of one input, in shared memory.
   __device__ T* Copies(int input) const {
-    return copies_ + (input * warps_ + warp_) * kWarpElements;
+    return copies_ + ((input - kIsBroadcast) * warps_ + warp_) * kWarpElements;
   }
 
   // ---- Copies in ----
@@ -234,7 +245,7 @@ class Stream {
     const Part part = PartOf(work, place, first / kVector);  // Of the lane that will use it.
     if (part.rows == kRows && part.left > kRows) {
 #pragma unroll
-      for (int k = 0; k < Cell::kInputs; ++k) {
+      for (int k = kIsBroadcast; k < Cell::kInputs; ++k) {
         T* const to = Copies(k) + row * kColumns + first;
         const int64_t row_bytes = windows_.InputRowBytes(k);
         const int ahead = k == Cell::kLookahead ? 1 : 0;
@@ -247,7 +258,7 @@ class Stream {
       }
       return;
     }
-    for (int k = 0; k < Cell::kInputs; ++k) {
+    for (int k = kIsBroadcast; k < Cell::kInputs; ++k) {
       for (int i = row; i < part.rows; i += kAtOnce) {
         const int ahead = k == Cell::kLookahead ? 1 : 0;
         const T* from = windows_.Input(k, RowAfter(part.row, i + ahead), part.inner);
@@ -275,7 +286,7 @@ class Stream {
     const Part part = PartOf(work, place, 0);  // The first column exists if any does.
     const int bytes = place.columns * static_cast<int>(sizeof(T));
 #pragma unroll
-    for (int k = 0; k < Cell::kInputs; ++k) {
+    for (int k = kIsBroadcast; k < Cell::kInputs; ++k) {
       const int ahead = k == Cell::kLookahead ? 1 : 0;
       const bool has_last = part.rows > 0 && part.rows == part.left;
       const int rows = part.rows - (ahead > 0 && has_last ? 1 : 0);  // In memory.
@@ -377,7 +388,7 @@ class Stream {
   template <bool kFull>
   __device__ void Load(const Part& part, Rows& rows) const {
 #pragma unroll
-    for (int k = 0; k < Cell::kInputs; ++k) {
+    for (int k = kIsBroadcast; k < Cell::kInputs; ++k) {
       const T* const from[2] = {InShared(k, part, 0), InShared(k, part, 1) - kPitch};
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
@@ -398,6 +409,7 @@ class Stream {
   Transition<A>* const of_warps_;
   T* const copies_;
   A carry_[kVector];
+  std::conditional_t<kIsBroadcast, DecayColumns<Cell, T, kVector>, DecaysAreValues> decays_;
 };
 
 template <typename Kernel>

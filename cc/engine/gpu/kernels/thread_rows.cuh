@@ -10,6 +10,7 @@
 
 #include "cc/engine/cells/activations.h"
 #include "cc/engine/gpu/addresses.cuh"
+#include "cc/engine/gpu/kernels/broadcast.cuh"
 #include "cc/engine/gpu/kernels/windows.cuh"
 #include "cc/engine/gpu/pack.cuh"
 #include "cc/engine/transition.h"
@@ -76,8 +77,9 @@ class KeptTransition<__nv_bfloat16> {
 
 // kRows consecutive steps, in processing order, of kVector neighbouring columns. kAligned: the
 // packs that Scan writes are aligned in memory, so that all columns of a thread exist if its first
-// does.
-template <typename Cell, typename T, int kVector, int kRows, bool kAligned>
+// does. Decays: where the decays are; see broadcast.cuh.
+template <typename Cell, typename T, int kVector, int kRows, bool kAligned,
+          typename Decays = DecaysAreValues>
 struct ThreadRows {
   using A = Accumulator<T>;
   using Pack = gpu::Pack<T, kVector>;
@@ -86,7 +88,11 @@ struct ThreadRows {
                          std::conditional_t<std::is_same_v<T, __half>, NarrowMath, Math<float>>>;
   static_assert(kRows <= kWarp, "a bit and a lane for each row");
 
-  Pack values[Cell::kInputs][kRows];
+  static constexpr bool kDecaysInMemory = !std::is_same_v<Decays, DecaysAreValues>;
+  static_assert(Cell::kBroadcast <= 0, "broadcast decays are the first input");
+
+  Pack values[Cell::kInputs][kRows];  // Of inputs from kDecaysInMemory on.
+  Decays decays;
   int count;    // Rows to write; 0 if the thread's columns do not exist.
   int columns;  // That exist, from the thread's first one on. Only Scan uses it, if not kAligned.
   std::conditional_t<Cell::kGated, ThreadBiases<Cell, A, kVector>, NoBiases> biases;
@@ -105,9 +111,10 @@ struct ThreadRows {
   __device__ void Skip(int64_t rows_left, bool is_masked) {
     unsigned skipped = rows_left >= kRows ? 0 : rows_left <= 0 ? ~0u : ~0u << rows_left;
     if constexpr (Cell::kGated) skipped |= __ballot_sync(~0u, is_masked);
+    if constexpr (kDecaysInMemory) decays.Skip(skipped);
     if (skipped == 0) return;
 #pragma unroll
-    for (int k = 0; k < Cell::kInputs; ++k) {
+    for (int k = kDecaysInMemory; k < Cell::kInputs; ++k) {
       if (Cell::WhereMasked(k) == Masked::kKept) continue;
       const Pack masked = Pack::Filled(ValueOf(Cell::WhereMasked(k)));
 #pragma unroll
@@ -199,8 +206,11 @@ struct ThreadRows {
       A one[Cell::kInputs];
 #pragma unroll
       for (int k = kFirst; k < kEnd; ++k) {
+        if (kDecaysInMemory && k == Cell::kBroadcast) continue;
         one[k] = values[k][first_row + i / kVector].Rematerialize().Get(i % kVector);
       }
+      if constexpr (kDecaysInMemory)
+        one[Cell::kBroadcast] = decays.Get(first_row + i / kVector, i % kVector);
       if constexpr (Cell::kGated) biases.AddTo(one, kFirst, kEnd, i % kVector);
 #pragma unroll
       for (int k = kFirst; k < kEnd; ++k) in[k][i] = one[k];

@@ -62,11 +62,14 @@ struct Windows {
   }
 };
 
-// Whether all rows of all step arrays, and the boundary, are aligned to `bytes`.
+// Whether all rows of all step arrays, except a broadcast one, and the boundary are aligned to
+// `bytes`.
 template <typename Cell, typename T>
 bool RowsAreAligned(const Problem& problem, const Arrays<Cell, T>& arrays, size_t bytes) {
   uintptr_t bits = problem.inner * sizeof(T);
-  for (const T* input : arrays.inputs) bits |= reinterpret_cast<uintptr_t>(input);
+  for (int k = 0; k < Cell::kInputs; ++k) {
+    if (k != Cell::kBroadcast) bits |= reinterpret_cast<uintptr_t>(arrays.inputs[k]);
+  }
   for (const T* output : arrays.outputs) bits |= reinterpret_cast<uintptr_t>(output);
   if constexpr (Cell::kGated) {
     for (int64_t stride : arrays.gated.input_strides) bits |= stride * sizeof(T);
