@@ -20,8 +20,12 @@ from tf_plr import linear_recurrence
 
 
 def moving_average(x, alpha):
-    """y_t = (1 - alpha) y_{t-1} + alpha x_t, from y_0 = x_0 on; x is [time, series]."""
-    return linear_recurrence((1 - alpha) * tf.ones_like(x), alpha * x, initial_state=x[0])
+    """y_t = (1 - alpha) y_{t-1} + alpha x_t, from y_0 = x_0 on.
+
+    x is [time, series], alpha [series] or one number: decays are the same at all steps.
+    """
+    decays = tf.reshape(1 - alpha, [1, -1])
+    return linear_recurrence(decays, alpha * x, initial_state=x[0])
 
 
 def discounted(rewards, goes_on, discount):

@@ -83,13 +83,16 @@ def recurrence(rng):
         return np.asarray(values).astype(tf.as_dtype(dtype).as_numpy_dtype).astype(wide)
 
     decays = exact(decays_of(rng, kind, shape, steps))
+    alike = [axis for axis in range(len(shape)) if rng.random() < 0.4 and shape[axis] > 0]
+    if rng.random() < 0.5:  # Broadcast them over these axes.
+        decays = decays[tuple(slice(1 if axis in alike else None) for axis in range(len(shape)))]
     impulses = exact(rng.normal(size=shape) / max(1, steps) ** 0.5)
     columns = shape[:axis] + shape[axis + 1 :]
     state = exact(rng.normal(size=columns) * 0.1) if rng.random() < 0.5 else None
     d_states = exact(rng.normal(size=shape) / max(1, steps) ** 0.5)
     nan = rng.random() < 0.1 and min(shape) > 0
     place = tuple(int(rng.integers(max(1, size))) for size in shape)
-    said = (f"recurrence {shape} axis {axis} {dtype} {algorithm} {mode} decays {kind}"
+    said = (f"recurrence {shape} axis {axis} {dtype} {algorithm} {mode} {kind} {decays.shape}"
             f"{' reverse' if reverse else ''}{' state' if state is not None else ''}"
             f"{' NaN' if nan else ''}")  # fmt: skip
 
@@ -101,9 +104,10 @@ def recurrence(rng):
     def check():
         tensors = to_tensors([decays, impulses, state], dtype)
         actual = np.asarray(call(run, tensors, mode)).astype(wide)
-        expected = reference.linear_recurrence(decays, impulses, state, axis, reverse)
+        everywhere = np.broadcast_to(decays, shape)
+        expected = reference.linear_recurrence(everywhere, impulses, state, axis, reverse)
         accumulated = reference.UNIT_ROUNDOFF[reference.ACCUMULATOR[dtype]]
-        bound = reference.error_bound(decays, impulses, state, accumulated, axis, reverse)
+        bound = reference.error_bound(everywhere, impulses, state, accumulated, axis, reverse)
         bound += 2 * reference.UNIT_ROUNDOFF[dtype] * np.abs(expected)
         # Denormal numbers may be flushed to zero, both in the accumulator and in the result.
         bound += 2 * (steps + 1) * SMALLEST_NORMAL.get(dtype, 1e-300)

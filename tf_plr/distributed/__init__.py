@@ -97,9 +97,9 @@ def linear_recurrence(
     exchanged. In 16-bit types, the state between two shards is rounded to 16 bits.
 
     Args:
-        decays: Tensor of this replica's steps, as for `tf_plr.linear_recurrence`. Its shape must be
-            the same in all replicas.
-        impulses: Tensor of the shape and dtype of `decays`.
+        decays: Tensor of this replica's steps, as for `tf_plr.linear_recurrence`. It may be
+            broadcast; if it is over time, each replica has the decays of its own steps.
+        impulses: Tensor of this replica's steps. Its shape must be the same in all replicas.
         initial_state: The state before the first step of the whole sequence. Only the replica that
             has this step uses it. None: zeros.
         axis: The axis of time.
@@ -108,7 +108,8 @@ def linear_recurrence(
         algorithm: `"auto"`, `"parallel"` or `"serial"`.
 
     Returns:
-        The states after each of this replica's steps: a tensor of the shape and dtype of `decays`.
+        The states after each of this replica's steps: a tensor of the shape and dtype of
+            `impulses`.
 
     Raises:
         TypeError, ValueError: as for `tf_plr.linear_recurrence`; or `algorithm` is `"composed"`

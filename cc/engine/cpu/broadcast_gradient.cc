@@ -63,6 +63,18 @@ struct Sums {
 
 constexpr int64_t kMostColumns = 256, kFewColumns = 16;
 
+// Adds whole rows of kWidth elements, from i on, with the sums in registers. Returns where it ends.
+template <int64_t kWidth, typename Run, typename A>
+int64_t AddRows(const Run& run, int64_t i, int64_t length, A* sums) {
+  A held[kWidth];
+  std::copy_n(sums, kWidth, held);
+  for (; i + kWidth <= length; i += kWidth) {
+    for (int64_t k = 0; k < kWidth; ++k) held[k] = held[k] + run.At(i + k);
+  }
+  std::copy_n(held, kWidth, sums);
+  return i;
+}
+
 // Adds `count` neighbouring elements to `width` sums, in turns.
 template <typename Source, typename A>
 void Add(const Source& source, int64_t element, int64_t count, A* sums, int64_t width) {
@@ -82,8 +94,12 @@ void Add(const Source& source, int64_t element, int64_t count, A* sums, int64_t 
       if (++column == width) column = 0;
     };
     while (i < length && column != 0) add_one();
-    for (; i + width <= length; i += width) {
-      for (int64_t k = 0; k < width; ++k) sums[k] = sums[k] + run.At(i + k);
+    if (width == kFewColumns) {
+      i = AddRows<kFewColumns>(run, i, length, sums);
+    } else {
+      for (; i + width <= length; i += width) {
+        for (int64_t k = 0; k < width; ++k) sums[k] = sums[k] + run.At(i + k);
+      }
     }
     while (i < length) add_one();
   }

@@ -410,12 +410,29 @@ class Engine {
     const T* from = arrays_.inputs[Cell::kBroadcast] +
                     index.outer.Offset(block.column / problem_.inner) +
                     first_row * index.step_stride;
-    const int64_t rows = index.step_stride == 0 ? most_rows : block.steps;
-    for (int64_t row = 0; row < rows; ++row) {
+    if (index.step_stride == 0) {
+      const int64_t rows = std::min(most_rows, problem_.steps);
+      T* const first = problem_.reverse ? to - (rows - 1) * problem_.inner : to;
+      WriteRow(index.inner, from, column, block.columns, first);
+      Repeat(first, block.columns, rows);
+      return to;
+    }
+    for (int64_t row = 0; row < block.steps; ++row) {
       WriteRow(index.inner, from, column, block.columns, to + row * row_stride_);
       from += problem_.reverse ? -index.step_stride : index.step_stride;
     }
     return to;
+  }
+
+  // Copies a row to the rows after it.
+  void Repeat(T* row, int64_t columns, int64_t rows) const {
+    if (columns < problem_.inner) {
+      for (int64_t i = 1; i < rows; ++i) std::copy_n(row, columns, row + i * problem_.inner);
+      return;
+    }
+    for (int64_t done = columns, all = rows * columns; done < all; done *= 2) {
+      std::copy_n(row, std::min(done, all - done), row + done);
+    }
   }
 
   static void WriteRow(const BroadcastAxes& axes, const T* from, int64_t first, int64_t columns,
