@@ -99,14 +99,15 @@ template <typename Cell, typename T, typename Function>
 auto WithReductionPlan(const Problem& problem, const Arrays<Cell, T>& arrays,
                        const Function& function) {
   using Element = typename StorageOf<T>::type;
-  const auto stored = Stored(arrays);
+  using General = typename GeneralCell<Cell>::Type;  // Few need it, so it is compiled only once.
+  const auto stored = WithGeneralCell(Stored(arrays));
   if constexpr (sizeof(Element) == 2) {
     if (Cell::kGated || HasPairs<Cell, Element>(problem)) {
-      return function(ReductionPlan<Reduction<Cell, Element, 2>>(problem, stored));
+      return function(ReductionPlan<Reduction<General, Element, 2>>(problem, stored));
     }
   }
   if constexpr (sizeof(Element) != 2 || !Cell::kGated) {
-    return function(ReductionPlan<Reduction<Cell, Element, 1>>(problem, stored));
+    return function(ReductionPlan<Reduction<General, Element, 1>>(problem, stored));
   }
 }
 

@@ -60,6 +60,7 @@ class RegisterTile {
             ClusterExchange<A, kWarps, kVector>::kMaxTiles};
   }
 
+  static constexpr bool kInClusters = kCluster;
   // Columns of a lane; 2 makes an aligned pair of 16-bit elements one load.
   static constexpr int kVector = kVectorValue;
   static constexpr int kColumns = kWarp * kVector;
@@ -304,6 +305,9 @@ template <typename Tile>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor)
     ScanTiles(const __grid_constant__ typename Tile::Params params) {
   extern __shared__ __align__(16) char shared[];
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  if constexpr (Tile::kInClusters) return;  // This architecture has none.
+#endif
   Tile(params, *reinterpret_cast<typename Tile::Shared*>(shared)).Run();
 }
 
