@@ -33,6 +33,7 @@ namespace tf_plr {
 
 struct Cpu {
   static constexpr bool kHasFixedCells = false;
+  static constexpr bool kSumsGradients = false;  // Whether Run sums the gradients of biases.
 
   const Workers& workers;
   const Scratch& scratch;
@@ -69,6 +70,7 @@ struct Cpu {
 #if defined(TF_PLR_CUDA)
 struct Gpu {
   static constexpr bool kHasFixedCells = true;
+  static constexpr bool kSumsGradients = true;
 
   void* stream;
   const Scratch& scratch;
@@ -124,9 +126,10 @@ struct Gpu {
 // The most bytes of workspace that a cell needs on any GPU.
 template <typename Cell, DType kType>
 size_t MaxWorkspaceBytes([[maybe_unused]] const Problem& problem,
-                         [[maybe_unused]] Algorithm algorithm) {
+                         [[maybe_unused]] Algorithm algorithm,
+                         [[maybe_unused]] int64_t d_bias_width = 0) {
 #if defined(TF_PLR_CUDA)
-  return gpu::MaxWorkspaceBytes<Cell, Gpu::Element<kType>>(problem, algorithm);
+  return gpu::MaxWorkspaceBytes<Cell, Gpu::Element<kType>>(problem, algorithm, d_bias_width);
 #else
   return 0;
 #endif

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -96,9 +97,16 @@ class GatedBinding {
   template <typename Forward, typename Cell>
   Arrays<Cell, T> Gradient() const {
     Arrays<Cell, T> arrays = WithoutArrays<Cell>();
+    auto& gated = arrays.gated;
+    std::fill(std::begin(gated.d_bias_offsets), std::end(gated.d_bias_offsets), -1);
+    if (attributes_.has_bias) {
+      gated.d_bias = Data<float>(outputs_[1]);
+      gated.d_bias_width = outputs_[1].size();
+    }
     const auto take = [&](int input, int output, GatedAttributes::Block block) {
       TakeBlock(&arrays, input, block);
       SetOutput(&arrays, output, outputs_[0], Offset(block), sizes_.product_width);
+      gated.d_bias_offsets[output] = Offset(block);
     };
     take(Cell::kForget, Forward::kForget, GatedAttributes::kForget);
     take(Cell::kCandidate, Forward::kCandidate, GatedAttributes::kCandidate);
@@ -147,7 +155,8 @@ class GatedBinding {
         inputs_.prefix->shape[2] * Bytes(), sizes_.prefix_width * Bytes(), output_width_ * Bytes()};
   }
 
-  // The column sums that turn the gradient of the product into that of the bias.
+  // The column sums that turn the gradient of the product into that of the bias, if the engine has
+  // not summed.
   ColumnSums<T> BiasGradient() const {
     return {Data<T>(outputs_[0]), sizes_.rows(), attributes_.CountBiasBlocks() * sizes_.units,
             sizes_.product_width, Data<float>(outputs_[1])};

@@ -178,13 +178,15 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
       bytes += AlignedForScratch(in.d_outputs->bytes());
     }
     if (!on_gpu) return bytes;
+    const int64_t d_bias_width =
+        kKind == Kind::kGradient && in.bias != nullptr ? in.bias->size() : 0;
     bytes +=
         AlignedForScratch(ForGatedCell<true>(attributes_.parts, [&](auto cell, auto gradient_cell) {
           using Cell =
               std::conditional_t<kKind == Kind::kGradient, decltype(gradient_cell), decltype(cell)>;
           return ForGatedType(in.product->type, [&](auto type) {
-            return MaxWorkspaceBytes<Cell, decltype(type)::value>(sizes.problem,
-                                                                  attributes_.algorithm);
+            return MaxWorkspaceBytes<Cell, decltype(type)::value>(
+                sizes.problem, attributes_.algorithm, d_bias_width);
           });
         }));
     if (kKind == Kind::kForward && attributes_.holds) {
@@ -192,10 +194,7 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
       const HeldRows<float> rows{nullptr, nullptr, nullptr, p.outer, p.steps, p.inner};
       return bytes + AlignedForScratch(gpu::HoldWorkspaceBytes(rows));
     }
-    if (kKind != Kind::kGradient || in.bias == nullptr) return bytes;
-    const ColumnSums<float> sums{nullptr, sizes.rows(), in.bias->size(), sizes.product_width,
-                                 nullptr};
-    return bytes + AlignedForScratch(sums.workspace_bytes());
+    return bytes;
   }
 
   template <typename Backend>
@@ -249,7 +248,7 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
                              binding.template Gradient<decltype(cell), decltype(gradient_cell)>(),
                              attributes_.algorithm);
         }));
-    if (!attributes_.has_bias) return {};
+    if (!attributes_.has_bias || Backend::kSumsGradients) return {};
     return backend.Sum(binding.BiasGradient());
   }
 

@@ -30,6 +30,10 @@ struct GatedArrays {
   int64_t input_strides[Cell::kInputs], output_strides[Cell::kOutputs];
   const float* biases[Cell::kInputs];  // [inner]; null: zeros.
   const bool* mask;                    // [outer, steps], false: masked. Null: no step is.
+  // Of a gradient on a GPU: the sums of its outputs over outer and steps.
+  float* d_bias;  // [d_bias_width]; null: not wanted.
+  int64_t d_bias_width;
+  int64_t d_bias_offsets[Cell::kOutputs];  // Where an output's sums begin; -1: it has none.
   typename Cell::Functions functions;
 };
 struct NotGated {

@@ -18,6 +18,7 @@ namespace {
 
 struct CpuEngine {
   static constexpr bool kHasFixedCells = false;
+  static constexpr bool kSumsGradients = false;
   static constexpr const char* kName = "CPU engine";
   using Half = Eigen::half;
   using BFloat16 = Eigen::bfloat16;

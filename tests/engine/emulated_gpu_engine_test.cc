@@ -21,6 +21,7 @@ namespace {
 
 struct EmulatedGpuEngine {
   static constexpr bool kHasFixedCells = true;
+  static constexpr bool kSumsGradients = true;
   static constexpr const char* kName = "GPU engine on a CPU";
   using Half = gpu::Half;
   using BFloat16 = gpu::BFloat16;
@@ -32,7 +33,12 @@ struct EmulatedGpuEngine {
                   Algorithm algorithm) {
     const size_t words = gpu::WorkspaceBytes(problem, arrays, algorithm) / sizeof(uint4);
     std::vector<uint4> workspace(words, uint4{1, 1, 1, 1});
-    if (words * sizeof(uint4) > gpu::MaxWorkspaceBytes<Cell, Element>(problem, algorithm)) {
+    int64_t d_bias_width = 0;
+    if constexpr (Cell::kGated) {
+      if (arrays.gated.d_bias != nullptr) d_bias_width = arrays.gated.d_bias_width;
+    }
+    const size_t most = gpu::MaxWorkspaceBytes<Cell, Element>(problem, algorithm, d_bias_width);
+    if (words * sizeof(uint4) > most) {
       std::printf("More workspace than the most: %lld x %lld x %lld\n", (long long)problem.outer,
                   (long long)problem.steps, (long long)problem.inner);
       ++failures;

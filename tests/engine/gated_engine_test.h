@@ -293,10 +293,31 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
   arrays.final_carry = final_carry.data;
   arrays.gated.mask = counts;
   C::SetFunctions(c, &arrays);
+  typename Engine::template Array<float> d_bias(kBlocks * p.inner);
+  arrays.gated.d_bias = with_extras && Engine::kSumsGradients ? d_bias.data : nullptr;
+  arrays.gated.d_bias_width = kBlocks * p.inner;
+  for (int k = 0; k < GradientCell::kOutputs; ++k) {
+    arrays.gated.d_bias_offsets[k] = k < kBlocks ? (kBlocks - 1 - k) * p.inner : -1;
+  }
   Problem against = p;
   against.reverse = !p.reverse;
   TestGatedReduce<Engine, T>(against, arrays, product_of_decays, d_from_zero, tolerance);
   Engine::Run(against, arrays, algorithm);
+  if (arrays.gated.d_bias != nullptr) {
+    std::vector<double> sums(kBlocks * p.inner), magnitudes(kBlocks * p.inner);
+    for (int64_t i = 0; i < rows * wide; ++i) {
+      const int64_t block = i % wide / p.inner;
+      if (block >= kBlocks) continue;
+      const int64_t at = (kBlocks - 1 - block) * p.inner + i % wide % p.inner;
+      sums[at] += d_product[i];
+      magnitudes[at] += std::abs(d_product[i]);
+    }
+    // Each term errs by the tolerance; terms may cancel.
+    double most = 0, sum = 1e-30;
+    for (double magnitude : magnitudes) most = std::max(most, magnitude);
+    for (double s : sums) sum = std::max(sum, std::abs(s));
+    Expect("d_bias", d_bias.Read(), sums, tolerance * most / sum, p, algorithm);
+  }
   // Elements that are in no block must not change.
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t i = kBlocks * p.inner; i < wide; ++i) {

@@ -24,6 +24,7 @@ void Check(cudaError_t error) {
 
 struct GpuEngine {
   static constexpr bool kHasFixedCells = true;
+  static constexpr bool kSumsGradients = true;
   static constexpr const char* kName = "GPU engine";
   using Half = gpu::Half;
   using BFloat16 = gpu::BFloat16;

@@ -32,7 +32,9 @@ TF_PLR_HOST_DEVICE constexpr float ValueOf(Masked masked) {
                                             : 0.0f;
 }
 
-struct NoFunctions {};
+struct NoFunctions {
+  static constexpr bool kFixed = true;  // Whether they are known when a kernel is compiled.
+};
 
 // states_t = decays_t * states_{t-1} + impulses_t; the carry is the state.
 struct RecurrenceCell {

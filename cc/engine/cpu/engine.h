@@ -378,8 +378,8 @@ class Engine {
         }
       });
     };
-    auto rows = RowsOf<Pass>(block, scratch.vectors);
     if constexpr (LooksAhead<Pass>()) {
+      auto rows = RowsOf<Pass>(block, scratch.vectors);
       const bool has_last = block.first_step + block.steps == problem_.steps;
       rows.count -= has_last;
       walk(rows);
@@ -390,13 +390,13 @@ class Engine {
       for (int64_t first = 0; first < block.steps; first += strip) {
         part.first_step = block.first_step + first;
         part.steps = std::min(strip, block.steps - first);
-        rows = RowsOf<Pass>(part, scratch.vectors);
+        auto rows = RowsOf<Pass>(part, scratch.vectors);
         const bool written = first > 0 && arrays_.broadcast.step_stride == 0;
         rows.in[Cell::kBroadcast] = WriteDecays(part, scratch.decays, strip, written);
         walk(rows);
       }
     } else {
-      walk(rows);
+      walk(RowsOf<Pass>(block, scratch.vectors));
     }
   }
 

@@ -8,6 +8,7 @@
 #include <iterator>
 #include <type_traits>
 
+#include "cc/engine/column_sums.h"
 #include "cc/engine/gpu/choice.h"
 #include "cc/engine/gpu/kernels/register_tiles.cuh"
 #include "cc/engine/gpu/kernels/shared_tiles.cuh"
@@ -49,11 +50,45 @@ inline int BitsOf(int64_t n) {
 
 // ---- A plan for each kernel ----
 
+// Rows of sums that a scan writes if the gradients of biases are wanted. They follow the rest of
+// the workspace, and are followed by that of the pass that adds them.
+struct SumsInWorkspace {
+  int64_t rows = 0, width = 0;
+
+  template <typename Cell, typename T>
+  SumsInWorkspace(const Arrays<Cell, T>& arrays, int64_t rows_of_scan) {
+    if constexpr (kSumsOutputs<Cell>) {
+      if (arrays.gated.d_bias == nullptr) return;
+      rows = rows_of_scan;
+      width = arrays.gated.d_bias_width;
+    }
+  }
+  size_t bytes() const {
+    return width == 0 ? 0 : BytesOfRows() + WholeWords(Pass(nullptr, nullptr).workspace_bytes());
+  }
+  float* RowsAt(char* memory) const {
+    return width == 0 ? nullptr : reinterpret_cast<float*>(memory);
+  }
+  const char* Add(char* memory, float* sums, void* stream) const {
+    return width == 0 ? nullptr : Sum(Pass(RowsAt(memory), sums), memory + BytesOfRows(), stream);
+  }
+
+ private:
+  static size_t WholeWords(size_t bytes) {
+    return (bytes + sizeof(StatusWord) - 1) / sizeof(StatusWord) * sizeof(StatusWord);
+  }
+  size_t BytesOfRows() const { return WholeWords(rows * width * sizeof(float)); }
+  ColumnSums<float> Pass(const float* from, float* sums) const {
+    return {from, rows, width, width, sums};
+  }
+};
+
 template <typename Kernel>
 class StreamPlan {
  public:
   template <typename Arrays>
-  StreamPlan(const Problem& problem, const Arrays& arrays, const DeviceLimits& limits) {
+  StreamPlan(const Problem& problem, const Arrays& arrays, const DeviceLimits& limits)
+      : sums_(arrays, problem.outer) {
     params_.problem = problem;
     params_.arrays = arrays;
     params_.wide_copies = RowsAreAligned(problem, arrays, 16);
@@ -82,14 +117,17 @@ class StreamPlan {
                      Policy::kMaxBlocks * limits.multiprocessors);
   }
 
-  size_t workspace_bytes() const { return 0; }
+  const SumsInWorkspace& sums() const { return sums_; }
+  size_t bytes_before_sums() const { return 0; }
 
-  cudaError_t Launch(void*, cudaStream_t stream) const {
+  cudaError_t Launch(char* workspace, cudaStream_t stream) {
+    params_.sums = sums_.RowsAt(workspace);
     const SharedMemory shared(Kernel::SharedBytes(warps_), most_shared_bytes_);
     return LaunchKernel<ScanStreams<Kernel>>({grid_, warps_ * kWarp, shared, stream}, params_);
   }
 
  private:
+  const SumsInWorkspace sums_;
   typename Kernel::Params params_{};
   int warps_;
   size_t most_shared_bytes_;
@@ -101,7 +139,8 @@ class RegisterTilePlan {
  public:
   RegisterTilePlan(const Problem& problem, const Arrays<Cell, T>& arrays,
                    const DeviceLimits& limits)
-      : cut_(problem, Tile::Shape(), WithClustersOnlyIf(kHasClusters, limits)) {
+      : cut_(problem, Tile::Shape(), WithClustersOnlyIf(kHasClusters, limits)),
+        sums_(arrays, problem.outer * cut_.chain_tiles) {
     params_.problem = problem;
     params_.arrays = arrays;
     params_.column_tiles = cut_.column_tiles;
@@ -113,9 +152,11 @@ class RegisterTilePlan {
 
   const RegisterTilePartition& cut() const { return cut_; }
 
-  size_t workspace_bytes() const { return status_words() * sizeof(StatusWord); }
+  const SumsInWorkspace& sums() const { return sums_; }
+  size_t bytes_before_sums() const { return status_words() * sizeof(StatusWord); }
 
-  cudaError_t Launch(void* workspace, cudaStream_t stream) {
+  cudaError_t Launch(char* workspace, cudaStream_t stream) {
+    params_.sums = sums_.RowsAt(workspace + bytes_before_sums());
     if constexpr (kHasClusters) {
       const gpu::Launch in_clusters = LaunchOf<ClusterTile>(stream);
       if (cut_.suits_clusters &&
@@ -124,15 +165,16 @@ class RegisterTilePlan {
       }
     }
     const gpu::Launch launch = LaunchOf<Tile>(stream);
-    params_.status = static_cast<StatusWord*>(workspace);
+    params_.status = reinterpret_cast<StatusWord*>(workspace);
     if (status_words() == 0) return LaunchKernel<ScanTiles<Tile>>(launch, params_);
     return LaunchLookBack<ScanTiles<Tile>>(launch, params_, status_words());
   }
 
  private:
-  // To keep the library small, there are no kernels for clusters if rows are not aligned, or if
-  // decays are broadcast.
-  static constexpr bool kHasClusters = kAligned && Cell::kBroadcast < 0;
+  // To keep the library small, there are no kernels for clusters if rows are not aligned, if decays
+  // are broadcast, if elements are wide, or if a gated cell's functions are chosen at run time.
+  static constexpr bool kHasClusters =
+      kAligned && Cell::kBroadcast < 0 && sizeof(T) <= 4 && Cell::Functions::kFixed;
   static DeviceLimits WithClustersOnlyIf(bool has_clusters, DeviceLimits limits) {
     limits.clusters &= has_clusters;
     return limits;
@@ -156,6 +198,7 @@ class RegisterTilePlan {
   }
 
   const RegisterTilePartition cut_;
+  const SumsInWorkspace sums_;
   RegisterTileParams<Cell, T> params_{};
 };
 
@@ -186,10 +229,11 @@ class SharedTilePlan {
 
   int64_t chain_tiles() const { return params_.chain_tiles; }
 
-  size_t workspace_bytes() const { return status_words() * sizeof(StatusWord); }
+  SumsInWorkspace sums() const { return {params_.arrays, 0}; }
+  size_t bytes_before_sums() const { return status_words() * sizeof(StatusWord); }
 
-  cudaError_t Launch(void* workspace, cudaStream_t stream) {
-    params_.status = static_cast<StatusWord*>(workspace);
+  cudaError_t Launch(char* workspace, cudaStream_t stream) {
+    params_.status = reinterpret_cast<StatusWord*>(workspace);
     const int64_t blocks = params_.chain_sets * (Tile::kLookBack ? params_.chain_tiles : 1);
     const gpu::Launch launch{blocks, Tile::kThreads, Tile::kSharedBytes, stream};
     if constexpr (!Tile::kLookBack) return LaunchKernel<ScanSharedTiles<Tile>>(launch, params_);
@@ -215,6 +259,11 @@ class SharedTilePlan {
 
   typename Tile::Params params_{};
 };
+
+template <typename Plan>
+size_t WorkspaceBytesOf(const Plan& plan) {
+  return plan.bytes_before_sums() + plan.sums().bytes();
+}
 
 // ---- The plan of a problem ----
 
@@ -251,6 +300,9 @@ auto WithGeneralCell(const Arrays<Cell, T>& arrays) {
     std::copy(std::begin(from.output_strides), std::end(from.output_strides), to.output_strides);
     std::copy(std::begin(from.biases), std::end(from.biases), to.biases);
     to.mask = from.mask;
+    to.d_bias = from.d_bias;
+    to.d_bias_width = from.d_bias_width;
+    std::copy(std::begin(from.d_bias_offsets), std::end(from.d_bias_offsets), to.d_bias_offsets);
     to.functions = {Functions::activation, Functions::state_activation, Functions::gate};
     return general;
   }
@@ -267,7 +319,7 @@ auto WithPlanOf(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
     return Choose(problem, kCell, register_tiles.cut(), one_shared_tile, algorithm, limits);
   };
   if constexpr (!Cell::kGated) {
-    if (problem.inner < kWarp) {
+    if (problem.inner <= kWarp) {
       const SharedTilePlan<SharedTile<Cell, T, true>> spread(problem, arrays, limits);
       const Path path = choose(spread.chain_tiles() == 1);
       if (path == Path::kSpreadSharedTiles) return function(spread);
@@ -287,48 +339,59 @@ bool HasPairs(const Problem& problem) {
   return sizeof(T) == 2 && (Cell::kGated || problem.inner > kWarp);
 }
 
+// To keep the library small, cells of fixed functions have no kernels for float16.
+template <typename Cell, typename T>
+constexpr bool kHasKernels =
+    !std::is_same_v<T, __half> || std::is_same_v<Cell, typename GeneralCell<Cell>::Type>;
+
 // Pairs that are not aligned take kernels of their own. To keep the library small, gated cells have
-// them only with functions that are chosen at run time.
+// them only with functions that are chosen at run time, and broadcast decays have no others.
 template <typename Cell, typename T, typename Function>
 auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
               const DeviceLimits& limits, const Function& function) {
-  const auto plan = [&](auto columns, auto aligned, const auto& given) {
-    return WithPlanOf<columns, aligned>(problem, given, algorithm, limits, function);
-  };
-  using One = std::integral_constant<int, 1>;
-  using Two = std::integral_constant<int, 2>;
-  if constexpr (sizeof(T) == 2) {
-    const bool aligned = RowsAreAligned(problem, arrays, 2 * sizeof(T));
-    const bool pairs = HasPairs<Cell, T>(problem);
-    if (pairs && aligned) return plan(Two(), std::true_type(), arrays);
-    if constexpr (Cell::kGated) {
-      return plan(Two(), std::false_type(), WithGeneralCell(arrays));
-    } else {
-      if (pairs) return plan(Two(), std::false_type(), arrays);
+  if constexpr (!kHasKernels<Cell, T>) {
+    return WithPlan(problem, WithGeneralCell(arrays), algorithm, limits, function);
+  } else if constexpr (sizeof(T) > 2) {
+    return WithPlanOf<1, true>(problem, arrays, algorithm, limits, function);
+  } else {
+    if constexpr (Cell::kBroadcast < 0) {
+      // Kernels for short rows take any alignment.
+      if (RowsAreAligned(problem, arrays, 2 * sizeof(T)) || !HasPairs<Cell, T>(problem)) {
+        return WithPlanOf<2, true>(problem, arrays, algorithm, limits, function);
+      }
     }
+    return WithPlanOf<2, false>(problem, WithGeneralCell(arrays), algorithm, limits, function);
   }
-  if constexpr (sizeof(T) > 2 || !Cell::kGated) return plan(One(), std::true_type(), arrays);
 }
 
 // The most workspace that any plan of this problem needs, on any GPU and for any alignment. A GPU
-// with very many multiprocessors has the smallest tiles, and so the most of them.
+// with very many multiprocessors has the smallest tiles, and so the most of them. Register tiles
+// need more than streams.
 template <typename Cell, typename T>
-size_t MaxWorkspaceBytesOf(const Problem& problem, Algorithm algorithm) {
+size_t MaxWorkspaceBytesOf(const Problem& problem, Algorithm algorithm, int64_t d_bias_width) {
+  if constexpr (!kHasKernels<Cell, T>) {
+    return MaxWorkspaceBytesOf<typename GeneralCell<Cell>::Type, T>(problem, algorithm,
+                                                                    d_bias_width);
+  }
   constexpr DeviceLimits kManyMultiprocessors{1 << 20, 227 << 10, false};
-  if (problem.size() == 0 || algorithm == Algorithm::kSerial) return 0;
+  if (problem.size() == 0) return 0;
+  if (algorithm == Algorithm::kSerial && d_bias_width == 0) return 0;
   size_t bytes = 0;
-  const auto consider = [&](const auto& plan) { bytes = std::max(bytes, plan.workspace_bytes()); };
-  const Arrays<Cell, T> arrays{};
+  const auto consider = [&](const auto& plan) { bytes = std::max(bytes, WorkspaceBytesOf(plan)); };
+  Arrays<Cell, T> arrays{};
+  if constexpr (kSumsOutputs<Cell>) {
+    static float any;
+    arrays.gated.d_bias = d_bias_width == 0 ? nullptr : &any;
+    arrays.gated.d_bias_width = d_bias_width;
+  }
   if constexpr (!Cell::kGated) {
-    if (problem.inner < kWarp) {
+    if (problem.inner <= kWarp) {
       consider(SharedTilePlan<SharedTile<Cell, T, true>>(problem, arrays, kManyMultiprocessors));
     }
     if (problem.inner < RegisterTilePolicy::MinColumns(TraitsOf<Cell, T>())) return bytes;
-    consider(RegisterTilePlan<Cell, T, 1, true>(problem, arrays, kManyMultiprocessors));
-  } else {
-    constexpr int kVector = sizeof(T) == 2 ? 2 : 1;
-    consider(RegisterTilePlan<Cell, T, kVector, true>(problem, arrays, kManyMultiprocessors));
   }
+  constexpr int kVector = sizeof(T) == 2 ? 2 : 1;
+  consider(RegisterTilePlan<Cell, T, kVector, true>(problem, arrays, kManyMultiprocessors));
   if constexpr (sizeof(T) == 2) {
     const auto general = WithGeneralCell(arrays);
     consider(RegisterTilePlan<typename GeneralCell<Cell>::Type, T, 2, false>(problem, general,

@@ -34,9 +34,9 @@ struct StreamPolicy {
 };
 
 struct RegisterTilePolicy {
-  // Rows shorter than this leave too many lanes idle.
+  // Rows shorter than this leave too many lanes idle. Lanes have two columns of 16 bits each.
   static constexpr int64_t MinColumns(const CellTraits& cell) {
-    return cell.element_bytes == 2 ? 32 : 20;
+    return cell.element_bytes == 2 ? 33 : 20;
   }
   // With fewer chains per multiprocessor than this, a tile that holds all steps is the fastest. If
   // no tile holds all steps, spreading them over blocks may pay: ...

@@ -57,12 +57,12 @@ size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Alg
     return 0;
   }
   return WithPlan(problem, Stored(arrays), algorithm, limits,
-                  [](const auto& plan) { return plan.workspace_bytes(); });
+                  [](const auto& plan) { return WorkspaceBytesOf(plan); });
 }
 
 template <typename Cell, typename T>
-size_t MaxWorkspaceBytes(const Problem& problem, Algorithm algorithm) {
-  return MaxWorkspaceBytesOf<Cell, typename StorageOf<T>::type>(problem, algorithm);
+size_t MaxWorkspaceBytes(const Problem& problem, Algorithm algorithm, int64_t d_bias_width) {
+  return MaxWorkspaceBytesOf<Cell, typename StorageOf<T>::type>(problem, algorithm, d_bias_width);
 }
 
 template <typename Cell, typename T>
@@ -75,15 +75,24 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
     error = Read(&limits);
     if (error != cudaSuccess) return Explain(error);
     size_t needed = 0;
+    const char* message = nullptr;
     error = WithPlan(problem, Stored(arrays), algorithm, limits, [&](auto plan) {
-      needed = plan.workspace_bytes();
-      return needed > workspace.bytes ? cudaErrorInvalidValue
-                                      : plan.Launch(workspace.data, cuda_stream);
+      needed = WorkspaceBytesOf(plan);
+      if (needed > workspace.bytes) return cudaErrorInvalidValue;
+      auto* const memory = static_cast<char*>(workspace.data);
+      const cudaError_t error = plan.Launch(memory, cuda_stream);
+      if constexpr (kSumsOutputs<Cell>) {
+        if (error == cudaSuccess) {
+          message = plan.sums().Add(memory + plan.bytes_before_sums(), arrays.gated.d_bias, stream);
+        }
+      }
+      return error;
     });
     if (needed > workspace.bytes) {
       return StoreMessage("tf_plr needs a workspace of " + std::to_string(needed) +
                           " bytes on this GPU, but got " + std::to_string(workspace.bytes));
     }
+    if (message != nullptr) return message;
   } else if (arrays.final_carry != nullptr && problem.columns() > 0) {  // No steps.
     using Column = typename decltype(Stored(arrays))::Column;
     const size_t bytes = problem.columns() * sizeof(Column);
@@ -91,6 +100,13 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
                 ? cudaMemsetAsync(arrays.final_carry, 0, bytes, cuda_stream)
                 : cudaMemcpyAsync(arrays.final_carry, arrays.initial_carry, bytes,
                                   cudaMemcpyDeviceToDevice, cuda_stream);
+  }
+  if constexpr (kSumsOutputs<Cell>) {
+    const size_t bytes = arrays.gated.d_bias_width * sizeof(float);
+    if (problem.size() == 0 && arrays.gated.d_bias != nullptr && bytes > 0 &&
+        error == cudaSuccess) {
+      error = cudaMemsetAsync(arrays.gated.d_bias, 0, bytes, cuda_stream);
+    }
   }
   return error == cudaSuccess ? nullptr : Explain(error);
 }
@@ -133,7 +149,7 @@ const char* Reduce(const Problem& problem, const Arrays<Cell, T>& arrays,
 #define TF_PLR_FIXED_CELLS TF_PLR_FOR_EACH_FIXED_CELL
 #define TF_PLR_INSTANTIATE_CELL(Cell, T)                                                         \
   template size_t WorkspaceBytes(const Problem&, const Arrays<Cell, T>&, Algorithm);             \
-  template size_t MaxWorkspaceBytes<Cell, T>(const Problem&, Algorithm);                         \
+  template size_t MaxWorkspaceBytes<Cell, T>(const Problem&, Algorithm, int64_t);                \
   template const char* Run(const Problem&, const Arrays<Cell, T>&, Algorithm, Workspace, void*); \
   template size_t ReduceWorkspaceBytes(const Problem&, const Arrays<Cell, T>&);                  \
   template const char* Reduce(const Problem&, const Arrays<Cell, T>&,                            \

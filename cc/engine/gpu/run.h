@@ -4,6 +4,7 @@
 #define TF_PLR_ENGINE_GPU_RUN_H_
 
 #include <cstddef>
+#include <cstdint>
 
 #include "cc/engine/cells/gated.h"
 #include "cc/engine/cells/recurrence.h"
@@ -19,8 +20,9 @@ template <typename Cell, typename T>
 size_t WorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm);
 
 // The most that WorkspaceBytes returns for this problem, whatever the GPU and the arrays.
+// d_bias_width: as in the arrays of a gated gradient; 0: the gradients of biases are not wanted.
 template <typename Cell, typename T>
-size_t MaxWorkspaceBytes(const Problem& problem, Algorithm algorithm);
+size_t MaxWorkspaceBytes(const Problem& problem, Algorithm algorithm, int64_t d_bias_width = 0);
 
 // Aligned to 16 bytes; its contents do not matter.
 struct Workspace {

@@ -50,7 +50,7 @@ class Reduction {
 
   static constexpr int kVector = kVectorValue;  // Columns of a lane.
   static constexpr int kThreads = 256;
-  static constexpr int kRows = 64 / sizeof(A);  // Of a batch.
+  static constexpr int kRows = Cell::kGated ? 8 / kVector : 64 / sizeof(A);  // Of a batch.
   static constexpr int kBlocksPerMultiprocessor = 2;
   static constexpr int kSharedBytes = kThreads * kVector * sizeof(Transition<A>);
   // Decays of other cells may exceed 1: a product that has underflowed to 0 could have grown again.

@@ -44,6 +44,7 @@ struct RegisterTileParams {
   int64_t chain_tiles;        // Tiles of a chain.
   int64_t prefetch_distance;  // In tiles, by number.
   StatusWord* status;         // See ChainStatus.
+  float* sums;                // [outer, chain_tiles, d_bias_width]; null: not wanted.
 };
 
 // kCluster: the tiles of a chain run as a cluster; otherwise they look back. kAligned: the rows of
@@ -88,7 +89,11 @@ class RegisterTile {
   }
   using Exchange = std::conditional_t<kCluster, ClusterExchange<A, kWarps, kVector>,
                                       BlockLookBack<A, kWarps, kVector>>;
-  using Shared = typename Exchange::Shared;
+  using Sums = OutputSums<Cell, kVector>;
+  struct Shared {
+    typename Exchange::Shared of_exchange;
+    typename Sums::Shared sums[kSumsOutputs<Cell> ? kWarps : 1];
+  };
   using Params = RegisterTileParams<Cell, T>;
   using Column = typename Arrays<Cell, T>::Column;
 
@@ -132,8 +137,10 @@ class RegisterTile {
       for (int v = 0; v < kVector; ++v) last[v] = own[v].Apply(state[v]);
       StoreFinalCarry(last);
     }
-    rows.Scan(functions, windows_, first_row_, column_, state);
+    Sums sums;
+    rows.Scan(functions, windows_, first_row_, column_, state, sums);
     if constexpr (!Cell::kGated) StoreFinalCarry(state);
+    if constexpr (kSumsOutputs<Cell>) StoreSums(sums);
   }
 
  private:
@@ -149,7 +156,7 @@ class RegisterTile {
 
   __device__ Exchange StartExchange() const {
     if constexpr (kCluster) {
-      return Exchange(shared_, place_.tile, p_.chain_tiles);
+      return Exchange(shared_.of_exchange, place_.tile, p_.chain_tiles);
     } else {
       Prefetch(PlaceOf(blockIdx.x + p_.prefetch_distance));
       WaitForPreviousKernel();  // The kernel before clears the status.
@@ -157,7 +164,7 @@ class RegisterTile {
       const int64_t column = place_.outer * inner + min(column_, inner - kVector);
       const auto status =
           ChainStatus<A>::Of(column, p_.problem.outer * inner, p_.status, p_.chain_tiles);
-      Exchange look_back(shared_, status, column_ < inner, place_.tile);
+      Exchange look_back(shared_.of_exchange, status, column_ < inner, place_.tile);
       look_back.Look();
       return look_back;
     }
@@ -275,6 +282,16 @@ class RegisterTile {
                           Exchange::StartsFromInitialCarry(place_.tile);
       carry[v] = needed ? A(p_.arrays.initial_carry[BoundaryOffset() + v]) : A(0);
     }
+  }
+
+  __device__ void StoreSums(const Sums& sums) const {
+    if (p_.sums == nullptr) return;
+    sums.Put(shared_.sums[warp_], lane_);
+    __syncthreads();  // Publishes the warps' sums.
+    const auto& gated = p_.arrays.gated;
+    float* const row = p_.sums + (place_.outer * p_.chain_tiles + place_.tile) * gated.d_bias_width;
+    Sums::Write(shared_.sums, kWarps, gated, place_.inner, p_.problem.inner, row, threadIdx.x,
+                kThreads);
   }
 
   // The last warp of the last tile has the final carry, even if it has no rows.

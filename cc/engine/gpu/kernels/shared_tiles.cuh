@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A GPU kernel for few columns: for problems whose rows are shorter than a warp, for example if
-// time is the last axis.
+// A GPU kernel for few columns: for problems whose rows do not fill a warp, for example if time is
+// the last axis. (In 16 bits, a lane has two columns: 32 columns do not fill a warp.)
 //
 // A tile is all columns of consecutive rows, and so one piece of memory. A block copies it to
 // shared memory as it is, and copies the outputs back. In between, each thread works on consecutive

@@ -76,6 +76,7 @@ class Stream {
     int64_t column_tiles;  // Chains in an outer slice.
     int64_t chains;
     int64_t chain_tiles;  // Tiles of a chain.
+    float* sums;          // [outer, d_bias_width]; null: not wanted.
   };
 
   // Transitions are double-buffered: a fast warp may write those of the next tile while a slow one
@@ -83,6 +84,9 @@ class Stream {
   TF_PLR_HOST_DEVICE static constexpr size_t TransitionBytes(int warps) {
     return 2 * warps * kColumns * sizeof(Transition<A>);
   }
+  // At the end of a chain, the warps' sums take the place of their transitions.
+  using Sums = OutputSums<Cell, kVector>;
+  static_assert(!kSumsOutputs<Cell> || sizeof(typename Sums::Shared) <= TransitionBytes(1));
   TF_PLR_HOST_DEVICE static constexpr size_t SharedBytes(int warps) {
     return TransitionBytes(warps) + kCopiedInputs * warps * kWarpElements * sizeof(T);
   }
@@ -103,6 +107,7 @@ class Stream {
     Place place = PlaceOf(work);
     StartCopies(work, place);
     bool is_masked = IsMasked(work, place);
+    Sums sums;
     for (int turn = 0; work.chain < p_.chains; turn ^= 1) {
       WaitForCopies();
       __syncwarp();  // Publishes every lane's copies to the warp.
@@ -137,7 +142,13 @@ class Stream {
       __syncthreads();  // Publishes the warps' transitions to all warps.
       A state[kVector];
       Carry(work, place, part, turn, state);
-      rows.Scan(functions, windows_, part.row, part.inner, state);
+      rows.Scan(functions, windows_, part.row, part.inner, state, sums);
+      if constexpr (kSumsOutputs<Cell>) {
+        if (p_.sums != nullptr && work.tile + 1 == p_.chain_tiles) {
+          StoreSums(sums, place);
+          sums = Sums();
+        }
+      }
       work = next;
       place = next_place;
     }
@@ -364,6 +375,20 @@ class Stream {
         StoreFinalCarry(place, part.column + v, carry_[v]);
       }
     }
+  }
+
+  __device__ void StoreSums(const Sums& sums, const Place& place) const {
+    auto* const of_warps = reinterpret_cast<typename Sums::Shared*>(of_warps_);
+    __syncthreads();  // Everyone has read the transitions.
+    sums.Put(of_warps[warp_], lane_);
+    __syncthreads();  // Publishes the warps' sums.
+    if (place.columns > 0) {
+      const auto& gated = p_.arrays.gated;
+      Sums::Write(of_warps + slot_ * p_.groups, p_.groups, gated, place.inner, p_.problem.inner,
+                  p_.sums + place.outer * gated.d_bias_width, group_ * kWarp + lane_,
+                  p_.groups * kWarp);
+    }
+    __syncthreads();  // Everyone has read the sums.
   }
 
   // The transition of all rows of a warp.

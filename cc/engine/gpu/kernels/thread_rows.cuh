@@ -11,6 +11,7 @@
 #include "cc/engine/cells/activations.h"
 #include "cc/engine/gpu/addresses.cuh"
 #include "cc/engine/gpu/kernels/broadcast.cuh"
+#include "cc/engine/gpu/kernels/output_sums.cuh"
 #include "cc/engine/gpu/kernels/windows.cuh"
 #include "cc/engine/gpu/pack.cuh"
 #include "cc/engine/transition.h"
@@ -145,8 +146,10 @@ struct ThreadRows {
   }
 
   // Advances the state over the rows and writes their outputs, from `first_row` and `column` on.
+  // Adds the outputs to `sums`.
   __device__ void Scan(const typename Cell::Functions& functions, const Windows<Cell, T>& windows,
-                       int64_t first_row, int64_t column, A (&state)[kVector]) const {
+                       int64_t first_row, int64_t column, A (&state)[kVector],
+                       OutputSums<Cell, kVector>& sums) const {
     T* to[Cell::kOutputs];
     int64_t row_bytes[Cell::kOutputs];
 #pragma unroll
@@ -156,9 +159,9 @@ struct ThreadRows {
     }
     // The other cells do so little that a test for each row would count.
     if (!Cell::kGated && count == kRows) {
-      ScanRows<true>(functions, windows, to, row_bytes, state);
+      ScanRows<true>(functions, windows, to, row_bytes, state, sums);
     } else {
-      ScanRows<false>(functions, windows, to, row_bytes, state);
+      ScanRows<false>(functions, windows, to, row_bytes, state, sums);
     }
   }
 
@@ -221,7 +224,8 @@ struct ThreadRows {
   template <bool kFull>
   __device__ void ScanRows(const typename Cell::Functions& functions,
                            const Windows<Cell, T>& windows, T* (&to)[Cell::kOutputs],
-                           const int64_t (&row_bytes)[Cell::kOutputs], A (&state)[kVector]) const {
+                           const int64_t (&row_bytes)[Cell::kOutputs], A (&state)[kVector],
+                           [[maybe_unused]] OutputSums<Cell, kVector>& sums) const {
     A latest[kVector];
 #pragma unroll
     for (int v = 0; v < kVector; ++v) latest[v] = state[v];
@@ -251,7 +255,12 @@ struct ThreadRows {
           A results[kVector];
 #pragma unroll
           for (int v = 0; v < kVector; ++v) results[v] = out[k][row * kVector + v];
-          const bool wanted = (kFull || first + row < count) && windows.IsWanted(k);
+          const bool exists = kFull || first + row < count;
+          if constexpr (kSumsOutputs<Cell>) {
+#pragma unroll
+            for (int v = 0; v < kVector; ++v) sums.Add(k, v, exists ? results[v] : 0.0f);
+          }
+          const bool wanted = exists && windows.IsWanted(k);
           if (wanted) StorePack(to[k], Pack::Of(results), kAligned, columns);
           to[k] = AdvanceRow(to[k], row_bytes[k]);
         }
