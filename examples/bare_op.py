@@ -24,8 +24,8 @@ def moving_average(x, alpha):
 
     x is [time, series], alpha [series] or one number: decays are the same at all steps.
     """
-    decays = tf.reshape(1 - alpha, [1, -1])
-    return linear_recurrence(decays, alpha * x, initial_state=x[0])
+    alpha = tf.cast(alpha, x.dtype)
+    return linear_recurrence(tf.reshape(1 - alpha, [1, -1]), alpha * x, initial_state=x[0])
 
 
 def discounted(rewards, goes_on, discount):

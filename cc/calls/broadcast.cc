@@ -50,7 +50,8 @@ Status CheckDecays(const Buffer& decays, const char* what, const Shape& shape) {
   BroadcastIndex index;
   if (Fill(decays.shape, shape, /*axis=*/-1, &index)) return {};
   return InvalidArgument("decays of shape ", decays.shape, " are broadcast to shape ", shape,
-                         " on axes in more than ", int64_t{BroadcastAxes::kMax / 2}, " places");
+                         ". Axes on which they are broadcast and others form more than ",
+                         int64_t{BroadcastAxes::kMax}, " groups of neighbouring axes");
 }
 
 BroadcastIndex BroadcastIndexOf(const Shape& decays, const Shape& shape, int64_t axis) {

@@ -27,6 +27,10 @@ struct GatedSizes {
   int64_t product_width, prefix_width;  // Elements per row. The prefix's include padding.
   Problem problem;                      // 0 x 0 x 0 if there are no columns.
 
+  // Whether a gradient's scan sums the gradients of biases, if its engine can. For each sequence it
+  // writes rows of sums, which pays only if steps are many more.
+  bool sums_in_scan() const { return steps >= 64; }
+
   int64_t rows() const { return problem.outer * problem.steps; }
   int64_t output_width() const { return prefix_width + units; }
 };
@@ -99,7 +103,7 @@ class GatedBinding {
     Arrays<Cell, T> arrays = WithoutArrays<Cell>();
     auto& gated = arrays.gated;
     std::fill(std::begin(gated.d_bias_offsets), std::end(gated.d_bias_offsets), -1);
-    if (attributes_.has_bias) {
+    if (attributes_.has_bias && sizes_.sums_in_scan()) {
       gated.d_bias = Data<float>(outputs_[1]);
       gated.d_bias_width = outputs_[1].size();
     }
@@ -155,7 +159,7 @@ class GatedBinding {
         inputs_.prefix->shape[2] * Bytes(), sizes_.prefix_width * Bytes(), output_width_ * Bytes()};
   }
 
-  // The column sums that turn the gradient of the product into that of the bias, if the engine has
+  // The column sums that turn the gradient of the product into that of the bias, if the scan has
   // not summed.
   ColumnSums<T> BiasGradient() const {
     return {Data<T>(outputs_[0]), sizes_.rows(), attributes_.CountBiasBlocks() * sizes_.units,

@@ -178,8 +178,8 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
       bytes += AlignedForScratch(in.d_outputs->bytes());
     }
     if (!on_gpu) return bytes;
-    const int64_t d_bias_width =
-        kKind == Kind::kGradient && in.bias != nullptr ? in.bias->size() : 0;
+    const bool sums = kKind == Kind::kGradient && in.bias != nullptr;
+    const int64_t d_bias_width = sums && sizes.sums_in_scan() ? in.bias->size() : 0;
     bytes +=
         AlignedForScratch(ForGatedCell<true>(attributes_.parts, [&](auto cell, auto gradient_cell) {
           using Cell =
@@ -194,7 +194,10 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
       const HeldRows<float> rows{nullptr, nullptr, nullptr, p.outer, p.steps, p.inner};
       return bytes + AlignedForScratch(gpu::HoldWorkspaceBytes(rows));
     }
-    return bytes;
+    if (!sums || sizes.sums_in_scan()) return bytes;
+    const ColumnSums<float> pass{nullptr, sizes.rows(), in.bias->size(), sizes.product_width,
+                                 nullptr};
+    return bytes + AlignedForScratch(pass.workspace_bytes());
   }
 
   template <typename Backend>
@@ -248,7 +251,8 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
                              binding.template Gradient<decltype(cell), decltype(gradient_cell)>(),
                              attributes_.algorithm);
         }));
-    if (!attributes_.has_bias || Backend::kSumsGradients) return {};
+    const bool summed = Backend::kSumsGradients && sizes.sums_in_scan();
+    if (!attributes_.has_bias || summed) return {};
     return backend.Sum(binding.BiasGradient());
   }
 

@@ -119,8 +119,8 @@ class RecurrenceCall final : public CallOnBoth<RecurrenceCall<Op>> {
     }
     const Shape columns = Without(axis_, shape);
     if (inputs.size() > kStepInputs && CountElements(columns) < 0) {
-      return InvalidArgument("a state has the shape of impulses, ", shape, ", without axis ", axis_,
-                             ", and so has more elements than a tensor can have");
+      return InvalidArgument("a state has ", Op::kShapeOfSteps, ", ", shape, ", without axis ",
+                             axis_, ", and so has more elements than a tensor can have");
     }
     for (size_t i = kStepInputs; i < inputs.size(); ++i) {
       const bool is_initial = has_initial_state_ && i == kStepInputs;

@@ -93,7 +93,7 @@ struct BroadcastGradient {
     for (int i = 0; i < axes.count; ++i) n *= axes.summed[i] ? 1 : axes.sizes[i];
     return n;
   }
-  // Elements of the accumulator's type: what the first two passes write. Later ones write less.
+  // Elements of the accumulator's type: what the first two passes write. Later ones write no more.
   int64_t workspace_size() const {
     int64_t elements = 0;
     int number = 0;

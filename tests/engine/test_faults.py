@@ -1,4 +1,4 @@
-#SPDX - License - Identifier : MIT
+# SPDX-License-Identifier: MIT
 """Load and faults: many threads, forks, interrupts, kills, and memory that runs out."""
 
 import subprocess

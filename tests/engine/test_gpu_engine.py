@@ -1,4 +1,4 @@
-#SPDX - License - Identifier : MIT
+# SPDX-License-Identifier: MIT
 """The GPU engine without a GPU: the choice of a kernel, and the kernels on a CPU."""
 
 import pytest
@@ -11,7 +11,7 @@ def test_choice_of_kernels(tmp_path):
 
 
 @needs_headers
-#Every 23rd test, of a few types : 23 divides no period of the list, so every kind is tested.
+# Every 23rd test, of a few types: 23 divides no period of the list, so every kind is tested.
 @pytest.mark.parametrize(
     ("part", "types"),
     [

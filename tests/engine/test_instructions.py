@@ -1,4 +1,4 @@
-#SPDX - License - Identifier : MIT
+# SPDX-License-Identifier: MIT
 """The CPU engine's code for older processors, which the newest one here would never run."""
 
 import os

@@ -115,6 +115,29 @@ def test_derivatives_of_first_and_second_order(rng, axes, algorithm):
     assert_finite_differences(first_order, tensors)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_16_bit_second_derivatives_are_summed_in_float32(dtype):
+    """TensorFlow's own sum of float16 stops growing at 2,048."""
+    decays, impulses = tf.zeros([1, 4], dtype), tf.ones([20_000, 4], dtype)
+    with tf.GradientTape() as outer:
+        outer.watch(decays)
+        with tf.GradientTape() as tape:
+            tape.watch(decays)
+            states = tf_plr.linear_recurrence(decays, impulses)
+        d_decays = tape.gradient(states, decays)
+    # d^2 states[t] / d decay^2 is 2 where t > 1.
+    second = outer.gradient(d_decays, decays)
+    np.testing.assert_allclose(tf.cast(second, tf.float32), 2 * (20_000 - 2), rtol=0.01)
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "composed"])
+def test_nan_in_the_gradient_of_the_first_step(algorithm):
+    """The state before it is 0, and 0 * NaN is NaN."""
+    d_states = tf.constant([np.nan, 1, 1, 1])
+    decays, impulses = tf.constant([0.5]), tf.ones([4])
+    assert np.isnan(gradients([decays, impulses, None], d_states, algorithm=algorithm)[0])
+
+
 @pytest.mark.parametrize("algorithm", ["auto", "composed"])
 def test_vectorized(rng, algorithm):
     decays, impulses = (
@@ -195,7 +218,9 @@ def test_shapes_that_do_not_fit(shapes, algorithm, mode):
 def test_too_many_axes_in_turns():
     shape = [2] * 17
     decays = tf.ones([2 if axis % 2 else 1 for axis in range(17)])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="on axes in more than 4 places"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="more than 8 groups of neighbouring axes"
+    ):
         tf_plr.linear_recurrence(decays, tf.ones(shape))
 
 

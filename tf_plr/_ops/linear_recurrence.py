@@ -53,7 +53,8 @@ def linear_recurrence(
 
     Args:
         decays: Tensor of the dtype and rank of `impulses`. On each axis, it has the size of
-            `impulses`, or size 1: these decays then hold for the whole axis. They are not copied.
+            `impulses`, or size 1: these decays then hold for the whole axis. The native op does not
+            write them out in the shape of `impulses`.
         impulses: float16, bfloat16, float32, float64, complex64 or complex128 tensor of rank 1 or
             higher. Sizes may be 0.
         initial_state: Tensor of the dtype of `impulses`, and of its shape without `axis`. None:
@@ -202,7 +203,8 @@ def _sum_to_shape_of(decays: Tensor, d_steps: Tensor) -> Tensor:
     else:
         args = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(decays), s1=tf.shape(d_steps))
         axes = args.r0
-    return tf.reshape(tf.reduce_sum(d_steps, axes), tf.shape(decays))
+    wide = tf.cast(d_steps, tf.float32) if decays.dtype.size == 2 else d_steps
+    return tf.cast(tf.reshape(tf.reduce_sum(wide, axes), tf.shape(decays)), decays.dtype)
 
 
 def attributes_of(op: Any) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def linear_recurrence(
 
     Args:
         decays: Tensor of this replica's steps, as for `tf_plr.linear_recurrence`. It may be
-            broadcast; if it is over time, each replica has the decays of its own steps.
+            broadcast. If it has size 1 over time, each replica passes the decay of its own steps,
+            and replicas may differ.
         impulses: Tensor of this replica's steps. Its shape must be the same in all replicas.
         initial_state: The state before the first step of the whole sequence. Only the replica that
             has this step uses it. None: zeros.

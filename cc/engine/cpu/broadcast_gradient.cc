@@ -23,8 +23,10 @@ struct Products {
     const T *previous, *d_impulses;  // `previous` is null if all are zeros.
     int64_t length;
 
-    A At(int64_t i) const { return Conjugate(A(previous[i])) * A(d_impulses[i]); }
-    bool IsZero() const { return previous == nullptr; }
+    A At(int64_t i) const {
+      return Conjugate(IsFromZeros() ? A(0) : A(previous[i])) * A(d_impulses[i]);
+    }
+    bool IsFromZeros() const { return previous == nullptr; }
   };
 
   Run RunAt(int64_t element) const {
@@ -56,7 +58,7 @@ struct Sums {
     int64_t length;
 
     A At(int64_t i) const { return sums[i]; }
-    bool IsZero() const { return false; }
+    bool IsFromZeros() const { return false; }
   };
   Run RunAt(int64_t element) const { return {sums + element, size - element}; }
 };
@@ -84,15 +86,12 @@ void Add(const Source& source, int64_t element, int64_t count, A* sums, int64_t 
     const int64_t length = std::min(run.length, count);
     element += length;
     count -= length;
-    if (run.IsZero()) {
-      column = (column + length) % width;
-      continue;
-    }
     int64_t i = 0;
     const auto add_one = [&] {
       sums[column] = sums[column] + run.At(i++);
       if (++column == width) column = 0;
     };
+    while (i < length && run.IsFromZeros()) add_one();
     while (i < length && column != 0) add_one();
     if (width == kFewColumns) {
       i = AddRows<kFewColumns>(run, i, length, sums);
@@ -169,7 +168,11 @@ const char* Differentiate(const BroadcastGradient<T>& gradient, void* workspace,
     to = next;
     size = pass.results();
   });
-  for (int64_t i = 0; i < size; ++i) gradient.d_decays[i] = T(from[i]);
+  constexpr int64_t kTask = 64 << 10;
+  RunTasks(workers, (size + kTask - 1) / kTask, [&](int64_t task, int) noexcept {
+    const int64_t end = std::min((task + 1) * kTask, size);
+    for (int64_t i = task * kTask; i < end; ++i) gradient.d_decays[i] = T(from[i]);
+  });
   return nullptr;
 }
 

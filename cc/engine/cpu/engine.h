@@ -411,7 +411,7 @@ class Engine {
                     index.outer.Offset(block.column / problem_.inner) +
                     first_row * index.step_stride;
     if (index.step_stride == 0) {
-      const int64_t rows = std::min(most_rows, problem_.steps);
+      const int64_t rows = std::min(most_rows, block.steps);
       T* const first = problem_.reverse ? to - (rows - 1) * problem_.inner : to;
       WriteRow(index.inner, from, column, block.columns, first);
       Repeat(first, block.columns, rows);

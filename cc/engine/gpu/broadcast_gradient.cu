@@ -34,9 +34,9 @@ struct Products {
       if (is_first) {
         run = 1;
         const int64_t column = reverse ? -from_first : place;
-        if (initial_state != nullptr) {
-          sum = sum + Product(initial_state + outer * inner + column, element);
-        }
+        const A initial =
+            initial_state == nullptr ? A(0) : A(initial_state[outer * inner + column]);
+        sum = sum + Conjugate(initial) * A(d_impulses[element]);
       } else {
         sum = sum + SumOfRun(element, distance, run);
       }
@@ -47,9 +47,6 @@ struct Products {
   }
 
  private:
-  __device__ A Product(const T* previous, int64_t element) const {
-    return Conjugate(A(*previous)) * A(d_impulses[element]);
-  }
   // No element is of a first step.
   __device__ A SumOfRun(int64_t element, int64_t distance, int64_t count) const {
     const T* previous = states + (reverse ? element + inner : element - inner);

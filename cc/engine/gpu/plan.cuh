@@ -366,7 +366,7 @@ auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm a
 
 // The most workspace that any plan of this problem needs, on any GPU and for any alignment. A GPU
 // with very many multiprocessors has the smallest tiles, and so the most of them. Register tiles
-// need more than streams.
+// need more than streams, so they count even where a serial plan takes streams.
 template <typename Cell, typename T>
 size_t MaxWorkspaceBytesOf(const Problem& problem, Algorithm algorithm, int64_t d_bias_width) {
   if constexpr (!kHasKernels<Cell, T>) {
