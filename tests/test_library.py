@@ -280,5 +280,5 @@ def test_only_public_interfaces_are_imported():
 
 def test_the_libraries_are_small():
     """A wheel compresses them to three quarters; build_pip_pkg.sh allows a wheel 25 MB."""
-    most = 30e6 if BUILT["cuda"] else 8e6
+    most = 35e6 if BUILT["cuda"] else 9e6
     assert native.OPS.stat().st_size + native.ENGINE.stat().st_size < most

@@ -43,8 +43,8 @@ def composed_linear_recurrence(
     accumulator = tf.float32 if dtype.size == 2 else dtype
     # tf.custom_gradient needs tensors of the current graph, not ones captured from another.
     arguments = [tf.identity(tf.cast(a, accumulator)) for a in (decays, impulses, initial_state)]
-    arguments[0] = _with_shape_of_impulses(*arguments[:2])
-    return tf.cast(recurrence(*arguments), dtype)
+    decays, impulses = _with_equal_shapes(*arguments[:2])
+    return tf.cast(recurrence(decays, impulses, arguments[2]), dtype)
 
 
 def _scan(decays: Tensor, impulses: Tensor, initial_state: Tensor, time: TimeAxis) -> Tensor:
@@ -79,15 +79,22 @@ def _scan(decays: Tensor, impulses: Tensor, initial_state: Tensor, time: TimeAxi
     return impulses
 
 
-def _with_shape_of_impulses(decays: Tensor, impulses: Tensor) -> Tensor:
+def _with_equal_shapes(decays: Tensor, impulses: Tensor) -> tuple[Tensor, Tensor]:
     """Broadcasts decays; the running graph checks the sizes that are not known before."""
     if decays.shape.is_fully_defined() and decays.shape == impulses.shape:
-        return decays
+        return decays, impulses
     message = "decays must have as many axes as impulses"
+    name = "decays_must_have_the_shape_of_impulses_or_size_1"
     rank = tf.debugging.assert_rank(decays, impulses.shape.rank, message)
     with tf.control_dependencies([rank]):
-        name = "decays_must_have_the_shape_of_impulses_or_size_1"
-        return tf.broadcast_to(decays, tf.shape(impulses), name=name)
+        # Not tf.broadcast_to: with it, ONNX would not know the number of steps.
+        decays = tf.add(decays, tf.zeros_like(impulses), name=name)
+        same = tf.debugging.assert_equal(tf.shape(decays), tf.shape(impulses), name)
+    with tf.control_dependencies([same]):
+        # XLA drops the checks, but it refuses to stack tensors of different shapes.
+        pair = [tf.ensure_shape(tensor, impulses.shape) for tensor in (decays, impulses)]
+        both = tf.stack(pair, name=name)
+    return both[0], both[1]
 
 
 def _with_shape_of_columns(initial_state: Tensor, impulses: Tensor, axis: int) -> Tensor:

@@ -86,6 +86,7 @@ struct FixedFunctions {
 
 template <InputGate kInputGate, Output kOutput, typename FunctionsType>
 struct GatedCell {
+  using WithoutBroadcast = GatedCell;
   using Functions = FunctionsType;
   static constexpr bool kGated = true, kIsGradient = false;
   static constexpr bool kHasInputGate = kInputGate == InputGate::kOwn;
@@ -164,6 +165,7 @@ struct GatedCell {
 // The gradient of each block is the gradient of its gate times the gate's slope.
 template <InputGate kInputGate, Output kOutput, typename FunctionsType>
 struct GatedGradientCell {
+  using WithoutBroadcast = GatedGradientCell;
   using Forward = GatedCell<kInputGate, kOutput, FunctionsType>;
   using Functions = FunctionsType;
   static constexpr bool kGated = true, kIsGradient = true;

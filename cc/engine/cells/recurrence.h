@@ -38,6 +38,7 @@ struct NoFunctions {
 
 // states_t = decays_t * states_{t-1} + impulses_t; the carry is the state.
 struct RecurrenceCell {
+  using WithoutBroadcast = RecurrenceCell;
   using Functions = NoFunctions;
   static constexpr bool kGated = false, kIsGradient = false;
   enum Input { kDecays, kImpulses, kInputs };
@@ -70,6 +71,7 @@ struct RecurrenceCell {
 //   k_t = conj(decays_t) (k_{t+1} + d_states_t),   d_impulses_t = g_t,
 //   d_decays_t = conj(states_{t-1}) g_t,           d_initial_state = k_1.
 struct RecurrenceGradientCell {
+  using WithoutBroadcast = RecurrenceGradientCell;
   using Functions = NoFunctions;
   static constexpr bool kGated = false, kIsGradient = true;
   enum Input { kDecays, kDStates, kPreviousStates, kInputs };
@@ -100,6 +102,7 @@ struct RecurrenceGradientCell {
 
 // RecurrenceGradientCell without the gradient with respect to decays.
 struct ImpulseGradientCell {
+  using WithoutBroadcast = ImpulseGradientCell;
   using Functions = NoFunctions;
   static constexpr bool kGated = false, kIsGradient = true;
   enum Input { kDecays, kDStates, kInputs };

@@ -88,6 +88,20 @@ class Buffer {
   T* const data_;
 };
 
+// Each pass is compiled once for every instruction set and picked at run time.
+template <typename Cell, typename T, template <typename> class PassOf, typename Rows,
+          typename Carry>
+__attribute__((noinline)) void WalkRows(const Rows& rows, Carry* carry) {
+  DispatchSimd([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
+    constexpr int kLanes = LanesOf<Accumulator<T>>(register_bytes);
+    if constexpr (Cell::kGated) {
+      GatedRowWalker<Cell, T, PassOf, kLanes>::Walk(rows, carry);
+    } else {
+      RowWalker<Cell, T, Accumulator<T>, PassOf, kLanes>::Walk(rows, carry);
+    }
+  });
+}
+
 template <typename Cell, typename T>
 class Engine {
   using A = Accumulator<T>;
@@ -95,6 +109,8 @@ class Engine {
   using CellTuning = std::conditional_t<Cell::kGated, GatedTuning, Tuning>;
   static constexpr int64_t kElementBytes = (Cell::kInputs + Cell::kOutputs) * sizeof(T);
   static constexpr bool kIsBroadcast = Cell::kBroadcast >= 0;
+  // Rows have decays that are written out.
+  using RowCell = typename Cell::WithoutBroadcast;
 
  public:
   Engine(const Problem& problem, const Arrays<Cell, T>& arrays)
@@ -355,7 +371,6 @@ class Engine {
     }
   }
 
-  // Each pass is compiled once for every instruction set and picked at run time.
   void Scan(const Block& block, const Scratch& scratch) const {
     Walk<ScanPass>(block, scratch.carry, scratch);
   }
@@ -368,16 +383,7 @@ class Engine {
   void Walk(const Block& block, Carry* carry, const Scratch& scratch) const {
     using Pass = PassOf<Cell>;
     if (block.steps == 0) return;  // There may be no arrays.
-    const auto walk = [&](const auto& rows) {
-      DispatchSimd([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
-        constexpr int kLanes = LanesOf<A>(register_bytes);
-        if constexpr (Cell::kGated) {
-          GatedRowWalker<Cell, T, PassOf, kLanes>::Walk(rows, carry);
-        } else {
-          RowWalker<Cell, T, A, PassOf, kLanes>::Walk(rows, carry);
-        }
-      });
-    };
+    const auto walk = [&](const auto& rows) { WalkRows<RowCell, T, PassOf>(rows, carry); };
     if constexpr (LooksAhead<Pass>()) {
       auto rows = RowsOf<Pass>(block, scratch.vectors);
       const bool has_last = block.first_step + block.steps == problem_.steps;
@@ -464,7 +470,7 @@ class Engine {
     if constexpr (Cell::kGated) {
       return GatedRowsOf<Pass>(block, vectors);
     } else {
-      Rows<Cell, T> rows;
+      Rows<RowCell, T> rows;
       const int64_t offset = RowOf(block) * problem_.inner + block.column % problem_.inner;
       for (int k = 0; k < Pass::kInputs; ++k) rows.in[k] = arrays_.inputs[k] + offset;
       for (int k = 0; k < Pass::kOutputs; ++k) rows.out[k] = arrays_.outputs[k] + offset;

@@ -52,7 +52,8 @@ class AllSteps(Steps):
         if decays.ndim == 2:
             decays = ops.expand_dims(decays, 1)
         decays, impulses = operands_of_recur(decays, impulses, state.dtype)
-        decays = ops.reshape(decays, (1,) * (3 - decays.ndim) + tuple(ops.shape(decays)))
+        while decays.ndim < 3:
+            decays = ops.expand_dims(decays, 0)
         if self._mask is not None:
             decays = ops.where(self._mask, decays, 1)
             impulses = ops.where(self._mask, impulses, 0)
