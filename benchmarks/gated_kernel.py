@@ -86,16 +86,20 @@ class GatedCall(ctypes.Structure):
         ("output_strides", ctypes.c_int64 * 6),
         ("biases", ctypes.c_void_p * 8),
         ("mask", ctypes.c_void_p),
+        ("resets", ctypes.c_void_p),
         ("activation", ctypes.c_int),
         ("state_activation", ctypes.c_int),
         ("gate", ctypes.c_int),
     ]
 
 
+MEAN_SEQUENCE = 500  # Steps from one reset to the next.
+
+
 class Cell:
     """One cell on arrays of one shape: `product` holds the blocks side by side."""
 
-    def __init__(self, library, name, shape, dtype, masked=False):
+    def __init__(self, library, name, shape, dtype, flags=""):
         self.run = library.tf_plr_gpu_run_gated
         self.run.restype = ctypes.c_char_p
         self.parts = {**CELLS, **OTHER_CELLS}[name]
@@ -114,7 +118,9 @@ class Cell:
         self.h, self.states = (torch.full_like(self.x, float("nan")) for _ in range(2))
         self.d_product = torch.full_like(self.product, float("nan"))
         self.d_x = torch.full_like(self.x, float("nan"))
-        self.mask = torch.rand(batch, steps, device="cuda") < 0.8 if masked else None
+        chance = torch.rand(batch, steps, device="cuda")
+        self.mask = chance < 0.8 if flags == "masked" else None
+        self.resets = chance < 1 / MEAN_SEQUENCE if flags == "resets" else None
 
     def arrays(self, gradient):
         """Inputs and outputs in the order of the cell: (tensor, block or None)."""
@@ -155,6 +161,7 @@ class Cell:
         gated.activation = number(self.parts.activation)
         gated.state_activation = number(self.parts.state_activation)
         gated.mask = None if self.mask is None else self.mask.data_ptr()
+        gated.resets = None if self.resets is None else self.resets.data_ptr()
         dtype, size = DTYPES.index(self.dtype), ctypes.c_size_t()
         self.run(dtype, self.number, int(gradient), ctypes.byref(gated), ctypes.byref(size))
         workspace = torch.empty(max(1, size.value), dtype=torch.uint8, device="cuda")
@@ -181,8 +188,12 @@ class Cell:
                 torch.where(self.mask[..., None], a, torch.full_like(a, masked))
                 for a, masked in ((f, 1.0), (impulse, 0.0))
             )
+        if self.resets is not None:
+            f = torch.where(self.resets[..., None], torch.zeros_like(f), f)
         c = exact(f, impulse)
         previous = torch.cat([torch.zeros_like(c[:, :1]), c[:, :-1]], 1)
+        if self.resets is not None:
+            previous = torch.where(self.resets[..., None], torch.zeros_like(c), previous)
         h = previous if self.output == "previous" else c
         if self.gated:
             o = rest.pop(0).sigmoid()
@@ -207,16 +218,16 @@ class Cell:
                 raise AssertionError(f"wrong by {error:.1e}: {self.shape}, {algorithm}")
 
 
-def timed(library, name, shape, dtype, algorithm, masked, limit):
+def timed(library, name, shape, dtype, algorithm, flags, limit):
     size = shape[0] * shape[1] * shape[2] * dtype.itemsize
     sets = max(1, min(4, 500_000_000 // (4 * size)))
-    cells = [Cell(library, name, shape, dtype, masked) for _ in range(sets)]
+    cells = [Cell(library, name, shape, dtype, flags) for _ in range(sets)]
     for gradient in (False, True):
         us = microseconds([c.launcher(gradient, algorithm) for c in cells])
         rate = cells[0].bytes(gradient) / us / 1e3
         yield {
             "cell": name, "shape": shape, "dtype": str(dtype)[6:], "algorithm": algorithm,
-            "masked": masked, "pass": "gradient" if gradient else "forward", "us": us,
+            "flags": flags, "pass": "gradient" if gradient else "forward", "us": us,
             "gb_per_s": rate, "percent": 100 * rate / limit,
         }  # fmt: skip
     del cells
@@ -226,7 +237,7 @@ def timed(library, name, shape, dtype, algorithm, masked, limit):
 def show(row):
     print(
         f"{row['cell']:>12} {'x'.join(map(str, row['shape'])):>14} {row['dtype']:>8} "
-        f"{row['algorithm']:>8} {'masked' if row['masked'] else '':>6} {row['pass']:>8} "
+        f"{row['algorithm']:>8} {row['flags']:>6} {row['pass']:>8} "
         f"{row['us']:9.1f} us {row['gb_per_s']:6.0f} GB/s {row['percent']:4.0f} %",
         flush=True,
     )
@@ -292,7 +303,7 @@ def timed_normalizations(library, limit):
                 rate = (3 if gradient else 2) * sets[0].x.nbytes / us / 1e3
                 yield {
                     "cell": "normalise", "shape": (rows, width), "dtype": str(dtype)[6:],
-                    "algorithm": "", "masked": False, "pass": "gradient" if gradient else "forward",
+                    "algorithm": "", "flags": "", "pass": "gradient" if gradient else "forward",
                     "us": us, "gb_per_s": rate, "percent": 100 * rate / limit,
                 }  # fmt: skip
 
@@ -322,10 +333,13 @@ def main():
             odd = ODD_SHAPES if dtype == torch.bfloat16 else []
             for shape in SHAPES + odd if name in CELLS else SHAPES[:2]:
                 for algorithm in arguments.algorithms:
-                    for masked in (False, True):
-                        Cell(library, name, small(shape), dtype, masked).check(algorithm)
-                    for masked in (False, True) if shape in SHAPES[:2] else (False,):
-                        for row in timed(library, name, shape, dtype, algorithm, masked, limit):
+                    # See HasKernelsWithFlags.
+                    takes_resets = dtype.itemsize > 2 or (name in FIXED[:-1] and shape[2] % 2 == 0)
+                    every = ("", "masked", "resets") if takes_resets else ("", "masked")
+                    for flags in every:
+                        Cell(library, name, small(shape), dtype, flags).check(algorithm)
+                    for flags in every if shape in SHAPES[:2] else ("",):
+                        for row in timed(library, name, shape, dtype, algorithm, flags, limit):
                             result["rows"].append(row)
                             show(row)
     for row in timed_normalizations(library, limit):

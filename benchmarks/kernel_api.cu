@@ -112,7 +112,7 @@ struct GatedCall {
   void *inputs[8], *outputs[6];
   int64_t input_strides[8], output_strides[6];
   float* biases[8];
-  bool* mask;
+  bool *mask, *resets;                     // Or null.
   int activation, state_activation, gate;  // Numbered as in cells/activations.h.
 };
 
@@ -125,7 +125,7 @@ const char* RunGated(const GatedCall& gated, size_t* workspace_bytes) {
   memcpy(arrays.gated.input_strides, gated.input_strides, sizeof(arrays.gated.input_strides));
   memcpy(arrays.gated.output_strides, gated.output_strides, sizeof(arrays.gated.output_strides));
   memcpy(arrays.gated.biases, gated.biases, sizeof(arrays.gated.biases));
-  arrays.gated.mask = gated.mask;
+  arrays.flags = {gated.mask, gated.resets};
   if constexpr (!Cell::Functions::kFixed) {
     arrays.gated.functions = {static_cast<Activation>(gated.activation),
                               static_cast<Activation>(gated.state_activation),

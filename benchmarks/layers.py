@@ -51,7 +51,28 @@ LAYERS = {
     "keras LSTM": keras.layers.LSTM,
     "keras GRU": keras.layers.GRU,
 }
-# {name: (the layer with defaults, the layer)}: steps with other arguments, and of an own layer.
+
+
+def packed(layer):
+    """A layer of rows that hold sequences of 500 steps each."""
+
+    class Packed(layer):
+        def call(self, sequences, *args, **kwargs):
+            starts = tf.range(tf.shape(sequences)[1]) % 500 == 0
+            resets = tf.tile(starts[None], [tf.shape(sequences)[0], 1])
+            return super().call(sequences, *args, resets=resets, **kwargs)
+
+    return Packed
+
+
+class Mish(tf_plr.GILR):
+    """A layer that no fused op computes."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(units, activation="mish", **kwargs)
+
+
+# {name: (the layer it is compared with, the layer)}: steps with other arguments, and of own layers.
 VARIANTS = {
     "GILR relu": ("GILR", functools.partial(tf_plr.GILR, activation="relu")),
     "GILR gelu": ("GILR", functools.partial(tf_plr.GILR, activation="gelu")),
@@ -68,6 +89,13 @@ VARIANTS = {
         "LinearSurrogateLSTM",
         functools.partial(tf_plr.GILRLSTM, layer_normalization=True),
     ),
+    "GILR packed": ("GILR", packed(tf_plr.GILR)),
+    "LS-LSTM packed": ("LinearSurrogateLSTM", packed(tf_plr.GILRLSTM)),
+    "SRU packed": ("SRU", packed(tf_plr.SRU)),
+    "QRNN(2) packed": ("QRNN(2)", packed(tf_plr.QRNN)),
+    "MinGRU packed": ("MinGRU, an own layer", packed(MinGRU)),
+    "GILR mish, not fused": ("GILR", Mish),
+    "GILR mish packed": ("GILR mish, not fused", packed(Mish)),
 }
 OURS = [name for name in LAYERS if not name.startswith("keras")]
 ON_GPU = bool(tf.config.list_physical_devices("GPU"))
@@ -366,14 +394,18 @@ def calls_table(arguments, rows, save):
 
 def variants_table(arguments, rows, save):
     shape, units, seconds = arguments.call_shape, arguments.units, arguments.seconds
-    print("\nbatch {} x {} steps; ms of a step; (over the layer's with defaults)".format(*shape))
+    print(
+        "\nbatch {} x {} steps; ms of a step; (over the layer's with defaults,"
+        " or, if packed, over the same with one sequence in a row)".format(*shape)
+    )
     print(f"{'':>20} {'XLA':>15} {'no XLA':>15}")
     defaults = {}
     for name, (base, layer) in VARIANTS.items():
         row = {"layer": name, "batch": shape[0], "steps": shape[1], "units": units}
         for way, jit_compile in (("xla", True), ("no_xla", False)):
             if (base, way) not in defaults:
-                defaults[base, way] = step_ms(LAYERS[base], shape, units, jit_compile, seconds)
+                compared = VARIANTS[base][1] if base in VARIANTS else LAYERS[base]
+                defaults[base, way] = step_ms(compared, shape, units, jit_compile, seconds)
             row[way] = step_ms(layer, shape, units, jit_compile, seconds)
             row[f"default_{way}"] = defaults[base, way]
         rows.append(row)

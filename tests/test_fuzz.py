@@ -7,7 +7,7 @@ import fuzz
 def test_random_problems():
     counts, failed = fuzz.run(seed=1, numbers=range(150))
     assert not failed, failed
-    assert set(counts) == {"recurrence", "gated", "windows", "normalization"}
+    assert set(counts) == {"recurrence", "gated", "windows", "normalization", "packed"}
 
 
 def test_a_problem_is_drawn_again():

@@ -25,6 +25,7 @@ from tf_plr.layers import (
     QRNNCell,
     SRUCell,
 )
+from tf_plr.packing import Packed, pack, unpack
 from tf_plr.version import __version__ as __version__
 
 _native.choice()  # Warns once if the portable library takes the place of the native ops.
@@ -39,6 +40,7 @@ __all__ = [
     "GILRLSTMCell",
     "LinearSurrogateLSTM",
     "LinearSurrogateLSTMCell",
+    "Packed",
     "QRNNCell",
     "SRUCell",
     "config",
@@ -46,4 +48,6 @@ __all__ = [
     "initializers",
     "layers",
     "linear_recurrence",
+    "pack",
+    "unpack",
 ]

@@ -4,9 +4,10 @@
     python tools/fuzz.py --problems 20000 [--seed 0]
     python tools/fuzz.py --only 1234 [--seed 0]      # One of them again, alone.
 
-The seed and a problem's number determine the problem: an op, a shape, an axis, a direction, a
-dtype, an algorithm, and arguments. Decays may be 0, 1, -1, above 1 or denormal, and one impulse may
-be NaN. Each failure is printed with its number; the exit code is 1 if there was one.
+The seed and a number determine a problem: an op, or a layer of packed rows; a shape, an axis, a
+direction, a dtype, an algorithm, and arguments. Decays may be 0, 1, -1, above 1 or denormal, and
+one impulse may be NaN. Each failure is printed with its number; the exit code is 1 if there was
+one.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "ops"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "layers"))
 
 import numpy as np
 import reference
@@ -25,6 +27,7 @@ import tensorflow as tf
 import test_causal_windows
 import test_gated_recurrence
 import test_layer_normalization
+import test_packed
 from support import call
 from test_gradients import assert_gradients, gradients
 from test_recurrence import to_tensors
@@ -190,19 +193,26 @@ def normalization(rng):
     return f"normalization {shape} {dtype}", check
 
 
-def problem_of(seed, number):
+def packed(rng):
+    problem = test_packed.draw(rng)
+    return f"packed {problem}", lambda: test_packed.check(problem)
+
+
+KINDS = {"recurrence": 0.6, "gated": 0.2, "windows": 0.1, "normalization": 0.05, "packed": 0.05}
+
+
+def problem_of(seed, number, kind=None):
     rng = np.random.default_rng([seed, number])
-    kinds = [recurrence, gated, windows, normalization]
-    kind = rng.choice(kinds, p=[0.65, 0.2, 0.1, 0.05])
-    return kind(rng)
+    drawn = str(rng.choice(list(KINDS), p=list(KINDS.values())))
+    return globals()[kind or drawn](rng)
 
 
-def run(seed, numbers, say=lambda *_: None):
+def run(seed, numbers, say=lambda *_: None, kind=None):
     """(number of problems of each op, failures)."""
     counts, failed = collections.Counter(), []
     start = time.perf_counter()
     for done, number in enumerate(numbers):
-        said, check = problem_of(seed, number)
+        said, check = problem_of(seed, number, kind)
         try:
             check()
         except Exception:
@@ -218,6 +228,7 @@ def main():
     parser.add_argument("--problems", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="the number of one problem")
+    parser.add_argument("--kind", choices=KINDS, help="only problems of this kind")
     arguments = parser.parse_args()
     numbers = range(arguments.problems) if arguments.only is None else [arguments.only]
 
@@ -226,7 +237,7 @@ def main():
             left = seconds / done * (len(numbers) - done)
             print(f"\r{done:,} problems, {failures} failed, {left:.0f} s left", end="", flush=True)
 
-    counts, failed = run(arguments.seed, numbers, say)
+    counts, failed = run(arguments.seed, numbers, say, arguments.kind)
     print(f"\nseed {arguments.seed}: {dict(counts)}, {len(failed)} failed")
     for number, said, error in failed:
         print(f"\n--only {number}: {said}\n{error}")

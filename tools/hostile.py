@@ -28,24 +28,25 @@ FLOAT, BOOL = tf.float32, tf.bool
 COLUMNS, STEPS = (2, 3), (2, 5, 3)
 GATED = {
     "num_biases": 1, "num_highways": 0, "num_prefixes": 0, "num_initial_states": 1,
-    "num_masks": 1, "activation": "tanh", "state_activation": "linear",
+    "num_masks": 1, "num_resets": 0, "activation": "tanh", "state_activation": "linear",
     "recurrent_activation": "sigmoid", "input_gate": "own", "output": "gated",
     "blocks": [0, 1, 2, 3], "hold": True, "algorithm": "auto",
 }  # fmt: skip
 GATED_INPUTS = [((2, 5, 12), FLOAT), ((12,), FLOAT), (COLUMNS, FLOAT), ((2, 5), BOOL)]
-WINDOWS = {"num_masks": 1, "size": 3}
+FLAGS, MASK_AND_RESETS = {"num_masks": 1, "num_resets": 1}, [((2, 5), BOOL)] * 2
+WINDOWS = {**FLAGS, "size": 3}
 NORMALIZATION = {"num_biases": 1, "epsilon": 0.5}
-PLAIN = {"num_initial_states": 1, "axis": 1, "reverse": False, "algorithm": "auto"}
+PLAIN = {"num_initial_states": 1, "axis": 1, "reverse": False, "algorithm": "auto", **FLAGS}
 # {op: (attributes except T, [(shape, type) of each input])}.
 CALLS = {
-    "TfPlr>LinearRecurrence": (PLAIN, [(STEPS, FLOAT)] * 2 + [(COLUMNS, FLOAT)]),
+    "TfPlr>LinearRecurrence": (PLAIN, [(STEPS, FLOAT)] * 2 + [(COLUMNS, FLOAT), *MASK_AND_RESETS]),
     "TfPlr>LinearRecurrenceGrad": (
         {**PLAIN, "num_d_last_states": 1},
-        [(STEPS, FLOAT)] * 3 + [(COLUMNS, FLOAT)] * 2,
+        [(STEPS, FLOAT)] * 3 + [(COLUMNS, FLOAT)] * 2 + MASK_AND_RESETS,
     ),
     "TfPlr>LinearRecurrenceTransition": (
-        {"A": FLOAT, "axis": 1, "reverse": False, "gradient": True},
-        [(STEPS, FLOAT)] * 2,
+        {"A": FLOAT, "axis": 1, "reverse": False, "gradient": True, **FLAGS},
+        [(STEPS, FLOAT)] * 2 + MASK_AND_RESETS,
     ),
     "TfPlr>GatedRecurrenceTransition": (
         {
@@ -59,8 +60,8 @@ CALLS = {
         GATED,
         [*GATED_INPUTS, (STEPS, FLOAT), (STEPS, FLOAT), (COLUMNS, FLOAT)],
     ),
-    "TfPlr>CausalWindows": (WINDOWS, [(STEPS, FLOAT), ((2, 6), FLOAT), ((2, 5), BOOL)]),
-    "TfPlr>CausalWindowsGrad": (WINDOWS, [((2, 5, 9), FLOAT), ((2, 6), FLOAT), ((2, 5), BOOL)]),
+    "TfPlr>CausalWindows": (WINDOWS, [(STEPS, FLOAT), ((2, 6), FLOAT), *MASK_AND_RESETS]),
+    "TfPlr>CausalWindowsGrad": (WINDOWS, [((2, 5, 9), FLOAT), ((2, 6), FLOAT), *MASK_AND_RESETS]),
     "TfPlr>LayerNormalization": (NORMALIZATION, [(STEPS, FLOAT), ((3,), FLOAT), ((3,), FLOAT)]),
     "TfPlr>LayerNormalizationGrad": (
         NORMALIZATION,
@@ -85,16 +86,17 @@ TYPES = (
 )
 MOST_ELEMENTS = 10**5
 
-# All inputs are ones, so a gate's pre-activation is product + bias = 2.
+# All inputs are ones, so a gate's pre-activation is product + bias = 2. All steps are valid, and
+# resets, where there is such an input.
 GATE, CANDIDATE = 1 / (1 + np.exp(-2.0)), np.tanh(2.0)
 SLOPE, KEPT = GATE * (1 - GATE), GATE ** np.arange(1, 6)
 # The gradient of each state: through the last state, and through its own and later outputs.
 CARRIED = (KEPT / GATE + np.cumsum(KEPT))[::-1]
 # {op: first result of its valid call}: [steps, 1], [steps, blocks], or [2, 1, 1] of transitions.
 UNEDITED = {
-    "TfPlr>LinearRecurrence": np.c_[2:7],
-    "TfPlr>LinearRecurrenceGrad": np.c_[6:1:-1],
-    "TfPlr>LinearRecurrenceTransition": np.reshape([1, 5], (2, 1, 1)),
+    "TfPlr>LinearRecurrence": 1,
+    "TfPlr>LinearRecurrenceGrad": 0,
+    "TfPlr>LinearRecurrenceTransition": 0,
     "TfPlr>GatedRecurrenceTransition": np.reshape([KEPT[-1], GATE * KEPT.sum()], (2, 1, 1)),
     "TfPlr>GatedRecurrence": np.c_[GATE * (KEPT + CANDIDATE * np.cumsum(KEPT))],
     "TfPlr>GatedRecurrenceGrad": np.c_[
@@ -103,8 +105,8 @@ UNEDITED = {
         CARRIED * SLOPE * CANDIDATE,
         np.full(5, SLOPE * GATE * (1 + CANDIDATE)),
     ].repeat(3, -1),
-    "TfPlr>CausalWindows": 1,
-    "TfPlr>CausalWindowsGrad": np.c_[[3, 3, 3, 3, 2]],  # Windows and histories with the step.
+    "TfPlr>CausalWindows": np.repeat([0, 0, 1], 3),
+    "TfPlr>CausalWindowsGrad": np.c_[[1, 1, 1, 1, 2]],  # Windows and histories with the step.
     "TfPlr>LayerNormalization": 1,  # The bias.
     "TfPlr>LayerNormalizationGrad": 0,
 }

@@ -14,6 +14,7 @@
 #include "cc/engine/gpu/run.h"
 #include "cc/engine/held_rows.h"
 #include "cc/engine/layer_normalization.h"
+#include "cc/engine/widen.h"
 
 namespace tf_plr {
 
@@ -34,6 +35,7 @@ namespace tf_plr {
 struct Cpu {
   static constexpr bool kHasFixedCells = false;
   static constexpr bool kSumsGradients = false;  // Whether Run sums the gradients of biases.
+  static constexpr bool kHasAllFlags = true;     // Whether all kernels take flags in 16 bits, too.
 
   const Workers& workers;
   const Scratch& scratch;
@@ -71,6 +73,7 @@ struct Cpu {
 struct Gpu {
   static constexpr bool kHasFixedCells = true;
   static constexpr bool kSumsGradients = true;
+  static constexpr bool kHasAllFlags = false;
 
   void* stream;
   const Scratch& scratch;
@@ -106,6 +109,17 @@ struct Gpu {
   template <typename T>
   Status Differentiate(const BroadcastGradient<T>& gradient, void* workspace) const {
     return Check(gpu::Differentiate(gradient, workspace, stream));
+  }
+  // `narrow` is of 16 bits, `wide` of floats.
+  template <typename T>
+  Status Widen(const Buffer& narrow, const Buffer& wide) const {
+    return Check(gpu::Widen(static_cast<const T*>(narrow.data), static_cast<float*>(wide.data),
+                            narrow.size(), stream));
+  }
+  template <typename T>
+  Status Narrow(const Buffer& wide, const Buffer& narrow) const {
+    return Check(gpu::Narrow(static_cast<const float*>(wide.data), static_cast<T*>(narrow.data),
+                             narrow.size(), stream));
   }
   TF_PLR_PASSES(gpu, stream)
 
@@ -174,6 +188,11 @@ class CallOnBoth : public Call {
 template <typename T>
 T* Data(const Buffer& buffer) {
   return static_cast<T*>(buffer.data);
+}
+// Null if there is no buffer.
+template <typename T>
+T* DataOf(const Buffer* buffer) {
+  return buffer == nullptr ? nullptr : Data<T>(*buffer);
 }
 
 }  // namespace tf_plr

@@ -16,11 +16,13 @@ class WindowsCall final : public CallOnBoth<WindowsCall<kIsGradient>> {
   Status Read(const Attributes& attributes) {
     size_ = attributes.Int("size", 0);
     if (size_ < 2) return InvalidArgument("size must be 2 or more, but is ", size_);
-    return ReadOptionalInput(attributes, "num_masks", "mask", &has_mask_);
+    TF_PLR_RETURN_IF_ERROR(ReadOptionalInput(attributes, "num_masks", "mask", &has_mask_));
+    return ReadOptionalInput(attributes, "num_resets", "resets", &has_resets_);
   }
 
   Status Plan(const Buffers& inputs, Buffers* outputs) const override {
-    TF_PLR_RETURN_IF_ERROR(CheckInputs(inputs, size_t{2} + has_mask_, /*gated=*/true));
+    TF_PLR_RETURN_IF_ERROR(
+        CheckInputs(inputs, size_t{2} + has_mask_ + has_resets_, /*gated=*/true));
     const char* const name = kIsGradient ? "d_windows" : "inputs";
     const DType type = inputs[0].type;
     const Shape& sequences = inputs[0].shape;
@@ -40,9 +42,9 @@ class WindowsCall final : public CallOnBoth<WindowsCall<kIsGradient>> {
     const Shape history = {batch, (size_ - 1) * width};
     TF_PLR_RETURN_IF_ERROR(CheckInput(kIsGradient ? "d_last_history" : "history", &inputs[1], type,
                                       "shape [batch, (size - 1) * features]", history));
-    if (has_mask_) {
-      TF_PLR_RETURN_IF_ERROR(
-          CheckInput("mask", &inputs[2], DType::kBool, "shape [batch, steps]", {batch, steps}));
+    for (size_t i = 2; i < inputs.size(); ++i) {
+      TF_PLR_RETURN_IF_ERROR(CheckInput(has_mask_ && i == 2 ? "mask" : "resets", &inputs[i],
+                                        DType::kBool, "shape [batch, steps]", {batch, steps}));
     }
     *outputs = {{type, {batch, steps, kIsGradient ? width : window}}, {type, history}};
     return {};
@@ -55,12 +57,13 @@ class WindowsCall final : public CallOnBoth<WindowsCall<kIsGradient>> {
       const Buffers& sources = kIsGradient ? outputs : inputs;
       const Buffers& windows = kIsGradient ? inputs : outputs;
       const auto at = [](const Buffer& buffer) { return Data<T>(buffer); };
-      const bool* const mask = has_mask_ ? Data<bool>(inputs[2]) : nullptr;
+      const StepFlags flags{has_mask_ ? Data<bool>(inputs[2]) : nullptr,
+                            has_resets_ ? Data<bool>(inputs.back()) : nullptr};
       const int64_t batch = inputs[0].shape[0], steps = inputs[0].shape[1];
       const int64_t width = WidthOf(inputs), before = size_ - 1;
       if (batch == 0 || width == 0) return Status{};  // The other sizes may be any numbers.
       const CausalWindows<T> arrays{at(sources[0]), at(sources[1]), at(windows[0]),
-                                    at(windows[1]), mask,           batch,
+                                    at(windows[1]), flags,          batch,
                                     steps,          width,          before};
       return kIsGradient ? backend.FromWindows(arrays) : backend.ToWindows(arrays);
     });
@@ -72,7 +75,7 @@ class WindowsCall final : public CallOnBoth<WindowsCall<kIsGradient>> {
   }
 
   int64_t size_ = 0;  // Rows of a window.
-  bool has_mask_ = false;
+  bool has_mask_ = false, has_resets_ = false;
 };
 
 }  // namespace

@@ -17,7 +17,7 @@ namespace tf_plr {
 
 // The inputs by name. An input that a call lacks is null.
 struct GatedInputs {
-  const Buffer *product, *bias, *highway, *prefix, *initial_state, *mask;
+  const Buffer *product, *bias, *highway, *prefix, *initial_state, *mask, *resets;
   const Buffer *states, *d_outputs, *d_last_state;
 };
 
@@ -53,7 +53,7 @@ class GatedAttributes {
   GatedParts parts = {};
   std::array<int64_t, kBlocks> block;
   bool has_bias = false, has_highway = false, has_prefix = false, has_initial_state = false;
-  bool has_mask = false, has_d_outputs = false, keeps_states = false;
+  bool has_mask = false, has_resets = false, has_d_outputs = false, keeps_states = false;
   bool holds = false;  // Whether masked steps repeat the output of the last valid step.
   Algorithm algorithm = Algorithm::kAuto;
 
@@ -74,7 +74,7 @@ class GatedBinding {
         outputs_(outputs),
         units_(sizes.problem.inner),
         output_width_(sizes.prefix_width + units_),
-        mask_(inputs.mask == nullptr ? nullptr : Data<bool>(*inputs.mask)) {}
+        flags_{DataOf<bool>(inputs.mask), DataOf<bool>(inputs.resets)} {}
 
   template <typename Cell>
   Arrays<Cell, T> Forward() const {
@@ -90,9 +90,7 @@ class GatedBinding {
     }
     if constexpr (Cell::kHasHighway) TakeHighway(&arrays, Cell::kHighway);
     SetOutput(&arrays, Cell::kH, outputs_[0], sizes_.prefix_width, output_width_);
-    if (inputs_.initial_state != nullptr) {
-      arrays.initial_carry = Data<float>(*inputs_.initial_state);
-    }
+    arrays.initial_carry = DataOf<float>(inputs_.initial_state);
     arrays.final_carry = Data<float>(outputs_.back());
     return arrays;
   }
@@ -131,7 +129,7 @@ class GatedBinding {
     SetInput(&arrays, Cell::kDH, *inputs_.d_outputs, sizes_.prefix_width, output_width_);
     arrays.initial_carry = Data<float>(*inputs_.d_last_state);
     arrays.final_carry = Data<float>(outputs_.back());
-    if (inputs_.initial_state != nullptr) arrays.boundary = Data<T>(*inputs_.initial_state);
+    arrays.boundary = DataOf<T>(inputs_.initial_state);
     return arrays;
   }
 
@@ -168,15 +166,15 @@ class GatedBinding {
 
   HeldRows<T> Held(const T* from, T* to) const {
     const Problem& problem = sizes_.problem;
-    return {from, to, mask_, problem.outer, problem.steps, problem.inner};
+    return {from, to, flags_, problem.outer, problem.steps, problem.inner};
   }
 
  private:
-  // Arrays with only the mask and the functions set.
+  // Arrays with only the flags and the functions set.
   template <typename Cell>
   Arrays<Cell, T> WithoutArrays() const {
     Arrays<Cell, T> arrays{};
-    arrays.gated.mask = mask_;
+    arrays.flags = flags_;
     if constexpr (!Cell::Functions::kFixed) arrays.gated.functions = attributes_.parts.functions;
     return arrays;
   }
@@ -220,7 +218,7 @@ class GatedBinding {
   const GatedSizes& sizes_;
   const Buffers& outputs_;
   const int64_t units_, output_width_;  // 0 if there are no columns.
-  const bool* const mask_;
+  const StepFlags flags_;
 };
 
 }  // namespace tf_plr

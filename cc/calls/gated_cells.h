@@ -71,6 +71,12 @@ auto ForGatedCell(const GatedParts& parts, const Run& run) {
   __builtin_unreachable();
 }
 
+// Whether these are the parts of a layer's default cell.
+inline bool AreDefaults(const GatedParts& parts) {
+  return ForGatedCell<true>(
+      parts, [](auto cell, auto) { return decltype(cell)::Functions::kAreDefaults; });
+}
+
 }  // namespace tf_plr
 
 #endif  // TF_PLR_CALLS_GATED_CELLS_H_

@@ -6,6 +6,7 @@
 
 #include "cc/calls/gated_binding.h"
 #include "cc/calls/make.h"
+#include "cc/calls/widened.h"
 
 namespace tf_plr {
 
@@ -57,6 +58,7 @@ Status GatedAttributes::Read(const Attributes& attributes) {
   TF_PLR_RETURN_IF_ERROR(read("num_prefixes", "prefix", &has_prefix));
   TF_PLR_RETURN_IF_ERROR(read("num_initial_states", "initial_state", &has_initial_state));
   TF_PLR_RETURN_IF_ERROR(read("num_masks", "mask", &has_mask));
+  TF_PLR_RETURN_IF_ERROR(read("num_resets", "resets", &has_resets));
   TF_PLR_RETURN_IF_ERROR(read("num_d_outputs", "d_outputs", &has_d_outputs));
   TF_PLR_RETURN_IF_ERROR(read("num_states", "states", &keeps_states));
   const char* const foreign = has_highway && !parts.has_highway()        ? "highway"
@@ -146,6 +148,8 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
                                       kKind == Kind::kGradient ? type : kFloat, kOfState, state));
     TF_PLR_RETURN_IF_ERROR(
         CheckInput("mask", in.mask, DType::kBool, "shape [batch, steps]", steps));
+    TF_PLR_RETURN_IF_ERROR(
+        CheckInput("resets", in.resets, DType::kBool, "shape [batch, steps]", steps));
     TF_PLR_RETURN_IF_ERROR(CheckInput("states", in.states, type, kOfStates, widened));
     TF_PLR_RETURN_IF_ERROR(
         CheckInput("d_outputs", in.d_outputs, type, "the shape of outputs", widened));
@@ -174,6 +178,12 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
     const GatedInputs in = Name(inputs);
     const GatedSizes sizes = SizesOf(in);
     size_t bytes = 0;
+    if (on_gpu && Widens(in)) {
+      Buffers outputs;
+      if (!Plan(inputs, &outputs).ok()) return 0;
+      const Buffers wide = Widened(inputs, in.product->type);
+      return ScratchToWiden(inputs, outputs) + MaxScratchBytes(wide, on_gpu);
+    }
     if (kKind == Kind::kGradient && attributes_.holds) {
       bytes += AlignedForScratch(in.d_outputs->bytes());
     }
@@ -191,7 +201,7 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
         }));
     if (kKind == Kind::kForward && attributes_.holds) {
       const Problem& p = sizes.problem;
-      const HeldRows<float> rows{nullptr, nullptr, nullptr, p.outer, p.steps, p.inner};
+      const HeldRows<float> rows{nullptr, nullptr, {}, p.outer, p.steps, p.inner};
       return bytes + AlignedForScratch(gpu::HoldWorkspaceBytes(rows));
     }
     if (!sums || sizes.sums_in_scan()) return bytes;
@@ -205,6 +215,13 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
     return ForGatedType(inputs[0].type, [&](auto type) {
       using T = typename Backend::template Element<decltype(type)::value>;
       GatedInputs in = Name(inputs);
+      if constexpr (!Backend::kHasAllFlags && BytesOf(decltype(type)::value) == 2) {
+        if (Widens(in)) {
+          return RunWidened<T>(backend, inputs, outputs, [&](const auto& in, const auto& out) {
+            return Run(backend, in, out);
+          });
+        }
+      }
       const GatedSizes sizes = SizesOf(in);
       const GatedBinding<T> binding(attributes_, in, sizes, outputs);
       if constexpr (kKind == Kind::kForward) {
@@ -228,6 +245,16 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
   }
 
  private:
+  // Whether a GPU computes in floats, because it has no kernels for resets or transitions in 16
+  // bits. It has some for bfloat16: those for resets take pairs, and default functions.
+  bool Widens(const GatedInputs& in) const {
+    if (BytesOf(in.product->type) > 2) return false;
+    if (kKind == Kind::kTransition) return in.product->type == DType::kHalf;
+    if (in.resets == nullptr) return false;
+    const bool pairs = in.product->type == DType::kBFloat16 && SizesOf(in).units % 2 == 0;
+    return !pairs || !AreDefaults(attributes_.parts);
+  }
+
   template <typename Backend, typename T>
   Status RunForward(const Backend& backend, const GatedBinding<T>& binding, const GatedSizes& sizes,
                     const Buffers& outputs) const {
@@ -274,7 +301,7 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
   size_t CountInputs() const {
     const GatedAttributes& a = attributes_;
     return size_t{1} + a.has_bias + a.has_highway + a.has_prefix + a.has_initial_state +
-           a.has_mask + a.has_d_outputs + (kKind == Kind::kGradient ? 3 : 0);
+           a.has_mask + a.has_resets + a.has_d_outputs + (kKind == Kind::kGradient ? 3 : 0);
   }
 
   GatedInputs Name(const Buffers& inputs) const {
@@ -283,15 +310,11 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
     const auto take = [&](bool given) { return given ? next++ : nullptr; };
     constexpr bool kIsGradient = kKind == Kind::kGradient;
     // Initializers are evaluated in order.
-    return GatedInputs{take(true),
-                       take(a.has_bias),
-                       take(a.has_highway),
-                       take(a.has_prefix),
-                       take(a.has_initial_state),
-                       take(a.has_mask),
-                       take(kIsGradient),
-                       take(kIsGradient || a.has_d_outputs),
-                       take(kIsGradient)};
+    return GatedInputs{
+        take(true),         take(a.has_bias),          take(a.has_highway),
+        take(a.has_prefix), take(a.has_initial_state), take(a.has_mask),
+        take(a.has_resets), take(kIsGradient),         take(kIsGradient || a.has_d_outputs),
+        take(kIsGradient)};
   }
 
   GatedSizes SizesOf(const GatedInputs& in) const {

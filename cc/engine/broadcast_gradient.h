@@ -86,6 +86,7 @@ struct BroadcastGradient {
   AxesToSum axes;   // Their sizes, multiplied, are those of the problem.
   const T *states, *d_impulses;
   const T* initial_state;  // Null: zeros.
+  const bool* resets;      // As in StepFlags. The gradients of masked steps' impulses are zeros.
   T* d_decays;             // One for each index of the axes that are not summed.
 
   int64_t results() const {

@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "cc/engine/cpu/workers.h"
-#include "cc/engine/numeric.h"
+#include "cc/engine/problem.h"
 #include "cc/engine/types.h"
 
 namespace tf_plr {
@@ -19,11 +19,12 @@ namespace tf_plr {
 //   windows       [batch, steps, before + 1, width]  Oldest row first.
 //   last_history  [batch, before, width]             The last rows, oldest first.
 //
-// A masked step appears in no window and has no window of its own.
+// A masked step appears in no window and has no window of its own. From a reset on, rows before it
+// are zeros.
 template <typename T>
 struct CausalWindows {
   T *inputs, *history, *windows, *last_history;
-  const bool* mask;  // [batch, steps], false where a step is masked; null if none is.
+  StepFlags flags;
   int64_t batch, steps, width, before;
 
   // Sources are the rows of the history, then the inputs.
@@ -33,26 +34,37 @@ struct CausalWindows {
                            : inputs + (sequence * steps + source - before) * width;
   }
   TF_PLR_HOST_DEVICE bool IsMasked(int64_t sequence, int64_t source) const {
-    return mask != nullptr && source >= before && !mask[sequence * steps + source - before];
+    return flags.mask != nullptr && source >= before &&
+           !flags.mask[sequence * steps + source - before];
   }
   TF_PLR_HOST_DEVICE T* Window(int64_t sequence, int64_t step) const {
     return windows + (sequence * steps + step) * (before + 1) * width;
   }
 
-  // Calls use(row) for every row that holds an unmasked source: one in each window that contains
-  // the source, and one in the last history if it is still among the last rows. next_valid(step)
-  // returns the first unmasked step at or after `step`, or `steps` if there is none.
-  template <typename NextValid, typename Use>
+  // Calls use(row, forgotten) for every row that is the place of an unmasked source: one in each
+  // window that contains the source, and one in the last history if it is still among the last
+  // rows. forgotten: whether there was a reset since. next_valid(step) returns the first unmasked
+  // step at or after `step`, or `steps` if there is none. any_reset(first, end) returns whether
+  // there is a reset in [first, end).
+  template <typename NextValid, typename AnyReset, typename Use>
   TF_PLR_HOST_DEVICE void ForEachAppearance(int64_t sequence, int64_t source,
-                                            NextValid&& next_valid, Use&& use) const {
+                                            NextValid&& next_valid, AnyReset&& any_reset,
+                                            Use&& use) const {
     int64_t place = source < before ? source : before;
+    int64_t known = source < before ? 0 : source - before + 1;  // Resets before it are known.
     int64_t step = source < before ? next_valid(0) : source - before;
+    bool forgotten = false;
     while (true) {
+      if (flags.resets != nullptr) {
+        const int64_t end = step < steps ? step + 1 : steps;
+        forgotten = forgotten || (known < end && any_reset(known, end));
+        known = end;
+      }
       if (step == steps) {
-        use(last_history + (sequence * before + place) * width);
+        use(last_history + (sequence * before + place) * width, forgotten);
         return;
       }
-      use(Window(sequence, step) + place * width);
+      use(Window(sequence, step) + place * width, forgotten);
       if (place-- == 0) return;
       step = next_valid(step + 1);
     }

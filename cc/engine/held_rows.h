@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Hold makes masked steps repeat the outputs of the last valid step. SumHeld is its gradient.
+// Hold makes masked steps repeat the outputs of the last valid step of their sequence. SumHeld is
+// its gradient.
 #ifndef TF_PLR_ENGINE_HELD_ROWS_H_
 #define TF_PLR_ENGINE_HELD_ROWS_H_
 
@@ -7,31 +8,38 @@
 #include <cstdint>
 
 #include "cc/engine/cpu/workers.h"
-#include "cc/engine/numeric.h"
+#include "cc/engine/problem.h"
 #include "cc/engine/types.h"
 
 namespace tf_plr {
 
-// Row-major [outer, steps, width], and a mask [outer, steps], false where a step is masked.
+// Row-major [outer, steps, width]. There is a mask; there may be resets.
 template <typename T>
 struct HeldRows {
   const T* from;  // Read by SumHeld only; may equal `to`.
   T* to;
-  const bool* mask;
+  StepFlags flags;
   int64_t outer, steps, width;
 
   TF_PLR_HOST_DEVICE int64_t Row(int64_t outer_index, int64_t step) const {
     return outer_index * steps + step;
   }
   TF_PLR_HOST_DEVICE bool IsValid(int64_t outer_index, int64_t step) const {
-    return mask[Row(outer_index, step)];
+    return flags.mask[Row(outer_index, step)];
+  }
+  TF_PLR_HOST_DEVICE bool IsReset(int64_t outer_index, int64_t step) const {
+    return flags.resets != nullptr && flags.resets[Row(outer_index, step)];
+  }
+  // Whether the step does not repeat the step before it.
+  TF_PLR_HOST_DEVICE bool BreaksRun(int64_t outer_index, int64_t step) const {
+    return IsValid(outer_index, step) || IsReset(outer_index, step);
   }
 };
 
-// Hold copies the last valid row to each masked row after it. Masked rows before the first valid
-// row keep their values.
-// SumHeld writes to each valid row the sum of that row and of the masked rows right after it, in
-// float32 and in a fixed order. It does not write masked rows.
+// Hold copies the last valid row to each masked row after it, up to a reset. Masked rows before the
+// first valid row of a sequence keep their values.
+// SumHeld writes to each valid row the sum of that row and of the masked rows right after it, up to
+// a reset, in float32 and in a fixed order. It does not write masked rows.
 namespace cpu {
 // Half, BFloat16 or float. Each returns null, or what went wrong.
 template <typename T>

@@ -32,6 +32,11 @@ TF_PLR_HOST_DEVICE Complex<Real> operator+(Complex<Real> a, Complex<Real> b) {
 }
 
 template <typename Real>
+TF_PLR_HOST_DEVICE bool operator==(Complex<Real> a, Complex<Real> b) {
+  return a.real == b.real && a.imag == b.imag;
+}
+
+template <typename Real>
 TF_PLR_HOST_DEVICE Real Conjugate(Real a) {
   return a;
 }

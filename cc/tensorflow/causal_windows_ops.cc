@@ -18,8 +18,8 @@ using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
 
-// The shape function of both ops. The inputs are [batch, steps, ...], [batch, ...] and the mask;
-// the outputs are the same without the mask.
+// The shape function of both ops. The inputs are [batch, steps, ...], [batch, ...] and the
+// flags of steps; the outputs are the same without the flags.
 Status WindowsShape(InferenceContext* c, bool is_gradient) {
   const char* const names[] = {is_gradient ? "d_windows" : "inputs",
                                is_gradient ? "d_last_history" : "history"};
@@ -43,11 +43,7 @@ Status WindowsShape(InferenceContext* c, bool is_gradient) {
   TF_RETURN_IF_ERROR(c->Multiply(features, size - 1, &before));
   const ShapeHandle expected = c->MakeShape({batch, before});
   TF_RETURN_IF_ERROR(CheckShape(c, names[1], history, "", expected));
-  std::vector<ShapeHandle> mask;
-  TF_RETURN_IF_ERROR(c->input("mask", &mask));
-  if (!mask.empty()) {
-    TF_RETURN_IF_ERROR(CheckShape(c, "mask", mask[0], "", c->MakeShape({batch, steps})));
-  }
+  TF_RETURN_IF_ERROR(CheckFlags(c, c->MakeShape({batch, steps})));
   c->set_output(0, c->MakeShape({batch, steps, is_gradient ? features : window}));
   c->set_output(1, expected);
   return absl::OkStatus();
@@ -59,10 +55,12 @@ REGISTER_OP("TfPlr>CausalWindows")
     .Input("inputs: T")
     .Input("history: T")
     .Input("mask: num_masks * bool")
+    .Input("resets: num_resets * bool")
     .Output("windows: T")
     .Output("last_history: T")
     .Attr(GatedTypeAttr())
     .Attr("num_masks: int >= 0")
+    .Attr("num_resets: int >= 0")
     .Attr("size: int >= 2")
     .SetShapeFn([](InferenceContext* c) { return WindowsShape(c, false); })
     .Doc(R"doc(
@@ -74,6 +72,8 @@ Steps where mask is false are in no window, as if they were not there; their own
 inputs: [batch, steps, features].
 history: [batch, (size - 1) * features]: the inputs before the first, oldest first.
 mask: At most one tensor, [batch, steps], false where a step is masked. None: no step is.
+resets: At most one tensor, [batch, steps], true where a step is the first of a new sequence. In the
+  windows from there on, inputs before it are zeros. None: no step is.
 windows: [batch, steps, size * features]: the last `size` inputs, oldest first.
 last_history: The last size - 1 inputs, laid out as history.
 size: Inputs in a window.
@@ -83,10 +83,12 @@ REGISTER_OP("TfPlr>CausalWindowsGrad")
     .Input("d_windows: T")
     .Input("d_last_history: T")
     .Input("mask: num_masks * bool")
+    .Input("resets: num_resets * bool")
     .Output("d_inputs: T")
     .Output("d_history: T")
     .Attr(GatedTypeAttr())
     .Attr("num_masks: int >= 0")
+    .Attr("num_resets: int >= 0")
     .Attr("size: int >= 2")
     .SetShapeFn([](InferenceContext* c) { return WindowsShape(c, true); })
     .Doc(R"doc(
@@ -95,7 +97,7 @@ appears, in float and in a fixed order.
 
 d_windows: The gradient with respect to windows.
 d_last_history: With respect to last_history.
-mask: As given to CausalWindows.
+mask, resets: As given to CausalWindows.
 d_inputs: With respect to inputs; zeros where a step is masked.
 d_history: With respect to history.
 size: As of CausalWindows.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
-// A check that shape functions share.
+// Checks that shape functions share.
 #ifndef TF_PLR_TENSORFLOW_CHECK_SHAPE_H_
 #define TF_PLR_TENSORFLOW_CHECK_SHAPE_H_
+
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -26,6 +28,17 @@ inline absl::Status CheckShape(tensorflow::shape_inference::InferenceContext* c,
   return absl::InvalidArgumentError(absl::StrCat(name, " must have shape ", expected_name,
                                                  c->DebugString(expected), ", but has shape ",
                                                  c->DebugString(shape)));
+}
+
+// Checks the optional inputs mask and resets.
+inline absl::Status CheckFlags(tensorflow::shape_inference::InferenceContext* c,
+                               tensorflow::shape_inference::ShapeHandle expected) {
+  for (const char* name : {"mask", "resets"}) {
+    std::vector<tensorflow::shape_inference::ShapeHandle> flags;
+    TF_RETURN_IF_ERROR(c->input(name, &flags));
+    if (!flags.empty()) TF_RETURN_IF_ERROR(CheckShape(c, name, flags[0], "", expected));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace tf_plr

@@ -74,12 +74,7 @@ Status Common(InferenceContext* c, Shapes* shapes) {
     TF_RETURN_IF_ERROR(
         CheckShape(c, "initial_state", given[0], "", c->MakeShape({shapes->batch, shapes->units})));
   }
-  TF_RETURN_IF_ERROR(c->input("mask", &given));
-  if (!given.empty()) {
-    TF_RETURN_IF_ERROR(
-        CheckShape(c, "mask", given[0], "", c->MakeShape({shapes->batch, shapes->steps})));
-  }
-  return absl::OkStatus();
+  return CheckFlags(c, c->MakeShape({shapes->batch, shapes->steps}));
 }
 
 Status GatedShape(InferenceContext* c) {
@@ -132,6 +127,7 @@ REGISTER_OP("TfPlr>GatedRecurrence")
     .Input("prefix: num_prefixes * T")
     .Input("initial_state: num_initial_states * float")
     .Input("mask: num_masks * bool")
+    .Input("resets: num_resets * bool")
     .Output("outputs: T")
     .Output("states: num_states * T")
     .Output("last_state: float")
@@ -141,6 +137,7 @@ REGISTER_OP("TfPlr>GatedRecurrence")
     .Attr("num_prefixes: int >= 0")
     .Attr("num_initial_states: int >= 0")
     .Attr("num_masks: int >= 0")
+    .Attr("num_resets: int >= 0")
     .Attr("num_states: int >= 0")
     .Attr(NameAttr("activation", kActivationNames))
     .Attr(NameAttr("state_activation", kActivationNames))
@@ -168,7 +165,7 @@ the layer's inputs and kernel.
 With input_gate 'coupled', product has no block for i, and i = 1 - f.
 
 Where mask is false, c does not change. Outputs that are not states are 0 there; with `hold`, they
-repeat the outputs of the last valid step, if there is one. Gates, c and the recurrence are float,
+repeat the outputs of the last valid step of the sequence, if there is one. Gates, c and the recurrence are float,
 whatever T is. With bfloat16 on a GPU, states within a block of up to 32 steps are rounded to
 bfloat16, but neither last_state nor the states that one block passes to the next.
 
@@ -185,6 +182,9 @@ prefix: At most one tensor, for output 'previous' only: [batch, steps, features]
   the outputs, and padded with zeros to a multiple of 8.
 initial_state: At most one tensor, [batch, units]. None: zeros.
 mask: At most one tensor, [batch, steps], false where a step is masked. None: no step is.
+resets: At most one tensor, [batch, steps], true where a step, masked or not, is the first of a new
+  sequence: the state before it is 0, and nothing else passes from one sequence to the next. None:
+  no step is.
 outputs: [batch, steps, units], after the prefix.
 states: At most one tensor, for output 'gated' and 'highway' only, whose gradients need it: c[t - 1],
   [batch, steps, units].
@@ -207,6 +207,7 @@ REGISTER_OP("TfPlr>GatedRecurrenceGrad")
     .Input("prefix: num_prefixes * T")
     .Input("initial_state: num_initial_states * T")
     .Input("mask: num_masks * bool")
+    .Input("resets: num_resets * bool")
     .Input("states: T")
     .Input("d_outputs: T")
     .Input("d_last_state: float")
@@ -220,6 +221,7 @@ REGISTER_OP("TfPlr>GatedRecurrenceGrad")
     .Attr("num_prefixes: int >= 0")
     .Attr("num_initial_states: int >= 0")
     .Attr("num_masks: int >= 0")
+    .Attr("num_resets: int >= 0")
     .Attr(NameAttr("activation", kActivationNames))
     .Attr(NameAttr("state_activation", kActivationNames))
     .Attr(NameAttr("recurrent_activation", kGateNames))
@@ -233,7 +235,7 @@ REGISTER_OP("TfPlr>GatedRecurrenceGrad")
 The gradients of GatedRecurrence, in one pass against its direction that computes the gates again.
 With `hold`, a pass before it sums the gradients of held outputs.
 
-product, bias, highway, prefix, mask: As given to GatedRecurrence.
+product, bias, highway, prefix, mask, resets: As given to GatedRecurrence.
 initial_state: The same, in the type of product.
 states: The output `states` of GatedRecurrence; `outputs`, if output is 'state' or 'previous'.
 d_outputs: The gradient with respect to outputs.
@@ -250,6 +252,7 @@ REGISTER_OP("TfPlr>GatedRecurrenceTransition")
     .Input("highway: num_highways * T")
     .Input("prefix: num_prefixes * T")
     .Input("mask: num_masks * bool")
+    .Input("resets: num_resets * bool")
     .Input("d_outputs: num_d_outputs * T")
     .Output("transition: float")
     .Attr(GatedTypeAttr())
@@ -257,6 +260,7 @@ REGISTER_OP("TfPlr>GatedRecurrenceTransition")
     .Attr("num_highways: int >= 0")
     .Attr("num_prefixes: int >= 0")
     .Attr("num_masks: int >= 0")
+    .Attr("num_resets: int >= 0")
     .Attr("num_d_outputs: int >= 0")
     .Attr(NameAttr("activation", kActivationNames))
     .Attr(NameAttr("state_activation", kActivationNames))
@@ -270,7 +274,7 @@ The transition of all steps of GatedRecurrence, computed without writing any ste
 
   last_state = transition[0] * initial_state + transition[1]
 
-product, bias, highway, prefix, mask: As given to GatedRecurrence.
+product, bias, highway, prefix, mask, resets: As given to GatedRecurrence.
 d_outputs: If given, the transition is that of GatedRecurrenceGrad instead:
   d_initial_state = transition[0] * d_last_state + transition[1]. state_activation must then be
   'linear'.

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "cc/tensorflow/check_shape.h"
 #include "cc/tensorflow/signatures.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/shape_inference.h"
@@ -85,11 +86,23 @@ Status MergeState(InferenceContext* c, const char* name, ShapeHandle* columns_sh
   return MergeNamed(c, name, states[0], "impulses without axis", *columns_shape, columns_shape);
 }
 
+// Checks the flags of steps, which have the shape of the steps up to and including the axis.
+Status CheckStepFlags(InferenceContext* c, ShapeHandle steps_shape) {
+  ShapeHandle expected = c->UnknownShape();
+  if (!c->RankKnown(steps_shape)) return absl::OkStatus();
+  int axis;
+  TF_RETURN_IF_ERROR(c->GetAttr("axis", &axis));
+  if (axis < 0) axis += c->Rank(steps_shape);
+  TF_RETURN_IF_ERROR(c->Subshape(steps_shape, 0, axis + 1, &expected));
+  return CheckFlags(c, expected);
+}
+
 Status RecurrenceShape(InferenceContext* c) {
   ShapeHandle steps_shape = c->input(1), columns_shape;
   TF_RETURN_IF_ERROR(MergeDecays(c, "impulses", &steps_shape));
   TF_RETURN_IF_ERROR(WithoutAxis(c, steps_shape, &columns_shape));
   TF_RETURN_IF_ERROR(MergeState(c, "initial_state", &columns_shape));
+  TF_RETURN_IF_ERROR(CheckStepFlags(c, steps_shape));
   c->set_output(0, steps_shape);
   return absl::OkStatus();
 }
@@ -101,6 +114,7 @@ Status RecurrenceGradShape(InferenceContext* c) {
   TF_RETURN_IF_ERROR(WithoutAxis(c, steps_shape, &columns_shape));
   TF_RETURN_IF_ERROR(MergeState(c, "initial_state", &columns_shape));
   TF_RETURN_IF_ERROR(MergeState(c, "d_last_state", &columns_shape));
+  TF_RETURN_IF_ERROR(CheckStepFlags(c, steps_shape));
   c->set_output(0, c->input(0));
   c->set_output(1, steps_shape);
   for (int i = 2; i < c->num_outputs(); ++i) c->set_output(i, columns_shape);
@@ -111,6 +125,7 @@ Status TransitionShape(InferenceContext* c) {
   ShapeHandle steps_shape = c->input(1), columns_shape;
   TF_RETURN_IF_ERROR(MergeDecays(c, "impulses", &steps_shape));
   TF_RETURN_IF_ERROR(WithoutAxis(c, steps_shape, &columns_shape));
+  TF_RETURN_IF_ERROR(CheckStepFlags(c, steps_shape));
   ShapeHandle transition;
   TF_RETURN_IF_ERROR(c->Concatenate(c->Vector(2), columns_shape, &transition));
   c->set_output(0, transition);
@@ -123,9 +138,13 @@ REGISTER_OP("TfPlr>LinearRecurrence")
     .Input("decays: T")
     .Input("impulses: T")
     .Input("initial_state: num_initial_states * T")
+    .Input("mask: num_masks * bool")
+    .Input("resets: num_resets * bool")
     .Output("states: T")
     .Attr(TypeAttr())
     .Attr("num_initial_states: int >= 0")
+    .Attr("num_masks: int >= 0 = 0")
+    .Attr("num_resets: int >= 0 = 0")
     .Attr("axis: int = 0")
     .Attr("reverse: bool = false")
     .Attr("algorithm: {'auto', 'parallel', 'serial'} = 'auto'")
@@ -144,6 +163,11 @@ ICLR 2018, section 2.
 decays: The shape of impulses, or size 1 on axes where they differ: the decays are then broadcast.
 impulses: [..., steps, ...], any rank from 1, any size from 0.
 initial_state: At most one tensor, of the shape of impulses without `axis`. None: zeros.
+mask: At most one tensor, of the shape of impulses up to and including `axis`, false where a step is
+  masked: it repeats the state before it, whatever its decays and impulses are. None: no step is.
+resets: At most one tensor, of the same shape, true where a step, masked or not, is the first of a
+  new sequence: the state before it is 0, and nothing else passes from one sequence to the next.
+  None: no step is.
 states: Shape of impulses: the state after each step. half and bfloat16 are accumulated in float.
 axis: In [-rank, rank).
 reverse: Start at the last step.
@@ -157,12 +181,16 @@ REGISTER_OP("TfPlr>LinearRecurrenceGrad")
     .Input("d_states: T")
     .Input("initial_state: num_initial_states * T")
     .Input("d_last_state: num_d_last_states * T")
+    .Input("mask: num_masks * bool")
+    .Input("resets: num_resets * bool")
     .Output("d_decays: T")
     .Output("d_impulses: T")
     .Output("d_initial_state: num_initial_states * T")
     .Attr(TypeAttr())
     .Attr("num_initial_states: int >= 0")
     .Attr("num_d_last_states: int >= 0 = 0")
+    .Attr("num_masks: int >= 0 = 0")
+    .Attr("num_resets: int >= 0 = 0")
     .Attr("axis: int = 0")
     .Attr("reverse: bool = false")
     .Attr("algorithm: {'auto', 'parallel', 'serial'} = 'auto'")
@@ -175,7 +203,8 @@ Gradients of LinearRecurrence, in one pass against its direction.
   d_decays[t]     = conj(states[t - 1]) * d_impulses[t],   states[-1] = initial_state
   d_initial_state = conj(decays[0]) * d_impulses[0]
 
-If decays are broadcast, d_decays is the sum over the axes where they have size 1.
+If decays are broadcast, d_decays is the sum over the axes where they have size 1. The gradients of
+masked steps' decays and impulses are 0, and so are those of the decays of resets.
 
 decays: As given to LinearRecurrence.
 states: As returned by LinearRecurrence.
@@ -183,6 +212,7 @@ d_states: The gradient with respect to states.
 initial_state: As given to LinearRecurrence.
 d_last_state: At most one tensor, of the shape of initial_state, added to the last of d_states.
   None: zeros.
+mask, resets: As given to LinearRecurrence.
 axis: As given to LinearRecurrence.
 reverse: As given to LinearRecurrence.
 algorithm: As for LinearRecurrence.
@@ -191,9 +221,13 @@ algorithm: As for LinearRecurrence.
 REGISTER_OP("TfPlr>LinearRecurrenceTransition")
     .Input("decays: T")
     .Input("impulses: T")
+    .Input("mask: num_masks * bool")
+    .Input("resets: num_resets * bool")
     .Output("transition: A")
     .Attr(TypeAttr())
     .Attr(SumTypeAttr())
+    .Attr("num_masks: int >= 0 = 0")
+    .Attr("num_resets: int >= 0 = 0")
     .Attr("axis: int = 0")
     .Attr("reverse: bool = false")
     .Attr("gradient: bool = false")
@@ -205,6 +239,7 @@ The transition of all steps of LinearRecurrence, in one pass that writes no step
 
 decays: As for LinearRecurrence.
 impulses: As for LinearRecurrence; with `gradient`, d_states.
+mask, resets: As for LinearRecurrence.
 transition: [2, ...], where ... is the shape of impulses without `axis`.
 A: float if T is half or bfloat16; otherwise T.
 axis: As for LinearRecurrence.

@@ -49,6 +49,8 @@ struct DecayLayout {
 template <typename Engine, typename Element, typename T>
 void TestBroadcast(const Problem& p, Algorithm algorithm, const DecayAxes& has, bool with_initial,
                    Rounding rounding) {
+  static int turn = 0;
+  const bool with_flags = ++turn % 3 == 0 && TakesFlags<Engine, T>();
   if (!InThisShard()) return;
   using R = Reference<T>;
   using W = WideOf<T>;
@@ -59,6 +61,8 @@ void TestBroadcast(const Problem& p, Algorithm algorithm, const DecayAxes& has, 
   decays.resize(layout.size);
   const auto impulses = Draw<T>(p.size(), random), d_states = Draw<T>(p.size(), random);
   const auto initial = Draw<T>(p.columns(), random);
+  const DrawnFlags flags(p, with_flags, random);
+  const FlagsOfEngine<Engine> on_engine(flags);
   std::vector<W> states(p.size()), d_impulses(p.size()), d_decays(layout.size);
   std::vector<W> d_initial(p.columns()), product(p.columns()), from_zero(p.columns());
   std::vector<W> conjugate(p.columns());
@@ -67,12 +71,16 @@ void TestBroadcast(const Problem& p, Algorithm algorithm, const DecayAxes& has, 
     const int64_t outer = column / p.inner, inner = column % p.inner;
     const auto step_at = [&](int64_t t) { return p.reverse ? p.steps - 1 - t : t; };
     const auto at = [&](int64_t t) { return (outer * p.steps + step_at(t)) * p.inner + inner; };
+    const auto row_at = [&](int64_t t) { return outer * p.steps + step_at(t); };
     const auto decay_at = [&](int64_t t) { return layout.At(outer, step_at(t), inner); };
     const W first = with_initial ? R::Widen(initial[column]) : 0;
     W state = first;
     product[column] = 1;
     for (int64_t t = 0; t < p.steps; ++t) {
-      const W decay = R::Widen(decays[decay_at(t)]), impulse = R::Widen(impulses[at(t)]);
+      const bool valid = flags.valid[row_at(t)] != 0;
+      const W decay = valid ? R::Widen(decays[decay_at(t)]) : W(1);
+      const W impulse = valid ? R::Widen(impulses[at(t)]) : W(0);
+      if (flags.resets[row_at(t)] != 0) product[column] = from_zero[column] = state = 0;
       product[column] *= decay;
       from_zero[column] = decay * from_zero[column] + impulse;
       state = decay * state + impulse;
@@ -82,11 +90,14 @@ void TestBroadcast(const Problem& p, Algorithm algorithm, const DecayAxes& has, 
     W carried = 0;
     for (int64_t t = p.steps - 1; t >= 0; --t) {
       const W gradient = carried + R::Widen(d_states[at(t)]);
-      d_impulses[at(t)] = gradient;
-      rounded_gradients[at(t)] = R::Narrow(gradient);
-      const W previous = t > 0 ? R::Widen(rounded[at(t - 1)]) : first;
+      const bool valid = flags.valid[row_at(t)] != 0, reset = flags.resets[row_at(t)] != 0;
+      d_impulses[at(t)] = valid ? gradient : W(0);
+      rounded_gradients[at(t)] = R::Narrow(d_impulses[at(t)]);
+      const W previous = reset ? W(0) : t > 0 ? R::Widen(rounded[at(t - 1)]) : first;
       d_decays[decay_at(t)] += ConjugateOf(previous) * R::Widen(rounded_gradients[at(t)]);
-      carried = ConjugateOf(R::Widen(decays[decay_at(t)])) * gradient;
+      carried = reset   ? W(0)
+                : valid ? ConjugateOf(R::Widen(decays[decay_at(t)])) * gradient
+                        : gradient;
     }
     d_initial[column] = carried;
     conjugate[column] = ConjugateOf(product[column]);
@@ -101,6 +112,7 @@ void TestBroadcast(const Problem& p, Algorithm algorithm, const DecayAxes& has, 
     Array& y = in_place ? x : new_states;
     Arrays<BroadcastRecurrenceCell, Element> arrays{{element(a), element(x)}};
     arrays.broadcast = layout.index;
+    arrays.flags = on_engine.Get();
     if (!in_place) TestReduce<Engine, T>(p, arrays, product, from_zero, tolerance);
     arrays.outputs[0] = element(y);
     arrays.initial_carry = initial_state;
@@ -111,6 +123,7 @@ void TestBroadcast(const Problem& p, Algorithm algorithm, const DecayAxes& has, 
   Array d(d_states), by_x(p.size()), by_h(p.columns()), by_a(layout.size);
   Arrays<BroadcastImpulseGradientCell, Element> arrays{{element(a), element(d)}};
   arrays.broadcast = layout.index;
+  arrays.flags = on_engine.Get();
   Problem backward = p;
   backward.reverse = !p.reverse;
   TestReduce<Engine, T>(backward, arrays, conjugate, d_initial, tolerance);
@@ -121,8 +134,8 @@ void TestBroadcast(const Problem& p, Algorithm algorithm, const DecayAxes& has, 
   Expect("d_initial_state", by_h.Read(), d_initial, tolerance, p, algorithm);
 
   Array s(rounded), g(rounded_gradients);
-  const BroadcastGradient<Element> gradient{p,          layout.axes,   element(s),
-                                            element(g), initial_state, element(by_a)};
+  const BroadcastGradient<Element> gradient{
+      p, layout.axes, element(s), element(g), initial_state, on_engine.Get().resets, element(by_a)};
   typename Engine::template Array<AccumulatorOf<T>> workspace(gradient.workspace_size());
   Engine::Differentiate(gradient, workspace.data);
   // Each sum has `terms` products, in any order.

@@ -111,17 +111,18 @@ void TestAll() {
   });
   Test("held rows", results, [&](const Workers& workers) {
     std::copy(x.begin(), x.end(), results.begin());
-    cpu::Hold(HeldRows<float>{nullptr, results.data(), mask, 2, 20000, 40}, workers);
+    cpu::Hold(HeldRows<float>{nullptr, results.data(), {mask, nullptr}, 2, 20000, 40}, workers);
     return static_cast<const char*>(nullptr);
   });
   Test("sums of held rows", results, [&](const Workers& workers) {
-    return cpu::SumHeld(HeldRows<float>{x.data(), results.data(), mask, 2, 20000, 40}, workers);
+    return cpu::SumHeld(HeldRows<float>{x.data(), results.data(), {mask, nullptr}, 2, 20000, 40},
+                        workers);
   });
   std::vector<float> history(2 * 2 * 40), last(history.size()), windows(3 * problem.size());
   std::vector<float> inputs = x;
   const auto of = [&](float* from) {
     return CausalWindows<float>{
-        from, history.data(), windows.data(), last.data(), mask, 2, 20000, 40, 2};
+        from, history.data(), windows.data(), last.data(), {mask, nullptr}, 2, 20000, 40, 2};
   };
   Test("windows", windows, [&](const Workers& workers) {
     cpu::ToWindows(of(inputs.data()), workers);

@@ -128,6 +128,43 @@ struct Rounding {
   double stored, accumulated;
 };
 
+// The flags of a problem's steps, one for each outer slice and step.
+struct DrawnFlags {
+  std::vector<char> valid, resets;
+  bool any;
+
+  DrawnFlags(const Problem& p, bool any, std::mt19937& random)
+      : valid(p.outer * p.steps, 1), resets(p.outer * p.steps), any(any) {
+    std::uniform_int_distribution<int> percent(0, 99);
+    for (size_t row = 0; any && row < valid.size(); ++row) {
+      valid[row] = percent(random) < 80;
+      // Most tiles have few resets, or none.
+      resets[row] = percent(random) < (row / 512 % 2 == 0 ? 4 : 0);
+    }
+  }
+};
+template <typename Engine>
+struct FlagsOfEngine {
+  typename Engine::template Array<char> valid, resets;
+  const bool any, any_reset;
+
+  explicit FlagsOfEngine(const DrawnFlags& flags)
+      : valid(flags.valid),
+        resets(flags.resets),
+        any(flags.any),
+        any_reset(std::count(flags.resets.begin(), flags.resets.end(), 1) > 0) {}
+  StepFlags Get() const {
+    return {any ? reinterpret_cast<const bool*>(valid.data) : nullptr,
+            any_reset ? reinterpret_cast<const bool*>(resets.data) : nullptr};
+  }
+};
+
+// Whether the engine has kernels with flags for cells without gates: see HasKernelsWithFlags.
+template <typename Engine, typename T>
+constexpr bool TakesFlags() {
+  return !Engine::kHasFixedCells || sizeof(T) > 2;
+}
+
 // The type in which a T is accumulated.
 template <typename T>
 using AccumulatorOf = std::conditional_t<sizeof(T) == 2, float, T>;
@@ -146,6 +183,8 @@ void TestReduce(const Problem& problem, const Arrays<Cell, Element>& arrays,
 // Engine has Array<T>, an array in its own memory, Run and Reduce. T is the host's type of Element.
 template <typename Engine, typename Element, typename T>
 void Test(Problem p, Algorithm algorithm, bool with_initial, Rounding rounding) {
+  static int turn = 0;
+  const bool with_flags = ++turn % 3 == 0 && TakesFlags<Engine, T>();
   if (!InThisShard()) return;
   using R = Reference<T>;
   using W = WideOf<T>;
@@ -153,18 +192,25 @@ void Test(Problem p, Algorithm algorithm, bool with_initial, Rounding rounding) 
   std::mt19937 random(1);
   const auto decays = DrawDecays<T>(p, random), impulses = Draw<T>(p.size(), random);
   const auto d_states = Draw<T>(p.size(), random), initial = Draw<T>(p.columns(), random);
+  const DrawnFlags flags(p, with_flags, random);
+  const FlagsOfEngine<Engine> on_engine(flags);
   std::vector<W> states(p.size()), d_decays(p.size()), d_impulses(p.size());
   std::vector<W> d_initial(p.columns()), product(p.columns()), conjugate(p.columns());
   std::vector<W> from_zero(p.columns());
   std::vector<T> rounded(p.size());
   for (int64_t column = 0; column < p.columns(); ++column) {
     const int64_t base = column / p.inner * p.steps * p.inner + column % p.inner;
-    auto at = [&](int64_t t) { return base + (p.reverse ? p.steps - 1 - t : t) * p.inner; };
+    const auto step_at = [&](int64_t t) { return p.reverse ? p.steps - 1 - t : t; };
+    const auto at = [&](int64_t t) { return base + step_at(t) * p.inner; };
+    const auto row_at = [&](int64_t t) { return column / p.inner * p.steps + step_at(t); };
     const W first = with_initial ? R::Widen(initial[column]) : 0;
     W state = first;
     product[column] = 1;
     for (int64_t t = 0; t < p.steps; ++t) {
-      const W decay = R::Widen(decays[at(t)]), impulse = R::Widen(impulses[at(t)]);
+      const bool valid = flags.valid[row_at(t)] != 0;
+      const W decay = valid ? R::Widen(decays[at(t)]) : W(1);
+      const W impulse = valid ? R::Widen(impulses[at(t)]) : W(0);
+      if (flags.resets[row_at(t)] != 0) product[column] = from_zero[column] = state = 0;
       product[column] *= decay;
       from_zero[column] = decay * from_zero[column] + impulse;
       state = decay * state + impulse;
@@ -174,10 +220,11 @@ void Test(Problem p, Algorithm algorithm, bool with_initial, Rounding rounding) 
     W carried = 0;
     for (int64_t t = p.steps - 1; t >= 0; --t) {
       const W gradient = carried + R::Widen(d_states[at(t)]);
-      const W previous = t > 0 ? R::Widen(rounded[at(t - 1)]) : first;
-      d_decays[at(t)] = ConjugateOf(previous) * gradient;
-      d_impulses[at(t)] = gradient;
-      carried = ConjugateOf(R::Widen(decays[at(t)])) * gradient;
+      const bool valid = flags.valid[row_at(t)] != 0, reset = flags.resets[row_at(t)] != 0;
+      const W previous = reset ? W(0) : t > 0 ? R::Widen(rounded[at(t - 1)]) : first;
+      d_decays[at(t)] = valid ? ConjugateOf(previous) * gradient : W(0);
+      d_impulses[at(t)] = valid ? gradient : W(0);
+      carried = reset ? W(0) : valid ? ConjugateOf(R::Widen(decays[at(t)])) * gradient : gradient;
     }
     d_initial[column] = carried;
     conjugate[column] = ConjugateOf(product[column]);
@@ -191,9 +238,10 @@ void Test(Problem p, Algorithm algorithm, bool with_initial, Rounding rounding) 
     Array a(decays), x(impulses), new_states(p.size());
     Array& y = in_place ? x : new_states;
     Arrays<RecurrenceCell, Element> arrays{
-        {element(a), element(x)}, {element(y)}, boundary, nullptr, nullptr};
+        {element(a), element(x)}, {element(y)}, boundary, nullptr, nullptr, on_engine.Get()};
     if (!in_place) {
       Arrays<RecurrenceCell, Element> inputs{};
+      inputs.flags = arrays.flags;
       std::copy_n(arrays.inputs, RecurrenceCell::kStepInputs, inputs.inputs);
       TestReduce<Engine, T>(p, inputs, product, from_zero, tolerance);
     }
@@ -207,11 +255,13 @@ void Test(Problem p, Algorithm algorithm, bool with_initial, Rounding rounding) 
                                                    {element(by_a), element(by_x)},
                                                    nullptr,
                                                    element(by_h),
-                                                   boundary};
+                                                   boundary,
+                                                   on_engine.Get()};
     Problem backward = p;
     backward.reverse = !p.reverse;
     if (!in_place) {
       Arrays<RecurrenceGradientCell, Element> inputs{};
+      inputs.flags = arrays.flags;
       std::copy_n(arrays.inputs, RecurrenceGradientCell::kStepInputs, inputs.inputs);
       TestReduce<Engine, T>(backward, inputs, conjugate, d_initial, tolerance);
     }

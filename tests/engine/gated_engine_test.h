@@ -108,12 +108,22 @@ template <typename Engine, typename T, typename Cell, typename Element>
 void TestGatedReduce(const Problem& problem, Arrays<Cell, Element> arrays,
                      const std::vector<double>& decays, const std::vector<double>& impulses,
                      double tolerance) {
+  // See kHasReduction.
+  if (Engine::kHasFixedCells && std::is_same_v<Element, typename Engine::Half>) return;
   const int read = Cell::StepInputs(arrays.gated.functions);
   for (int k = read; k < Cell::kInputs; ++k) arrays.inputs[k] = nullptr;
   for (Element*& output : arrays.outputs) output = nullptr;
   arrays.initial_carry = arrays.final_carry = nullptr;
   arrays.boundary = nullptr;
   TestReduce<Engine, T>(problem, arrays, decays, impulses, tolerance);
+}
+
+// Whether the engine has kernels for resets: see HasKernelsWithFlags.
+template <typename Engine, typename Cell, typename Element>
+bool TakesResets(const Problem& p) {
+  if (!Engine::kHasFixedCells || std::is_same_v<Element, float>) return true;
+  return Cell::Functions::kAreDefaults && std::is_same_v<Element, typename Engine::BFloat16> &&
+         p.inner % 2 == 0 && !misaligned;
 }
 
 template <typename Engine, typename Cell, typename Element, typename T>
@@ -144,6 +154,10 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
   for (float& d : d_last) d = with_extras ? uniform(random) : 0;
   std::vector<char> mask(rows, 1);
   for (char& m : mask) m = !with_extras || uniform(random) < 1;
+  DrawnFlags flags(p, with_extras && TakesResets<Engine, Cell, Element>(p) && turn % 3 == 0,
+                   random);
+  flags.valid = mask;
+  flags.any = with_extras;
   // What is masked may be anything.
   for (int64_t row = 0; row < rows; ++row) {
     if (!mask[row]) product[row * wide] = R::Narrow(NAN);
@@ -167,6 +181,9 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
     std::vector<double> states(p.steps + 1, state);
     for (int64_t t = 0; t < p.steps; ++t) {
       const int64_t at = row_of(t) * p.inner + inner;
+      if (flags.resets[row_of(t)] != 0) {
+        state = product_of_decays[column] = from_zero[column] = 0;
+      }
       const double before = state;
       double output = 0;
       if (mask[row_of(t)]) {
@@ -189,13 +206,17 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
     for (int64_t t = p.steps - 1; t >= 0; --t) {
       const int64_t at = row_of(t) * p.inner + inner, wide_at = row_of(t) * wide + inner;
       const double d = R::Widen(d_h[at]);
+      const bool reset = flags.resets[row_of(t)] != 0;
       if (!mask[row_of(t)]) {
         if (!c.gated) carried += d;
         if (!c.gated) d_from_zero[column] += d;
+        if (reset) carried = d_from_zero[column] = 0;
         continue;
       }
       double before = initial[column];
-      if (c.gated || c.previous) {
+      if (reset) {
+        before = 0;
+      } else if (c.gated || c.previous) {
         before = R::Widen(rounded[at]);
       } else if (t > 0) {
         before = R::Widen(rounded[row_of(t - 1) * p.inner + inner]);
@@ -220,16 +241,16 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
       carried = f * g + (c.previous ? d : 0);
       d_from_zero[column] = f * (d_from_zero[column] + through);
       if (c.previous) d_from_zero[column] += d;
+      if (reset) carried = d_from_zero[column] = 0;
     }
     d_initial[column] = carried;
   }
 
   typename Engine::template Array<float> biases(bias), first(initial), d_after(d_last);
   typename Engine::template Array<float> final_carry(p.columns());
-  typename Engine::template Array<char> masks(mask);
+  const FlagsOfEngine<Engine> on_engine(flags);
   typename Engine::template Array<T> y(p.size()), k(p.size()), x(highway), dy(d_h), r(rounded);
   const auto element = [](auto& array) { return reinterpret_cast<Element*>(array.data); };
-  const bool* const counts = with_extras ? reinterpret_cast<const bool*>(masks.data) : nullptr;
   const auto bias_of = [&](int block) {
     return with_extras ? biases.data + block * p.inner : nullptr;
   };
@@ -253,7 +274,7 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
     }
     arrays.initial_carry = with_extras ? first.data : nullptr;
     arrays.final_carry = final_carry.data;
-    arrays.gated.mask = counts;
+    arrays.flags = on_engine.Get();
     C::SetFunctions(c, &arrays);
     TestGatedReduce<Engine, T>(p, arrays, product_of_decays, from_zero, tolerance);
     Engine::Run(p, arrays, algorithm);
@@ -291,7 +312,7 @@ void TestGated(Problem p, Algorithm algorithm, bool with_extras, Rounding roundi
   arrays.boundary = with_extras ? element(first_narrow) : nullptr;
   arrays.initial_carry = with_extras ? d_after.data : nullptr;
   arrays.final_carry = final_carry.data;
-  arrays.gated.mask = counts;
+  arrays.flags = on_engine.Get();
   C::SetFunctions(c, &arrays);
   typename Engine::template Array<float> d_bias(kBlocks * p.inner);
   arrays.gated.d_bias = with_extras && Engine::kSumsGradients ? d_bias.data : nullptr;

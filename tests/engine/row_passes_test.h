@@ -65,26 +65,31 @@ void TestColumnSums(const Problem& p) {
   Expect("column sums", sums.Read(), expected, 8 * rows * kFloat, p, Algorithm::kAuto);
 }
 
-// Runs of masked steps, short ones and long ones, at the first step and the last.
-inline std::vector<char> DrawMask(const Problem& p, int64_t mean_run, std::mt19937& random) {
-  std::vector<char> mask(p.outer * p.steps);
-  for (int64_t i = 0, left = 0; i < p.outer * p.steps; ++i, --left) {
+// Runs of masked steps, short ones and long ones, at the first step and the last; and, if mean_run
+// is odd, resets. A mean_run of 0: no flags.
+inline DrawnFlags DrawRuns(const Problem& p, int64_t mean_run, std::mt19937& random) {
+  DrawnFlags flags(p, false, random);
+  flags.any = mean_run > 0;
+  for (int64_t i = 0, left = 0; flags.any && i < p.outer * p.steps; ++i, --left) {
     if (left == 0) left = random() % (2 * mean_run) + 1;
-    mask[i] = left <= mean_run;
+    flags.valid[i] = left <= mean_run;
+    flags.resets[i] = mean_run % 2 == 1 && random() % (3 * mean_run) == 0;
   }
-  return mask;
+  return flags;
 }
 
 template <typename Engine, typename Element, typename T>
 void TestHeldRows(const Problem& p, double stored, int64_t mean_run) {
   std::mt19937 random(1);
   const std::vector<T> values = Draw<T>(p.size(), random);
-  const std::vector<char> mask = DrawMask(p, mean_run, random);
+  const DrawnFlags flags = DrawRuns(p, mean_run, random);
+  const std::vector<char>& mask = flags.valid;
   std::vector<double> held = Widened(values), sums = held;
   for (int64_t outer = 0; outer < p.outer; ++outer) {
     int64_t last = -1;
     for (int64_t step = 0; step < p.steps; ++step) {
       const int64_t row = outer * p.steps + step;
+      if (flags.resets[row]) last = -1;
       if (mask[row]) last = row;
       for (int64_t i = 0; !mask[row] && last >= 0 && i < p.inner; ++i) {
         held[row * p.inner + i] = held[last * p.inner + i];
@@ -98,11 +103,10 @@ void TestHeldRows(const Problem& p, double stored, int64_t mean_run) {
     if (!mask[i / p.inner]) sums_apart[i] = Reference<T>::Widen(others[i]);
   }
   typename Engine::template Array<T> from(values), in_place(values), apart(others);
-  typename Engine::template Array<char> masks(mask);
-  const auto* const valid = reinterpret_cast<const bool*>(masks.data);
+  const FlagsOfEngine<Engine> on_engine(flags);
   Element* const element = Elements<Engine, Element, T>(in_place);
   const auto rows = [&](const Element* from, Element* to) {
-    return HeldRows<Element>{from, to, valid, p.outer, p.steps, p.inner};
+    return HeldRows<Element>{from, to, on_engine.Get(), p.outer, p.steps, p.inner};
   };
   Engine::template SumHeld<Element>(rows(element, element));
   Engine::template SumHeld<Element>(
@@ -116,7 +120,6 @@ void TestHeldRows(const Problem& p, double stored, int64_t mean_run) {
   Expect("held rows", rows_to_hold.Read(), held, 0, p, Algorithm::kAuto);
 }
 
-// A mean_run of 0: no mask.
 template <typename Engine, typename Element, typename T>
 void TestCausalWindows(const Problem& p, double stored, int64_t mean_run, int64_t before) {
   const auto widen = [](T value) { return Reference<T>::Widen(value); };
@@ -125,8 +128,7 @@ void TestCausalWindows(const Problem& p, double stored, int64_t mean_run, int64_
   const std::vector<T> inputs = Draw<T>(p.size(), random), history = Draw<T>(history_size, random),
                        d_windows = Draw<T>(p.size() * (before + 1), random),
                        d_last = Draw<T>(history_size, random);
-  std::vector<char> mask(p.outer * p.steps, 1);
-  if (mean_run > 0) mask = DrawMask(p, mean_run, random);
+  const DrawnFlags flags = DrawRuns(p, mean_run, random);
   std::vector<double> windows(d_windows.size()), last(history_size), d_inputs(p.size()),
       d_history(history_size);
   for (int64_t outer = 0; outer < p.outer; ++outer) {
@@ -139,6 +141,7 @@ void TestCausalWindows(const Problem& p, double stored, int64_t mean_run, int64_
                            int64_t count) {
       for (int64_t j = 0; j < count; ++j) {
         const auto& [row, d_row] = rows[rows.size() - count + j];
+        if (row == nullptr) continue;
         for (int64_t i = 0; i < width; ++i) {
           to[first + j * width + i] = widen(row[i]);
           d_row[i] += widen(d_to[first + j * width + i]);
@@ -146,25 +149,18 @@ void TestCausalWindows(const Problem& p, double stored, int64_t mean_run, int64_
       }
     };
     for (int64_t row = outer * p.steps; row < (outer + 1) * p.steps; ++row) {
-      if (!mask[row]) continue;
+      if (flags.resets[row]) rows.assign(before, {nullptr, nullptr});  // Zeros.
+      if (!flags.valid[row]) continue;
       rows.emplace_back(&inputs[row * width], &d_inputs[row * width]);
       visit(windows, d_windows, row * (before + 1) * width, before + 1);
     }
     visit(last, d_last, outer * before * width, before);
   }
-  typename Engine::template Array<char> masks(mask);
+  const FlagsOfEngine<Engine> on_engine(flags);
   const auto run = [&](auto& inputs, auto& history, auto& windows, auto& last) {
     const auto at = [](auto& array) { return Elements<Engine, Element, T>(array); };
-    return CausalWindows<Element>{
-        at(inputs),
-        at(history),
-        at(windows),
-        at(last),
-        mean_run > 0 ? reinterpret_cast<const bool*>(masks.data) : nullptr,
-        p.outer,
-        p.steps,
-        width,
-        before};
+    return CausalWindows<Element>{at(inputs), at(history), at(windows), at(last), on_engine.Get(),
+                                  p.outer,    p.steps,     width,       before};
   };
   typename Engine::template Array<T> to_inputs(inputs), to_history(history),
       to_windows(windows.size()), to_last(last.size());
@@ -248,11 +244,11 @@ void TestRowPassesOf(const Problem& problem, double stored) {
   for (int64_t width : {1, 3, 8, 40}) TestCopyRows<Engine, T>(problem, width);
   TestColumnSums<Engine, Element, T>(problem);
   TestLayerNormalization<Engine, Element, T>(problem, stored);
-  for (int64_t mean_run : {1, 7, 40, 300, 2500}) {
+  for (int64_t mean_run : {1, 7, 40, 301, 2500}) {
     TestHeldRows<Engine, Element, T>(problem, stored, mean_run);
   }
   for (const auto& [mean_run, before] :
-       {std::pair{0, 1}, {0, 35}, {1, 3}, {7, 35}, {40, 1}, {600, 3}}) {
+       {std::pair{0, 1}, {0, 35}, {1, 3}, {7, 35}, {41, 1}, {600, 3}}) {
     TestCausalWindows<Engine, Element, T>(problem, stored, mean_run, before);
   }
 }

@@ -135,13 +135,14 @@ def test_qrnn_arguments(arguments, message):
 def test_layer_inputs(layer):
     with pytest.raises(ValueError, match="return_sequences=True"):
         layer(4)(tf.ones([2, 5]))
-    for mask, error, message in [
-        (np.ones([2, 4], bool), ValueError, r"mask must have shape \(2, 5\).*\(2, 4\)"),
-        (np.ones([5], bool), ValueError, r"mask must have shape \(2, 5\).*\(5,\)"),
-        (np.ones([2, 5], "float32"), TypeError, "mask must be boolean, but has dtype.*float32"),
-    ]:
-        with pytest.raises(error, match=message):
-            layer(4)(tf.ones([2, 5, 3]), mask=tf.constant(mask))
+    for name in ("mask", "resets"):
+        for flags, error, message in [
+            (np.ones([2, 4], bool), ValueError, r"must have shape \(2, 5\).*\(2, 4\)"),
+            (np.ones([5], bool), ValueError, r"must have shape \(2, 5\).*\(5,\)"),
+            (np.ones([2, 5], "float32"), TypeError, "must be boolean, but has dtype.*float32"),
+        ]:
+            with pytest.raises(error, match=f"{name} {message}"):
+                layer(4)(tf.ones([2, 5, 3]), **{name: tf.constant(flags)})
 
 
 def test_layer_initial_state(layer):
@@ -163,15 +164,16 @@ def test_shapes_that_only_the_running_graph_knows(layer, jit_compile):
     x = tf.ones([2, 5, 3])
     made(x)
     unknown = tf.TensorSpec([None, None, 3])
-    masked = tf.function(
-        lambda x, mask: made(x, mask=mask),
-        input_signature=[unknown, tf.TensorSpec([None, None], tf.bool)],
-        jit_compile=jit_compile,
-    )
-    assert masked(x, tf.ones([2, 5], tf.bool)).shape == [2, 4]
-    for shape in ([1, 5], [2, 1], [2, 6], [3, 5]):
-        with pytest.raises(tf.errors.InvalidArgumentError, match=r"mask.must.have.the"):
-            masked(x, tf.ones(shape, tf.bool))
+    for name in ("mask", "resets"):
+        with_flags = tf.function(
+            lambda x, flags, name=name: made(x, **{name: flags}),
+            input_signature=[unknown, tf.TensorSpec([None, None], tf.bool)],
+            jit_compile=jit_compile,
+        )
+        assert with_flags(x, tf.ones([2, 5], tf.bool)).shape == [2, 4]
+        for shape in ([1, 5], [2, 1], [2, 6], [3, 5]):
+            with pytest.raises(tf.errors.InvalidArgumentError, match=rf"{name}.must.have.the"):
+                with_flags(x, tf.ones(shape, tf.bool))
     states = made.get_initial_state(2)
     continued = tf.function(
         lambda x, *states: made(x, initial_state=list(states)),
@@ -405,9 +407,16 @@ def test_a_number_of_steps_as_a_bias(layer):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int32"])
-def test_masks_of_numbers(layer, dtype):
-    with pytest.raises(TypeError, match=rf"has dtype {dtype}: pass tf.cast\(mask, tf.bool\)"):
-        layer(4)(tf.ones([2, 5, 3]), mask=tf.ones([2, 5], dtype))
+@pytest.mark.parametrize("name", ["mask", "resets"])
+def test_flags_of_numbers(layer, name, dtype):
+    with pytest.raises(TypeError, match=rf"has dtype {dtype}: pass tf.cast\({name}, tf.bool\)"):
+        layer(4)(tf.ones([2, 5, 3]), **{name: tf.ones([2, 5], dtype)})
+
+
+def test_cells_have_no_resets(layer):
+    cell = layer.cell_class(4)
+    with pytest.raises(TypeError, match="resets"):
+        cell(tf.ones([2, 3]), [tf.ones([2, 4])] * 2, resets=tf.ones([2], tf.bool))
 
 
 def test_stateful_with_another_batch_size(layer):

@@ -13,6 +13,7 @@ import tf_plr
 from tf_plr._native.library import load_ops
 from tf_plr._ops.arguments import GATED_DTYPES as DTYPES
 from tf_plr._ops.causal_windows import causal_windows
+from tf_plr._ops.step_flags import StepFlags
 from tf_plr.layers.base.all_steps import AllSteps
 
 # (batch, steps, features, size): one step, windows longer than the sequence, odd and long rows.
@@ -105,12 +106,15 @@ def test_modes_agree_in_every_bit(rng, masked):
             np.testing.assert_array_equal(value, expected)
 
 
+@pytest.mark.parametrize("resets", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_stock_ops_say_the_same(rng, masked):
+def test_stock_ops_say_the_same(rng, masked, resets):
     arrays = draw(rng, (2, 70, 18, 4), masked)
+    resets = tf.constant(rng.random((2, 70)) < 0.2) if resets else None
 
-    def stock(inputs, history, mask, size):
-        return AllSteps("composed", mask)._stock_windows(inputs, history, size)
+    def stock(inputs, history, mask, size, resets):
+        steps = AllSteps("composed", StepFlags(mask, resets))
+        return steps._stock_windows(inputs, history, size)
 
     inputs, history = (tf.constant(a, tf.float32) for a in arrays[:2])
     mask = None if arrays[2] is None else tf.constant(arrays[2])
@@ -118,7 +122,7 @@ def test_stock_ops_say_the_same(rng, masked):
     for function in (causal_windows, stock):
         with tf.GradientTape() as tape:
             tape.watch([inputs, history])
-            outputs = function(inputs, history, mask, 4)
+            outputs = function(inputs, history, mask, 4, resets)
             loss = tf.add_n([tf.reduce_sum(output**2) for output in outputs])
         results.append([*outputs, *tape.gradient(loss, [inputs, history])])
     for actual, expected in zip(*results, strict=True):
@@ -195,11 +199,11 @@ def test_bad_input(message, known):
 def test_bad_gradients():
     gradient = load_ops().tf_plr_causal_windows_grad
     with pytest.raises(tf.errors.InvalidArgumentError, match="must be 3 rows of one size"):
-        gradient(tf.zeros([2, 3, 7]), tf.zeros([2, 4]), [], size=3)
+        gradient(tf.zeros([2, 3, 7]), tf.zeros([2, 4]), [], [], size=3)
     with pytest.raises(tf.errors.InvalidArgumentError, match="d_last_history must have shape"):
-        gradient(tf.zeros([2, 3, 6]), tf.zeros([2, 5]), [], size=3)
+        gradient(tf.zeros([2, 3, 6]), tf.zeros([2, 5]), [], [], size=3)
     with pytest.raises(tf.errors.InvalidArgumentError, match="mask must be at most one"):
-        gradient(tf.zeros([2, 3, 6]), tf.zeros([2, 4]), 2 * [tf.ones([2, 3], tf.bool)], size=3)
+        gradient(tf.zeros([2, 3, 6]), tf.zeros([2, 4]), 2 * [tf.ones([2, 3], tf.bool)], [], size=3)
 
 
 @pytest.mark.parametrize("masked", [False, True])

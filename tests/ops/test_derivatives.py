@@ -245,7 +245,7 @@ def test_gradient_of_the_last_state(rng, reverse, mode):
                 at_last = tf.one_hot(last, 5, dtype=tf.float64)[:, None]
                 d_states = d_states + at_last * d_last_state[:, None]
             results = load_ops().tf_plr_linear_recurrence_grad(
-                decays, states, d_states, [initial_state], [] if added else [d_last_state],
+                decays, states, d_states, [initial_state], [] if added else [d_last_state], [], [],
                 axis=1, reverse=reverse,
             )  # fmt: skip
             results = [*results[:2], *results[2]]
@@ -265,7 +265,7 @@ def test_vectorized_gradient_of_the_last_state(rng):
     def run(arguments):
         *steps, initial_state, d_last_state = arguments
         results = load_ops().tf_plr_linear_recurrence_grad(
-            *steps, [initial_state], [d_last_state], axis=1
+            *steps, [initial_state], [d_last_state], [], [], axis=1
         )
         return [*results[:2], *results[2]]
 
@@ -280,4 +280,4 @@ def test_a_transition_whose_sums_have_a_wrong_dtype(dtype, sums):
     """Otherwise the op would write past its output, or leave half of it unwritten."""
     ones = tf.ones([3, 2], dtype)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"do not fit .* dtypes of outputs"):
-        load_ops().tf_plr_linear_recurrence_transition(ones, ones, A=sums)
+        load_ops().tf_plr_linear_recurrence_transition(ones, ones, [], [], A=sums)

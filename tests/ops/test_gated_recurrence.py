@@ -324,7 +324,7 @@ BAD = {
 
 NATIVE = {
     "product": tf.zeros([2, 3, 8]), "bias": [], "highway": [], "prefix": [], "initial_state": [],
-    "mask": [], "num_states": 0, "blocks": [0, 1], **Parts("state")._asdict(),
+    "mask": [], "resets": [], "num_states": 0, "blocks": [0, 1], **Parts("state")._asdict(),
 }  # fmt: skip
 
 

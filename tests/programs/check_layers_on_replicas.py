@@ -7,7 +7,7 @@ from replicas import replicas, rng, strategy
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
-def check(make, mask=None, initial=True, tolerance=2e-5, steps_each=5):
+def check(make, mask=None, initial=True, tolerance=2e-5, steps_each=5, resets=None):
     batch, steps, features = 3, steps_each * replicas, 4
     keras.utils.set_random_seed(1)
     x = tf.constant(rng.normal(size=(batch, steps, features)), "float32")
@@ -18,15 +18,16 @@ def check(make, mask=None, initial=True, tolerance=2e-5, steps_each=5):
         layer.build(x.shape)
     for variable in layer.trainable_variables:
         variable.assign_add(tf.constant(rng.normal(size=variable.shape), variable.dtype) / 4)
-    probe = layer(x, mask=mask)
+    probe = layer(x, mask=mask, **({} if resets is None else {"resets": resets}))
     probe = list(probe) if isinstance(probe, (list, tuple)) else [probe]
     states = [tf.constant(rng.normal(size=s.shape), s.dtype) for s in probe[1:]] if initial else []
     weights = [tf.constant(rng.normal(size=p.shape), "float32") for p in probe]
 
-    def run(x, mask, weights, states):
+    def run(x, mask, resets, weights, states):
         with tf.GradientTape() as tape:
             tape.watch([x, states])
             given = {"initial_state": states} if states else {}
+            given |= {} if resets is None else {"resets": resets}
             results = layer(x, mask=mask, training=True, **given)
             results = list(results) if isinstance(results, (list, tuple)) else [results]
             loss = tf.add_n(
@@ -38,7 +39,7 @@ def check(make, mask=None, initial=True, tolerance=2e-5, steps_each=5):
         by = tape.gradient(loss, [x, states, [v.value for v in layer.trainable_variables]])
         return results, by
 
-    expected, (by_x, by_states, by_weights) = run(x, mask, weights, states)
+    expected, (by_x, by_states, by_weights) = run(x, mask, resets, weights, states)
     along_time = probe[0].shape[1:2] == (steps,) and probe[0].shape.rank == 3
     # All replicas return the same last outputs and states: each adds a share to the loss.
     rest = [w / replicas for w in weights[1:]]
@@ -54,12 +55,12 @@ def check(make, mask=None, initial=True, tolerance=2e-5, steps_each=5):
         )
 
     given = [of_replica(tf.split(x, replicas, 1)), of_replica(outputs_weights)]
-    if mask is not None:
-        given.append(of_replica(tf.split(mask, replicas, 1)))
+    for flags in (mask, resets):
+        given.append(None if flags is None else of_replica(tf.split(flags, replicas, 1)))
 
     @tf.function
-    def on_replicas(x, w, mask=None):
-        return strategy.run(lambda x, w, m: run(x, m, [w, *rest], states), args=(x, w, mask))
+    def on_replicas(*given):
+        return strategy.run(lambda x, w, m, r: run(x, m, r, [w, *rest], states), args=given)
 
     local = strategy.experimental_local_results
     results, (shards_by_x, shards_by_states, shards_by_weights) = on_replicas(*given)
@@ -87,3 +88,7 @@ def check(make, mask=None, initial=True, tolerance=2e-5, steps_each=5):
 
 lengths = tf.sequence_mask([5 * replicas, 5 * replicas - 6, 2], 5 * replicas)
 holes = tf.constant(rng.uniform(size=(3, 5 * replicas)) < 0.6)
+# In each row: at a border, near borders, and none.
+resets = np.zeros((3, 5 * replicas), bool)
+resets[0, [0, 5]] = resets[1, [4, 6]] = True
+resets = tf.constant(resets)

@@ -2,7 +2,7 @@
 import keras
 import numpy as np
 import tensorflow as tf
-from check_layers_on_replicas import check, holes, lengths
+from check_layers_on_replicas import check, holes, lengths, resets
 from replicas import replicas, rng, strategy
 
 import tf_plr
@@ -18,6 +18,12 @@ check(lambda: tf_plr.GILR(4, **options, go_backwards=True), lengths)
 check(lambda: tf_plr.SRU(4, **last), holes, initial=False)
 check(lambda: tf_plr.QRNN(4, **options, kernel_size=3))
 check(lambda: tf_plr.QRNN(4, **last, pooling="ifo", zero_output_for_mask=True), holes)
+check(lambda: tf_plr.GILRLSTM(4, **options), resets=resets)
+check(lambda: tf_plr.GILRLSTM(4, **options, go_backwards=True), holes, resets=resets)
+check(lambda: tf_plr.QRNN(4, **options, kernel_size=4), resets=resets)
+check(lambda: tf_plr.QRNN(4, **options, kernel_size=3), holes, resets=resets)
+wrapped = tf_plr.layers.Bidirectional
+check(lambda: wrapped(tf_plr.SRU(4, **last)), holes, initial=False, resets=resets)
 
 # One tape takes the gradients of two losses; the number of steps is known only at run time.
 for kind in (tf_plr.GILR, tf_plr.GILRLSTM, tf_plr.SRU, tf_plr.QRNN):

@@ -14,6 +14,7 @@ COUNTS = {
     "initial_state": "num_initial_states",
     "d_last_state": "num_d_last_states",
     "mask": "num_masks",
+    "resets": "num_resets",
 }
 PREFIX_ALIGNMENT = 8  # Columns of a prefix are padded with zeros to a multiple of this.
 

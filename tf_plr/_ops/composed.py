@@ -1,21 +1,49 @@
 # SPDX-License-Identifier: MIT
 """`linear_recurrence` in stock TensorFlow ops, for platforms that cannot run a native library."""
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
+from tf_plr._ops.step_flags import StepFlags
 from tf_plr._ops.time_axis import TimeAxis
 from tf_plr._types import Tensor
 
 
 def composed_linear_recurrence(
-    decays: Tensor, impulses: Tensor, initial_state: Tensor, axis: int, *, reverse: bool
+    decays: Tensor,
+    impulses: Tensor,
+    initial_state: Tensor,
+    axis: int,
+    *,
+    reverse: bool,
+    flags: StepFlags = StepFlags(),  # noqa: B008
 ) -> Tensor:
     """Computes the recurrence, with a gradient, and accumulates in the dtype of the native op.
 
     `linear_recurrence` must have checked the arguments: tensors, and a non-negative `axis`.
     """
+    if flags:
+        decays = flags.within_sequence(flags.valid(decays + tf.zeros_like(impulses), 1))
+        impulses = flags.valid(impulses)
+    times = times_unless_zero if flags.resets is not None else tf.multiply
+    return _composed(decays, impulses, initial_state, axis, reverse, times)
+
+
+def times_unless_zero(decays: Tensor, states: Tensor) -> Tensor:
+    """The product, where a decay of 0 forgets even Inf and NaN."""
+    return tf.where(decays == 0, tf.zeros_like(states), decays * states)
+
+
+def _composed(
+    decays: Tensor,
+    impulses: Tensor,
+    initial_state: Tensor,
+    axis: int,
+    reverse: bool,
+    times: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
     time = TimeAxis(axis, reverse)
     dtype = decays.dtype
     if initial_state is None:
@@ -25,14 +53,12 @@ def composed_linear_recurrence(
 
     @tf.custom_gradient
     def recurrence(decays: Tensor, impulses: Tensor, initial_state: Tensor) -> Tensor:
-        states = _scan(decays, impulses, initial_state, time)
+        states = _scan(decays, impulses, initial_state, time, times)
 
         def gradient(d_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             # As in the native gradient op, carried_t = conj(decays_t) d_impulses_t.
             decay = tf.math.conj(decays)
-            carried = composed_linear_recurrence(
-                decay, decay * d_states, None, axis, reverse=not reverse
-            )
+            carried = _composed(decay, times(decay, d_states), None, axis, not reverse, times)
             next_carried, d_initial_state = time.unshift(carried)
             d_impulses = next_carried + d_states
             d_decays = tf.math.conj(time.previous(states, initial_state)) * d_impulses
@@ -47,19 +73,25 @@ def composed_linear_recurrence(
     return tf.cast(recurrence(decays, impulses, arguments[2]), dtype)
 
 
-def _scan(decays: Tensor, impulses: Tensor, initial_state: Tensor, time: TimeAxis) -> Tensor:
+def _scan(
+    decays: Tensor,
+    impulses: Tensor,
+    initial_state: Tensor,
+    time: TimeAxis,
+    times: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
     """Scans with doubling strides: ceil(log2(steps)) passes over all steps.
 
     Before the pass of stride k, decays[t] and impulses[t] hold the composition of the k
     transitions up to t. Source: Hillis and Steele, *Data Parallel Algorithms*, CACM 29 (12), 1986.
     """
-    carried = time.first(decays, 1) * tf.expand_dims(initial_state, time.axis)
+    carried = times(time.first(decays, 1), tf.expand_dims(initial_state, time.axis))
     impulses = time.join(carried + time.first(impulses, 1), time.without_first(impulses, 1))
 
     def double(k: Any, decays: Tensor, impulses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         later = time.without_first(decays, k)
-        summed = later * time.without_last(impulses, k) + time.without_first(impulses, k)
-        product = later * time.without_last(decays, k)
+        summed = times(later, time.without_last(impulses, k)) + time.without_first(impulses, k)
+        product = times(later, time.without_last(decays, k))
         impulses = time.join(time.first(impulses, k), summed)
         decays = time.join(time.first(decays, k), product)
         return 2 * k, decays, impulses

@@ -9,7 +9,8 @@ import tensorflow as tf
 from tf_plr._native import call, register_gradient
 from tf_plr._native.signatures import PREFIX_ALIGNMENT
 from tf_plr._ops.arguments import as_list
-from tf_plr._ops.linear_recurrence import linear_recurrence
+from tf_plr._ops.linear_recurrence import linear_recurrence_of_steps
+from tf_plr._ops.step_flags import StepFlags
 from tf_plr._types import Algorithm, Tensor
 
 # The activations of the native op, by its names for them.
@@ -63,6 +64,7 @@ def gated_recurrence(
     prefix: Tensor,
     initial_state: Tensor,
     mask: Tensor,
+    resets: Tensor = None,
     *,
     parts: Parts,
     blocks: list[int],
@@ -79,16 +81,17 @@ def gated_recurrence(
         prefix: [batch, steps, features], copied in front of the outputs; or None.
         initial_state: [batch, units], float32; or None.
         mask: [batch, steps], False where a step is masked; or None.
+        resets: [batch, steps], True where a step is the first of a new sequence; or None.
         parts: What the cell consists of.
         blocks: The positions in the product, counted in blocks, of the forget gate and the
             candidate, then of the input gate, output gate and highway, if the cell has them.
         keep_states: Whether to keep the states that the gradient needs. If not, the gradient runs
             the forward pass again.
-        hold: Whether masked steps repeat the outputs of the last valid step, instead of zeros. Has
-            no effect on a cell whose outputs are states.
+        hold: Whether masked steps repeat the outputs of the last valid step of their sequence,
+            instead of zeros. Has no effect on a cell whose outputs are states.
         algorithm: As for `linear_recurrence`.
     """
-    optional = map(as_list, (bias, highway, prefix, initial_state, mask))
+    optional = map(as_list, (bias, highway, prefix, initial_state, mask, resets))
     inputs = GatedInputs(product, *optional)
     states = int(parts.keeps_states and keep_states)
     attributes = {**parts._asdict(), "blocks": blocks, "hold": hold, "algorithm": algorithm}
@@ -105,13 +108,18 @@ class GatedInputs(NamedTuple):
     prefix: list[Tensor]
     initial_state: list[Tensor]
     mask: list[Tensor]
+    resets: list[Tensor]
+
+    @property
+    def flags(self) -> StepFlags:
+        return StepFlags(*(given[0] if given else None for given in (self.mask, self.resets)))
 
     @classmethod
     def split(cls, op: Any, tensors: list[Tensor]) -> tuple["GatedInputs", list[Tensor]]:
         """Splits the inputs of an op into these and the remaining ones."""
         product, *rest = tensors
         lists = []
-        for name in ("biases", "highways", "prefixes", "initial_states", "masks"):
+        for name in ("biases", "highways", "prefixes", "initial_states", "masks", "resets"):
             count = op.get_attr(f"num_{name}")
             lists.append(rest[:count])
             rest = rest[count:]
@@ -154,8 +162,8 @@ def _gradient(op: Any, d_outputs: Tensor, *rest: Tensor) -> list[Tensor]:
     )
     d_prefix = [d_outputs[..., : tf.shape(prefix)[-1]] for prefix in inputs.prefix]
     d_initial_state = [result.d_initial_state for _ in inputs.initial_state]
-    none = [None for _ in inputs.mask]
-    return [result.d_product, *result.d_bias, *result.d_highway, *d_prefix, *d_initial_state, *none]
+    d_optional = [*result.d_bias, *result.d_highway, *d_prefix, *d_initial_state]
+    return [result.d_product, *d_optional, *inputs.flags.gradients()]
 
 
 @register_gradient("GatedRecurrenceGrad")
@@ -175,7 +183,7 @@ def _second_gradient(op: Any, *u: Tensor) -> list[Tensor]:
         outer.watch([*operands, d_outputs, d_last_state])
         with tf.GradientTape() as inner:
             inner.watch(operands)
-            again, _ = GatedInputs.split(op, [*operands, *inputs.mask])
+            again, _ = GatedInputs.split(op, [*operands, *inputs.mask, *inputs.resets])
             if not again.initial_state:  # The gradient op returns its gradient in any case.
                 units = tf.shape(again.product)[-1] // len(options["blocks"])
                 zeros = tf.zeros([tf.shape(again.product)[0], units], tf.float32)
@@ -198,7 +206,8 @@ def _second_gradient(op: Any, *u: Tensor) -> list[Tensor]:
     if inputs.initial_state:
         d_operands[-1] = tf.cast(d_operands[-1], inputs.product.dtype)
     d_states = None
-    return [*d_operands, *[None for _ in inputs.mask], d_states, d_d_outputs, d_d_last_state]
+    none = inputs.flags.gradients()
+    return [*d_operands, *none, d_states, d_d_outputs, d_d_last_state]
 
 
 def unfused_gated_recurrence(
@@ -208,6 +217,7 @@ def unfused_gated_recurrence(
     prefix: Tensor,
     initial_state: Tensor,
     mask: Tensor,
+    resets: Tensor = None,
     *,
     parts: Parts,
     blocks: list[int],
@@ -217,15 +227,8 @@ def unfused_gated_recurrence(
     """`gated_recurrence` in TensorFlow's ops around `linear_recurrence`, in float32 or float64."""
     dtype = product.dtype
     wide = tf.float64 if dtype == tf.float64 else tf.float32
-    steps = None if mask is None else tf.expand_dims(mask, -1)
-
-    def valid(tensor: Tensor, otherwise: int = 0) -> Tensor:
-        """Replaces masked steps by `otherwise`, because they may hold anything, even NaN."""
-        if steps is None:
-            return tensor
-        return tf.where(steps, tensor, tf.cast(otherwise, tensor.dtype))
-
-    product = tf.cast(valid(product), wide)
+    flags = StepFlags(mask, resets)
+    product = tf.cast(flags.valid(product), wide)
     if bias is not None:
         product += tf.pad(bias, [[0, tf.shape(product)[-1] - tf.shape(bias)[0]]])
     split = tf.split(product, len(blocks), axis=-1)
@@ -233,14 +236,14 @@ def unfused_gated_recurrence(
     names = ["forget", "candidate", *own, "output", "highway"]
     block = {name: split[place] for name, place in zip(names, blocks, strict=False)}
     if highway is not None:
-        block["highway"] = tf.cast(valid(highway), wide)
+        block["highway"] = tf.cast(flags.valid(highway), wide)
     if initial_state is None:
         initial_state = tf.zeros_like(tf.reduce_sum(block["forget"], 1))
     first = tf.expand_dims(initial_state, 1)
 
     def recur(decays: Tensor, impulses: Tensor) -> tuple[Tensor, Tensor]:
-        states = linear_recurrence(
-            valid(decays, 1), valid(impulses), initial_state, axis=1, algorithm=algorithm
+        states = linear_recurrence_of_steps(
+            decays, impulses, initial_state, flags, axis=1, algorithm=algorithm
         )
         return states, tf.concat([first, states], 1)[:, -1]
 
@@ -248,16 +251,19 @@ def unfused_gated_recurrence(
         block,
         parts.output,
         recur=recur,
-        previous=lambda states: tf.concat([first, states[:, :-1]], 1),
+        previous=lambda states: flags.within_sequence(tf.concat([first, states[:, :-1]], 1)),
         gate=GATES[parts.recurrent_activation],
         activation=ACTIVATIONS[parts.activation],
         state_activation=ACTIVATIONS[parts.state_activation],
     )
     if parts.keeps_states:
-        outputs = valid(outputs)
-        if hold and steps is not None:
-            keep = tf.cast(tf.broadcast_to(~steps, tf.shape(outputs)), wide)
-            outputs = linear_recurrence(keep, outputs, axis=1, algorithm=algorithm)
+        outputs = flags.valid(outputs)
+        if hold and mask is not None:
+            # A masked step repeats the state before it; others forget it.
+            never = tf.zeros_like(outputs)
+            outputs = linear_recurrence_of_steps(
+                never, outputs, None, flags, axis=1, algorithm=algorithm
+            )
     outputs = tf.cast(outputs, dtype)
     if prefix is not None:
         padding = [[0, 0], [0, 0], [0, -tf.shape(prefix)[-1] % PREFIX_ALIGNMENT]]

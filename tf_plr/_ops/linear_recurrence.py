@@ -16,6 +16,7 @@ from tf_plr._ops.arguments import (
     shape_of_steps,
 )
 from tf_plr._ops.composed import composed_linear_recurrence
+from tf_plr._ops.step_flags import StepFlags
 from tf_plr._ops.time_axis import TimeAxis, gradient_of_gradient
 from tf_plr._types import ALGORITHMS, Algorithm, Tensor, uses_stock_ops
 
@@ -115,9 +116,40 @@ def linear_recurrence(
         raise
 
 
-def _run(decays: Tensor, impulses: Tensor, initial_state: Tensor, **attributes: Any) -> Tensor:
+def _run(
+    decays: Tensor,
+    impulses: Tensor,
+    initial_state: Tensor,
+    flags: StepFlags = StepFlags(),  # noqa: B008
+    **attributes: Any,
+) -> Tensor:
     inputs = {"decays": decays, "impulses": impulses, "initial_state": as_list(initial_state)}
-    return call("LinearRecurrence", inputs, **attributes)
+    return call("LinearRecurrence", {**inputs, **flags.as_inputs()}, **attributes)
+
+
+def linear_recurrence_of_steps(
+    decays: Tensor,
+    impulses: Tensor,
+    initial_state: Tensor,
+    flags: StepFlags,
+    *,
+    axis: int,
+    algorithm: Algorithm,
+) -> Tensor:
+    """`linear_recurrence` for layers: steps may have flags."""
+    if not flags:
+        return linear_recurrence(decays, impulses, initial_state, axis=axis, algorithm=algorithm)
+    decays, impulses, initial_state, axis = checked_arguments(
+        decays, impulses, initial_state, axis, needs_rank=True
+    )
+    if uses_stock_ops(algorithm):
+        return composed_linear_recurrence(
+            decays, impulses, initial_state, axis, reverse=False, flags=flags
+        )
+    states = _run(
+        decays, impulses, initial_state, flags, axis=axis, reverse=False, algorithm=algorithm
+    )
+    return tf.ensure_shape(states, shape_of_steps(decays.shape, impulses.shape))
 
 
 @keras.saving.register_keras_serializable(package="tf_plr")
@@ -162,16 +194,17 @@ class LinearRecurrence(keras.Operation):
 
 @register_gradient("LinearRecurrence")
 def _gradient(op: Any, d_states: Tensor) -> list[Tensor]:
-    decays, _, *initial_state = op.inputs
+    flags, (decays, _, *initial_state) = StepFlags.split(op)
     inputs = {
         "decays": decays,
         "states": op.outputs[0],
         "d_states": d_states,
         "initial_state": initial_state,
         "d_last_state": [],
+        **flags.as_inputs(),
     }
     result = call("LinearRecurrenceGrad", inputs, **attributes_of(op))
-    return [result.d_decays, result.d_impulses, *result.d_initial_state]
+    return [result.d_decays, result.d_impulses, *result.d_initial_state, *flags.gradients()]
 
 
 @register_gradient("LinearRecurrenceGrad")
@@ -179,21 +212,23 @@ def _second_gradient(
     op: Any, u_decays: Tensor, u_impulses: Tensor, *u_initial_state: Tensor
 ) -> list[Tensor]:
     """The gradient of the gradient op. It uses the same two ops, so it has one of any order."""
-    decays, states, _, *columns = op.inputs
+    flags, (decays, states, _, *columns) = StepFlags.split(op)
     count = op.get_attr("num_initial_states")
     initial_state, d_last_state = columns[:count], columns[count:]
     attributes = attributes_of(op)
     time = TimeAxis(attributes["axis"], attributes["reverse"])
     previous_states = time.previous(states, initial_state[0] if initial_state else None)
-    impulses = u_decays * previous_states + u_impulses
+    impulses = u_decays * flags.within_sequence(previous_states) + u_impulses
     u_initial = u_initial_state[0] if initial_state else None
-    s = _run(decays, impulses, u_initial, **attributes)
+    s = _run(decays, impulses, u_initial, flags, **attributes)
+    previous_s = flags.within_sequence(time.previous(s, u_initial))
     d_decays, d_states, d_initial_state = gradient_of_gradient(
-        time, op.outputs[1], u_decays, time.previous(s, u_initial)
+        time, op.outputs[1], u_decays, previous_s, flags
     )
     d_decays = _sum_to_shape_of(decays, d_decays)
     d_columns = [d_initial_state] if initial_state else []
-    return [d_decays, d_states, s, *d_columns, *(time.last(s) for _ in d_last_state)]
+    d_last_states = [time.last(s) for _ in d_last_state]
+    return [d_decays, d_states, s, *d_columns, *d_last_states, *flags.gradients()]
 
 
 def _sum_to_shape_of(decays: Tensor, d_steps: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_plr._ops.step_flags import StepFlags
 from tf_plr._types import Tensor
 
 
@@ -54,13 +55,15 @@ class TimeAxis:
 
 
 def gradient_of_gradient(
-    time: TimeAxis, d_impulses: Tensor, u_decays: Tensor, previous_s: Tensor
+    time: TimeAxis, d_impulses: Tensor, u_decays: Tensor, previous_s: Tensor, flags: StepFlags
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of LinearRecurrenceGrad with respect to (decays, states, initial_state).
 
     Let u_* be the gradients with respect to its outputs d_decays, d_impulses and d_initial_state,
     and h the states. Then s = LR(decays, u_decays * h[t - 1] + u_impulses, u_initial_state) is the
-    gradient with respect to d_states, and `previous_s` are its states before each step.
+    gradient with respect to d_states, and `previous_s` are its states before each step. `flags` are
+    those of the steps; at resets, `previous_s` are zeros.
     """
     decays = tf.math.conj(previous_s) * d_impulses
-    return decays, *time.unshift(tf.math.conj(u_decays) * d_impulses)
+    d_previous = flags.within_sequence(tf.math.conj(u_decays) * d_impulses)
+    return decays, *time.unshift(d_previous)

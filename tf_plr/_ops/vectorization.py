@@ -18,19 +18,20 @@ from tf_plr._ops.layer_normalization import (
     normalize,
 )
 from tf_plr._ops.linear_recurrence import attributes_of
+from tf_plr._ops.step_flags import StepFlags
 from tf_plr._types import Tensor
 
 
 @register_vectorization("LinearRecurrence")
 def _linear_recurrence(pfor_input: Any) -> Any:
-    (decays, impulses, *initial_state), attributes = _stack(pfor_input)
-    inputs = {"decays": decays, "impulses": impulses, "initial_state": initial_state}
+    flags, (decays, impulses, *initial_state), attributes = _stack(pfor_input)
+    inputs = {"decays": decays, "impulses": impulses, "initial_state": initial_state, **flags}
     return wrap(call("LinearRecurrence", inputs, **attributes), True)
 
 
 @register_vectorization("LinearRecurrenceGrad")
 def _linear_recurrence_grad(pfor_input: Any) -> list[Any]:
-    (decays, states, d_states, *columns), attributes = _stack(pfor_input)
+    flags, (decays, states, d_states, *columns), attributes = _stack(pfor_input)
     count = pfor_input.op.get_attr("num_initial_states")
     inputs = {
         "decays": decays,
@@ -38,6 +39,7 @@ def _linear_recurrence_grad(pfor_input: Any) -> list[Any]:
         "d_states": d_states,
         "initial_state": columns[:count],
         "d_last_state": columns[count:],
+        **flags,
     }
     result = call("LinearRecurrenceGrad", inputs, **attributes)
     gradients = (result.d_decays, result.d_impulses, *result.d_initial_state)
@@ -86,8 +88,8 @@ def _windows(pfor_input: Any, op: str, names: tuple[str, str]) -> list[Any]:
     pfor_input.stack_inputs()
     tensors = [pfor_input.stacked_input(i) for i in range(pfor_input.num_inputs)]
     leading = tf.shape(tensors[0])[:2]
-    first, second, *mask = [_fold(tensor) for tensor in tensors]
-    inputs = {names[0]: first, names[1]: second, "mask": mask}
+    flags, (first, second) = _split_flags(pfor_input.op, [_fold(tensor) for tensor in tensors])
+    inputs = {names[0]: first, names[1]: second, **flags}
     outputs = call(op, inputs, size=pfor_input.op.get_attr("size"))
     return [wrap(_unfold(output, leading), True) for output in outputs]
 
@@ -169,11 +171,20 @@ def _unfold(tensor: Tensor, leading: Tensor) -> Tensor:
     return tf.reshape(tensor, tf.concat([leading, tf.shape(tensor)[1:]], 0))
 
 
-def _stack(pfor_input: Any) -> tuple[list[Tensor], dict[str, Any]]:
-    """The inputs and attributes of one call for all iterations, with a new first axis."""
+def _stack(pfor_input: Any) -> tuple[dict[str, Any], list[Tensor], dict[str, Any]]:
+    """The flags, other inputs and attributes of one call for all iterations.
+
+    Tensors have a new first axis.
+    """
     pfor_input.stack_inputs()
     inputs = [pfor_input.stacked_input(i) for i in range(pfor_input.num_inputs)]
+    flags, inputs = _split_flags(pfor_input.op, inputs)
     attributes = attributes_of(pfor_input.op)
     if attributes["axis"] >= 0:
         attributes["axis"] += 1
-    return inputs, attributes
+    return flags, inputs, attributes
+
+
+def _split_flags(op: Any, inputs: list[Tensor]) -> tuple[dict[str, Any], list[Tensor]]:
+    flags, others = StepFlags.split(op, inputs)
+    return flags.as_inputs(), others

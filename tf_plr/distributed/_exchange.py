@@ -3,7 +3,7 @@
 
 import tensorflow as tf
 
-from tf_plr._ops.linear_recurrence import linear_recurrence
+from tf_plr._ops.composed import times_unless_zero
 from tf_plr._types import Tensor
 
 
@@ -46,7 +46,12 @@ class Exchange:
         self._place = self.replicas - 1 - number if reverse else number
 
     def carry_before(
-        self, transition: Tensor, start: Tensor = None, *, backward: bool = False
+        self,
+        transition: Tensor,
+        start: Tensor = None,
+        *,
+        backward: bool = False,
+        forgets: bool = False,
     ) -> Tensor:
         """The carry before the steps of this replica. Has no gradient.
 
@@ -55,7 +60,9 @@ class Exchange:
                 transition[1].
             start: [...], the carry before all steps. Only the first replica uses it. None: zeros.
             backward: Whether carries run from the last replica to the first.
+            forgets: Whether a decay of 0 forgets even Inf and NaN.
         """
+        times = times_unless_zero if forgets else tf.multiply
         # A tape must see the same operations in all replicas. Otherwise, backward passes would run
         # the all-reduces in different orders, and pair the wrong ones. The operations below differ
         # between replicas, so tapes must not see them.
@@ -66,17 +73,15 @@ class Exchange:
             start = tf.zeros_like(impulse) if start is None else tf.stop_gradient(start)
             start = tf.cast(start, impulse.dtype)
             # The impulse is the carry after these steps. No replica uses the decay.
-            sent = self._gather_slots(tf.stack([decay, decay * start + impulse]), place)
+            sent = self._gather_slots(tf.stack([decay, times(decay, start) + impulse]), place)
             # Keeps the all-reduce alive: this replica ignores it, the others wait for it.
             with tf.control_dependencies([sent]):
                 return tf.identity(start)
-        slots = self._gather_slots(transition, place)[:place]
-        decays, impulses = tf.unstack(slots, axis=1)
-        if place == 1:
-            return impulses[0]
-        # A recurrence over replicas instead of steps.
-        carries = linear_recurrence(decays[1:], impulses[1:], impulses[0], algorithm="serial")
-        return carries[-1]
+        slots = self._gather_slots(transition, place)
+        carry = slots[0, 1]
+        for earlier in range(1, place):
+            carry = times(slots[earlier, 0], carry) + slots[earlier, 1]
+        return carry
 
     # The methods below have gradients, so they run the same operations in all replicas: see above.
 

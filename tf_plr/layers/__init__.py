@@ -2,6 +2,7 @@
 """Keras layers that run in parallel over time, their step-by-step cells, and the base classes."""
 
 from tf_plr.layers.base import LinearRecurrentCell, LinearRecurrentLayer, Steps
+from tf_plr.layers.bidirectional import Bidirectional
 from tf_plr.layers.gilr import GILR, GILRCell
 from tf_plr.layers.linear_surrogate_lstm import (
     GILRLSTM,
@@ -17,6 +18,7 @@ __all__ = [
     "GILRLSTM",
     "QRNN",
     "SRU",
+    "Bidirectional",
     "GILRCell",
     "GILRLSTMCell",
     "LinearRecurrentCell",

@@ -114,6 +114,8 @@ class GILR(base.LinearRecurrentLayer):
         mask: Boolean tensor [batch, time]. Steps where it is False do not change the states. None:
             the mask that Keras attached to `sequences`.
         training: Whether to apply dropout.
+        resets: Boolean tensor [batch, time]. True where a step is the first of a new sequence: then
+            all states before it are zeros. None: each row is one sequence.
 
     Output shape:
         [batch, time, units] if `return_sequences`, or else [batch, units]; if `return_state`,

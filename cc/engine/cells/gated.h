@@ -34,7 +34,7 @@ enum class Output { kState, kPrevious, kGated, kHighway };
 
 // The functions of a gated cell, chosen at run time.
 struct GatedFunctions {
-  static constexpr bool kFixed = false, kStatesAreLinear = false;
+  static constexpr bool kFixed = false, kStatesAreLinear = false, kAreDefaults = false;
 
   Activation activation, state_activation;
   GateFunction gate;
@@ -62,6 +62,7 @@ struct GatedFunctions {
 template <Activation kActivation, Activation kStateActivation = Activation::kLinear>
 struct FixedFunctions {
   static constexpr bool kFixed = true, kStatesAreLinear = kStateActivation == Activation::kLinear;
+  static constexpr bool kAreDefaults = kStatesAreLinear;  // Of a layer.
 
   static constexpr Activation activation = kActivation, state_activation = kStateActivation;
   static constexpr GateFunction gate = GateFunction::kSigmoid;
@@ -100,6 +101,7 @@ struct GatedCell {
   static constexpr int kStepInputs = 2 + kHasInputGate;
   TF_PLR_HOST_DEVICE static int StepInputs(const Functions&) { return kStepInputs; }
   static constexpr int kLookahead = -1, kBroadcast = -1;
+  static constexpr bool kFlags = false;
   TF_PLR_HOST_DEVICE static constexpr bool HasBias(int input) {
     return !kHasHighway || input != kHighway;
   }
@@ -189,6 +191,7 @@ struct GatedGradientCell {
   // If the forward pass kept the states themselves, c_{t-1} is one step further on.
   static constexpr int kLookahead = kOutput == Output::kState ? kPreviousStates : -1;
   static constexpr int kBroadcast = -1;
+  static constexpr bool kFlags = false;
   TF_PLR_HOST_DEVICE static constexpr bool HasBias(int input) {
     return input != kDH && input != kPreviousStates && (!kHasHighway || input != kHighway);
   }

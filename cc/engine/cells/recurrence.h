@@ -46,6 +46,7 @@ struct RecurrenceCell {
   static constexpr int kStepInputs = 2;
   TF_PLR_HOST_DEVICE static int StepInputs(const Functions&) { return kStepInputs; }
   static constexpr int kLookahead = -1, kBroadcast = -1;
+  static constexpr bool kFlags = false;
   TF_PLR_HOST_DEVICE static constexpr Masked WhereMasked(int input) {
     return input == kDecays ? Masked::kOne : Masked::kZero;
   }
@@ -79,6 +80,8 @@ struct RecurrenceGradientCell {
   static constexpr int kStepInputs = 2;
   TF_PLR_HOST_DEVICE static int StepInputs(const Functions&) { return kStepInputs; }
   static constexpr int kLookahead = kPreviousStates, kBroadcast = -1;
+  static constexpr bool kFlags = false;
+  // The states of masked steps are those before them, so the gradients of these states count.
   TF_PLR_HOST_DEVICE static constexpr Masked WhereMasked(int input) {
     return input == kDecays ? Masked::kOne : Masked::kKept;
   }
@@ -110,6 +113,7 @@ struct ImpulseGradientCell {
   static constexpr int kStepInputs = 2;
   TF_PLR_HOST_DEVICE static int StepInputs(const Functions&) { return kStepInputs; }
   static constexpr int kLookahead = -1, kBroadcast = -1;
+  static constexpr bool kFlags = false;
   TF_PLR_HOST_DEVICE static constexpr Masked WhereMasked(int input) {
     return RecurrenceGradientCell::WhereMasked(input);
   }
@@ -127,6 +131,13 @@ struct ImpulseGradientCell {
                                       A (&out)[kOutputs]) {
     out[kDImpulses] = before + in[kDStates];
   }
+};
+
+// A GPU has kernels of their own for steps with flags: those of other cells ignore the flags, but
+// for masks of gated cells. (On a CPU, all cells take flags.)
+template <typename Cell>
+struct WithFlags : Cell {
+  static constexpr bool kFlags = true;
 };
 
 // A cell whose decays are broadcast.

@@ -34,12 +34,14 @@ struct Products {
     const int64_t row = element / inner, column = element % inner;
     const int64_t outer = row / steps, step = reverse ? steps - 1 - row % steps : row % steps;
     const T* const d_impulses = of.d_impulses + element;
+    if (of.resets != nullptr && of.resets[row]) return {nullptr, d_impulses, inner - column};
     if (step == 0) {
       const T* const initial = of.initial_state;
       return {initial == nullptr ? nullptr : initial + outer * inner + column, d_impulses,
               inner - column};
     }
-    const int64_t left = reverse ? step : steps - step;  // Rows up to the next first step.
+    int64_t left = reverse ? step : steps - step;  // Rows up to the next first step.
+    if (of.resets != nullptr) left = 1;
     return {of.states + (reverse ? element + inner : element - inner), d_impulses,
             left * inner - column};
   }

@@ -31,14 +31,20 @@ void ForSources(const CausalWindows<T>& windows, const Workers& workers, const F
 // Returns the first unmasked step at or after `step`, or windows.steps if there is none.
 template <typename T>
 int64_t NextValid(const CausalWindows<T>& windows, int64_t sequence, int64_t step) {
-  if (windows.mask == nullptr) return step;
-  const bool* const mask = windows.mask + sequence * windows.steps;
+  if (windows.flags.mask == nullptr) return step;
+  const bool* const mask = windows.flags.mask + sequence * windows.steps;
   for (uint64_t eight; step + int64_t{sizeof(eight)} <= windows.steps; step += sizeof(eight)) {
     std::memcpy(&eight, mask + step, sizeof(eight));
     if (eight != 0) break;
   }
   while (step < windows.steps && !mask[step]) ++step;
   return step;
+}
+
+template <typename T>
+bool AnyReset(const CausalWindows<T>& windows, int64_t sequence, int64_t first, int64_t end) {
+  const bool* const resets = windows.flags.resets + sequence * windows.steps;
+  return std::find(resets + first, resets + end, true) != resets + end;
 }
 
 }  // namespace
@@ -55,7 +61,14 @@ const char* ToWindows(const CausalWindows<T>& windows, const Workers& workers) {
     const T* const from = windows.Source(sequence, source);
     windows.ForEachAppearance(
         sequence, source, [&](int64_t step) { return NextValid(windows, sequence, step); },
-        [&](T* row) { std::memcpy(static_cast<void*>(row), from, row_bytes); });
+        [&](int64_t first, int64_t end) { return AnyReset(windows, sequence, first, end); },
+        [&](T* row, bool forgotten) {
+          if (forgotten) {
+            std::memset(static_cast<void*>(row), 0, row_bytes);
+          } else {
+            std::memcpy(static_cast<void*>(row), from, row_bytes);
+          }
+        });
   });
   return nullptr;
 }
@@ -72,7 +85,10 @@ const char* FromWindows(const CausalWindows<T>& windows, const Workers& workers)
       DispatchSimd([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
         windows.ForEachAppearance(
             sequence, source, [&](int64_t step) { return NextValid(windows, sequence, step); },
-            [&](const T* row) { AddRow<register_bytes>(row, width, sums); });
+            [&](int64_t first, int64_t end) { return AnyReset(windows, sequence, first, end); },
+            [&](const T* row, bool forgotten) {
+              if (!forgotten) AddRow<register_bytes>(row, width, sums);
+            });
       });
     }
     T* const to = windows.Source(sequence, source);

@@ -128,9 +128,10 @@ class Engine {
     const int threads = ThreadsOf(workers);
     if (algorithm == Algorithm::kAuto) algorithm = Choose(threads);
     const Plan plan = algorithm == Algorithm::kParallel ? ParallelPlan() : SerialPlan(threads);
-    const Memory memory(problem_, plan, threads);
+    const Memory memory(problem_, plan, threads, arrays_.flags.any());
     if (!memory.allocated()) return kNoMemory;
     zeros_ = memory.zeros.data();
+    ones_ = memory.ones.data();
     RunBlocks(plan, memory, threads, workers,
               [&](const Block& block, const Turn& turn, const Scratch& scratch) {
                 if (plan.chunks == 1) {
@@ -147,9 +148,11 @@ class Engine {
     if (problem_.columns() == 0) return nullptr;
     const int threads = ThreadsOf(workers);
     const Plan plan = ParallelPlan();
-    const Memory memory(problem_, plan, threads);
+    const Memory memory(problem_, plan, threads, arrays_.flags.any());
     const Buffer<Transition<A>> wholes(problem_.columns());
     if (!memory.allocated() || !wholes.allocated()) return kNoMemory;
+    zeros_ = memory.zeros.data();
+    ones_ = memory.ones.data();
     RunBlocks(plan, memory, threads, workers,
               [&](const Block& block, const Turn& turn, const Scratch& scratch) {
                 Transition<A>* const whole = wholes.data() + block.column;
@@ -157,7 +160,7 @@ class Engine {
                 if (turn.chunk > 0) {
                   turn.Await();
                   for (int64_t c = 0; c < block.columns; ++c) {
-                    whole[c] = Compose(whole[c], scratch.transition[c]);
+                    whole[c] = Compose(whole[c], scratch.transition[c], Forgets());
                   }
                 }
                 if (turn.last) StoreTransitions(block, whole, transitions);
@@ -200,8 +203,9 @@ class Engine {
   // All that a run needs beside its arguments, allocated before any task starts.
   class Memory {
    public:
-    Memory(const Problem& problem, const Plan& plan, int workers)
-        : zeros(Cell::kLookahead >= 0 ? plan.block_columns : 0),
+    Memory(const Problem& problem, const Plan& plan, int workers, bool has_flags)
+        : zeros(Cell::kLookahead >= 0 || has_flags ? plan.block_columns : 0),
+          ones(has_flags ? plan.block_columns : 0),
           carries(plan.chunks > 1 ? problem.columns() : 0),
           chunks(plan.chunks > 1 ? problem.outer * plan.slice_blocks : 0),
           worker_columns_((CeilDiv(plan.block_columns, kMaxLanes) + 1) * kMaxLanes),
@@ -212,12 +216,14 @@ class Engine {
           decays_(workers * worker_decays_) {
       if (!allocated()) return;
       std::uninitialized_fill_n(zeros.data(), zeros.size(), T(0));
+      std::uninitialized_fill_n(ones.data(), ones.size(), T(1));
       std::uninitialized_fill_n(chunks.data(), chunks.size(), 0);
     }
 
     bool allocated() const {
-      return zeros.allocated() && carries.allocated() && chunks.allocated() && carry_.allocated() &&
-             transition_.allocated() && vectors_.allocated() && decays_.allocated();
+      return zeros.allocated() && ones.allocated() && carries.allocated() && chunks.allocated() &&
+             carry_.allocated() && transition_.allocated() && vectors_.allocated() &&
+             decays_.allocated();
     }
 
     Scratch ScratchOf(int worker) const {
@@ -226,7 +232,9 @@ class Engine {
               vectors_.data() + first, decays_.data() + worker * worker_decays_};
     }
 
-    const Buffer<T> zeros;  // Stand in for a null boundary, for the columns of one block.
+    // For the columns of one block. They stand in for a null boundary and for inputs of masked
+    // steps.
+    const Buffer<T> zeros, ones;
     // Handed over from chunk to chunk: the carry of each column, and, for each range of columns,
     // the number of chunks that have handed over.
     const Buffer<A> carries;
@@ -335,7 +343,9 @@ class Engine {
       turn.Await();
       std::copy_n(carries, block.columns, carry);
     }
-    for (int64_t c = 0; c < block.columns; ++c) carries[c] = transition[c].Apply(carry[c]);
+    for (int64_t c = 0; c < block.columns; ++c) {
+      carries[c] = transition[c].Apply(carry[c], Forgets());
+    }
     if (turn.last) StoreCarry(block, carries);
     turn.HandOver();
     Scan(block, scratch);
@@ -379,11 +389,73 @@ class Engine {
     Walk<ReducePass>(block, transition, scratch);
   }
 
+  bool Forgets() const { return arrays_.flags.resets != nullptr; }
+
   template <template <typename> class PassOf, typename Carry>
   void Walk(const Block& block, Carry* carry, const Scratch& scratch) const {
-    using Pass = PassOf<Cell>;
     if (block.steps == 0) return;  // There may be no arrays.
-    const auto walk = [&](const auto& rows) { WalkRows<RowCell, T, PassOf>(rows, carry); };
+    if (Cell::kGated || !arrays_.flags.any()) {
+      WalkSteps<PassOf>(block, carry, scratch, [](auto&) {});
+      return;
+    }
+    // Steps with flags are few, so each is walked on its own.
+    Block part = block;
+    const int64_t end = block.first_step + block.steps;
+    for (; part.first_step < end; part.first_step += part.steps) {
+      part.steps = 0;
+      while (part.first_step + part.steps < end && !HasFlags(part, part.steps)) ++part.steps;
+      if (part.steps > 0) {
+        WalkSteps<PassOf>(part, carry, scratch, [](auto&) {});
+      } else {
+        part.steps = 1;
+        WalkFlagged<PassOf>(part, carry, scratch);
+      }
+    }
+  }
+
+  // The step after the block's first `step` steps.
+  bool IsMasked(const Block& block, int64_t step) const {
+    const bool* const mask = arrays_.flags.mask;
+    return mask != nullptr && !mask[RowOf(block) + (problem_.reverse ? -step : step)];
+  }
+  bool IsReset(const Block& block, int64_t step) const {
+    const bool* const resets = arrays_.flags.resets;
+    return resets != nullptr && resets[RowOf(block) + (problem_.reverse ? -step : step)];
+  }
+  bool HasFlags(const Block& block, int64_t step) const {
+    return IsMasked(block, step) || IsReset(block, step);
+  }
+
+  // Walks one step of a cell without gates.
+  template <template <typename> class PassOf, typename Carry>
+  void WalkFlagged(const Block& block, Carry* carry, const Scratch& scratch) const {
+    using Pass = PassOf<Cell>;
+    const bool masked = IsMasked(block, 0), reset = IsReset(block, 0);
+    if (!Cell::kIsGradient && reset) std::fill_n(carry, block.columns, Carry{});
+    WalkSteps<PassOf>(block, carry, scratch, [&](auto& rows) {
+      for (int k = 0; k < Pass::kInputs; ++k) {
+        const Masked value = masked ? Cell::WhereMasked(k) : Masked::kKept;
+        if (value != Masked::kKept) rows.in[k] = value == Masked::kOne ? ones_ : zeros_;
+        if (reset && k == Cell::kLookahead) rows.in[k] = zeros_;
+      }
+    });
+    if (Cell::kIsGradient && reset) std::fill_n(carry, block.columns, Carry{});
+    if (!Cell::kIsGradient || !masked) return;
+    const int64_t offset = RowOf(block) * problem_.inner + block.column % problem_.inner;
+    for (int k = 0; k < Pass::kOutputs; ++k) {
+      std::fill_n(arrays_.outputs[k] + offset, block.columns, T(0));
+    }
+  }
+
+  // adjust: called with the rows of each walk before it.
+  template <template <typename> class PassOf, typename Carry, typename Adjust>
+  void WalkSteps(const Block& block, Carry* carry, const Scratch& scratch,
+                 const Adjust& adjust) const {
+    using Pass = PassOf<Cell>;
+    const auto walk = [&](auto rows) {
+      adjust(rows);
+      WalkRows<RowCell, T, PassOf>(rows, carry);
+    };
     if constexpr (LooksAhead<Pass>()) {
       auto rows = RowsOf<Pass>(block, scratch.vectors);
       const bool has_last = block.first_step + block.steps == problem_.steps;
@@ -503,8 +575,10 @@ class Engine {
       rows.out[k] = out == nullptr ? nullptr : out + row * gated.output_strides[k] + column;
       rows.out_strides[k] = direction * gated.output_strides[k];
     }
-    rows.mask = gated.mask == nullptr ? nullptr : gated.mask + row;
-    rows.mask_stride = direction;
+    rows.flags = arrays_.flags;
+    if (rows.flags.mask != nullptr) rows.flags.mask += row;
+    if (rows.flags.resets != nullptr) rows.flags.resets += row;
+    rows.flag_stride = direction;
     rows.count = block.steps;
     rows.columns = block.columns;
     rows.vectors = vectors;
@@ -524,7 +598,7 @@ class Engine {
   const Arrays<Cell, T> arrays_;
   const int64_t row_stride_;
   const bool stream_out_;
-  const T* zeros_ = nullptr;
+  const T *zeros_ = nullptr, *ones_ = nullptr;
 };
 
 // Declared in run.h.

@@ -17,15 +17,15 @@
 namespace tf_plr {
 namespace cpu {
 
-// Like Rows, but each array has its own stride, and any row may be masked.
+// Like Rows, but each array has its own stride, and rows may have flags.
 template <typename Cell, typename T>
 struct GatedRows {
   const T* in[Cell::kInputs];
   T* out[Cell::kOutputs];
   int64_t in_strides[Cell::kInputs], out_strides[Cell::kOutputs];  // From row to row.
   const float* biases[Cell::kInputs];                              // One for each column; or null.
-  const bool* mask;                                                // At the first row; or null.
-  int64_t mask_stride;
+  StepFlags flags;                                                 // At the first row.
+  int64_t flag_stride;
   typename Cell::Functions functions;
   int inputs;  // The first ones, which the pass reads.
   int64_t count, columns;
@@ -49,16 +49,22 @@ class GatedRowWalker {
     for (int64_t v = 0; v < whole; ++v) carries[v] = LoadCarry(carry + v * kLanes, kLanes);
     if (rest > 0) carries[whole] = LoadCarry(carry + whole * kLanes, rest);
     for (int64_t row = 0; row < rows.count; ++row) {
-      const bool masked = rows.mask != nullptr && !*rows.mask;
+      const bool masked = rows.flags.mask != nullptr && !*rows.flags.mask;
+      const bool reset = rows.flags.resets != nullptr && *rows.flags.resets;
+      const int64_t vectors = whole + (rest > 0);
+      if (!Cell::kIsGradient && reset) std::fill_n(carries, vectors, CarryV{});
       int64_t v = 0;
-      for (; v + kGroup <= whole; v += kGroup) Step<kGroup>(rows, v * kLanes, masked, carries + v);
-      for (; v < whole; ++v) Step<1>(rows, v * kLanes, masked, carries + v);
-      if (rest > 0) Step<1, true>(rows, v * kLanes, masked, carries + v, rest);
+      for (; v + kGroup <= whole; v += kGroup)
+        Step<kGroup>(rows, v * kLanes, {masked, reset}, carries + v);
+      for (; v < whole; ++v) Step<1>(rows, v * kLanes, {masked, reset}, carries + v);
+      if (rest > 0) Step<1, true>(rows, v * kLanes, {masked, reset}, carries + v, rest);
+      if (Cell::kIsGradient && reset) std::fill_n(carries, vectors, CarryV{});
       for (int k = 0; k < rows.inputs; ++k) rows.in[k] += rows.in_strides[k];
       for (int k = 0; k < Pass::kOutputs; ++k) {
         if (rows.out[k] != nullptr) rows.out[k] += rows.out_strides[k];
       }
-      if (rows.mask != nullptr) rows.mask += rows.mask_stride;
+      if (rows.flags.mask != nullptr) rows.flags.mask += rows.flag_stride;
+      if (rows.flags.resets != nullptr) rows.flags.resets += rows.flag_stride;
     }
     for (int64_t v = 0; v < whole; ++v) StoreCarry(carries[v], carry + v * kLanes, kLanes);
     if (rest > 0) StoreCarry(carries[whole], carry + whole * kLanes, rest);
@@ -68,17 +74,25 @@ class GatedRowWalker {
   // Vectors that are computed together, so that a choice of functions serves all of them.
   static constexpr int kGroup = 4;
 
+  struct FlagsOfStep {
+    bool masked, reset;
+  };
+
   // Runs one step of kCount vectors of columns. If kPart, only the first `width` columns exist.
   template <int kCount, bool kPart = false>
-  TF_PLR_INLINE static void Step(const GatedRows<Cell, T>& rows, int64_t column, bool masked,
+  TF_PLR_INLINE static void Step(const GatedRows<Cell, T>& rows, int64_t column, FlagsOfStep flags,
                                  CarryV* carries, int width = kLanes) {
     V in[Cell::kInputs][kCount];
     for (int k = 0; k < rows.inputs; ++k) {
       const bool has_bias = Cell::HasBias(k) && rows.biases[k] != nullptr;
       for (int i = 0; i < kCount; ++i) {
         const int64_t at = column + i * kLanes;
-        if (masked && Cell::WhereMasked(k) != Masked::kKept) {
+        if (flags.masked && Cell::WhereMasked(k) != Masked::kKept) {
           in[k][i] = V{} + ValueOf(Cell::WhereMasked(k));
+          continue;
+        }
+        if (flags.reset && k == Cell::kLookahead) {
+          in[k][i] = V{};
           continue;
         }
         in[k][i] = Load<T, kPart>(rows.in[k] + at, width);

@@ -32,12 +32,12 @@ void ForChunks(const HeldRows<T>& rows, const Workers& workers, const Function& 
 template <typename T>
 const char* Hold(const HeldRows<T>& rows, const Workers& workers) {
   ForChunks(rows, workers, [&](int64_t outer, int64_t begin, int64_t end, int) {
-    int64_t last = rows.IsValid(outer, begin) ? begin : begin - 1;
-    while (last >= 0 && !rows.IsValid(outer, last)) --last;
+    int64_t last = begin;  // Of the steps that break a run.
+    while (last >= 0 && !rows.BreaksRun(outer, last)) --last;
     for (int64_t step = begin; step < end; ++step) {
-      if (rows.IsValid(outer, step)) {
+      if (rows.BreaksRun(outer, step)) {
         last = step;
-      } else if (last >= 0) {
+      } else if (last >= 0 && rows.IsValid(outer, last)) {
         std::memcpy(rows.to + rows.Row(outer, step) * rows.width,
                     rows.to + rows.Row(outer, last) * rows.width, rows.width * sizeof(T));
       }
@@ -58,14 +58,14 @@ const char* SumHeld(const HeldRows<T>& rows, const Workers& workers) {
       if (!rows.IsValid(outer, step)) continue;
       T* const to = rows.to + rows.Row(outer, step) * width;
       int64_t next = step + 1;
-      if (next == rows.steps || rows.IsValid(outer, next)) {
+      if (next == rows.steps || rows.BreaksRun(outer, next)) {
         if (to != row(step)) std::memcpy(to, row(step), width * sizeof(T));
         continue;
       }
       DispatchSimd([&](auto register_bytes) TF_PLR_INLINE_LAMBDA {
         std::fill_n(sums, width, 0.0f);
         AddRow<register_bytes>(row(step), width, sums);
-        for (; next < rows.steps && !rows.IsValid(outer, next); ++next) {
+        for (; next < rows.steps && !rows.BreaksRun(outer, next); ++next) {
           AddRow<register_bytes>(row(next), width, sums);
         }
       });

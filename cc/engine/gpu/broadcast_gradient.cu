@@ -15,6 +15,7 @@ struct Products {
   using A = Accumulator<T>;
 
   const T *states, *d_impulses, *initial_state;
+  const bool* resets;
   int64_t steps, inner;
   bool reverse;
 
@@ -31,7 +32,10 @@ struct Products {
       // Up to the next first step, or up to the end of the slice.
       const int64_t left = (reverse ? slice - inner : slice) - place;
       int64_t run = same_step ? count : min(count, Divide(left + distance - 1, distance));
-      if (is_first) {
+      if (resets != nullptr) run = 1;
+      if (resets != nullptr && resets[Divide(element, inner)]) {
+        // Nothing comes from the state before.
+      } else if (is_first) {
         run = 1;
         const int64_t column = reverse ? -from_first : place;
         const A initial =
@@ -149,6 +153,7 @@ const char* Differentiate(const BroadcastGradient<T>& gradient, void* workspace,
   const Products<Stored> products{stored(gradient.states),
                                   stored(gradient.d_impulses),
                                   stored(gradient.initial_state),
+                                  gradient.resets,
                                   problem.steps,
                                   problem.inner,
                                   problem.reverse};

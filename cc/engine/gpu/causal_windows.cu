@@ -26,7 +26,8 @@ template <typename T>
 class ValidSteps {
  public:
   __device__ ValidSteps(const CausalWindows<T>& windows, int64_t sequence)
-      : mask_(windows.mask == nullptr ? nullptr : windows.mask + sequence * windows.steps),
+      : mask_(windows.flags.mask == nullptr ? nullptr
+                                            : windows.flags.mask + sequence * windows.steps),
         steps_(windows.steps) {}
 
   __device__ int64_t From(int64_t step) {
@@ -75,6 +76,19 @@ class ValidSteps {
   unsigned valid_ = 0;
 };
 
+// Whether there is a reset in [first, end). All lanes of a warp call together.
+template <typename T>
+__device__ bool AnyReset(const CausalWindows<T>& windows, int64_t sequence, int64_t first,
+                         int64_t end) {
+  const bool* const resets = windows.flags.resets + sequence * windows.steps;
+  bool any = false;
+  for (; first < end && !any; first += kWarp) {
+    const int64_t step = first + threadIdx.x % kWarp;
+    any = __ballot_sync(~0u, step < end && resets[step]) != 0;
+  }
+  return any;
+}
+
 template <typename T, int kVector, bool kToWindows>
 __global__ void __launch_bounds__(kWindowWarps* kWarp)
     MoveWindows(const __grid_constant__ WindowParams<T> p) {
@@ -90,15 +104,19 @@ __global__ void __launch_bounds__(kWindowWarps* kWarp)
   const auto at = [&](T* row) { return reinterpret_cast<Row*>(row + column); };
   ValidSteps<T> valid(windows, sequence);
   const auto next_valid = [&](int64_t step) { return valid.From(step); };
+  const auto any_reset = [&](int64_t first, int64_t last) {
+    return AnyReset(windows, sequence, first, last);
+  };
   for (int64_t source = begin; source < end; ++source) {
     const bool masked = windows.IsMasked(sequence, source);
     if constexpr (kToWindows) {
       Row row{};
       if (!masked) {
         if (has_columns) row = *at(windows.Source(sequence, source));
-        windows.ForEachAppearance(sequence, source, next_valid, [&](T* to) {
-          if (has_columns) *at(to) = row;
-        });
+        windows.ForEachAppearance(sequence, source, next_valid, any_reset,
+                                  [&](T* to, bool forgotten) {
+                                    if (has_columns) *at(to) = forgotten ? Row{} : row;
+                                  });
       } else if (has_columns) {
         T* const window = windows.Window(sequence, source - windows.before);
         for (int64_t i = 0; i <= windows.before; ++i) *at(window + i * windows.width) = row;
@@ -106,12 +124,13 @@ __global__ void __launch_bounds__(kWindowWarps* kWarp)
     } else {
       float sums[kVector] = {};
       if (!masked) {
-        windows.ForEachAppearance(sequence, source, next_valid, [&](T* from) {
-          if (!has_columns) return;
-          const Row row = *at(from);
+        windows.ForEachAppearance(sequence, source, next_valid, any_reset,
+                                  [&](T* from, bool forgotten) {
+                                    if (!has_columns || forgotten) return;
+                                    const Row row = *at(from);
 #pragma unroll
-          for (int v = 0; v < kVector; ++v) sums[v] += row.Get(v);
-        });
+                                    for (int v = 0; v < kVector; ++v) sums[v] += row.Get(v);
+                                  });
       }
       if (has_columns) *at(windows.Source(sequence, source)) = Row::Of(sums);
     }
@@ -135,14 +154,10 @@ const char* RunWindows(const CausalWindows<T>& of_elements, void* stream) {
   using Stored = typename StorageOf<T>::type;
   constexpr int kBytes = sizeof(Stored);
   const auto stored = [](T* array) { return reinterpret_cast<Stored*>(array); };
-  const CausalWindows<Stored> windows{stored(of_elements.inputs),
-                                      stored(of_elements.history),
-                                      stored(of_elements.windows),
-                                      stored(of_elements.last_history),
-                                      of_elements.mask,
-                                      of_elements.batch,
-                                      of_elements.steps,
-                                      of_elements.width,
+  const CausalWindows<Stored> windows{stored(of_elements.inputs),  stored(of_elements.history),
+                                      stored(of_elements.windows), stored(of_elements.last_history),
+                                      of_elements.flags,           of_elements.batch,
+                                      of_elements.steps,           of_elements.width,
                                       of_elements.before};
   const auto row_bytes = static_cast<uintptr_t>(windows.width * kBytes);
   const auto bits = row_bytes | reinterpret_cast<uintptr_t>(windows.inputs) |

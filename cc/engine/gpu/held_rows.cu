@@ -22,7 +22,7 @@ struct HeldParams {
   HeldRows<T> rows;
   int64_t blocks;           // Blocks of kHeldThreads steps in one sequence.
   int64_t groups;           // Groups of columns. Consecutive thread blocks have consecutive groups.
-  int64_t* last = nullptr;  // For Hold: [outer, blocks], written by FindLastValid.
+  int64_t* last = nullptr;  // For Hold: [outer, blocks], written by FindLastBreak.
 };
 
 // The steps of one warp.
@@ -49,14 +49,14 @@ class WarpSteps {
   __device__ bool IsValid(int64_t step) const {
     return Exists(step) && rows_.IsValid(outer_, step);
   }
-  // Bit i of Valid is set if step first + i exists and is valid. Bit i of NotMasked is also set if
-  // that step does not exist. All lanes of the warp must call these functions together.
+  // Bit i of Valid is set if step first + i exists and is valid. Bit i of Breaks is set if that
+  // step does not exist or breaks a run. All lanes of the warp must call these functions together.
   __device__ unsigned Valid(int64_t first) const {
     return __ballot_sync(~0u, IsValid(first + Lane()));
   }
-  __device__ unsigned NotMasked(int64_t first) const {
+  __device__ unsigned Breaks(int64_t first) const {
     const int64_t step = first + Lane();
-    return __ballot_sync(~0u, !Exists(step) || rows_.IsValid(outer_, step));
+    return __ballot_sync(~0u, !Exists(step) || rows_.BreaksRun(outer_, step));
   }
 
   __device__ static int Lane() { return threadIdx.x % kWarp; }
@@ -67,37 +67,37 @@ class WarpSteps {
   const int64_t chunk_, group_, outer_, block_first_;
 };
 
-// For each block of kHeldThreads steps, finds the last valid step before the block, or -1. One
-// thread block handles one sequence and reads its mask at most once; a search from every masked
-// step would take quadratic time.
+// For each block of kHeldThreads steps, finds the last step before the block that breaks a run, or
+// -1. One thread block handles one sequence and reads its flags at most once; a search from every
+// masked step would take quadratic time.
 template <typename Word>
 __global__ void __launch_bounds__(kHeldThreads)
-    FindLastValid(const __grid_constant__ HeldParams<Word> p) {
+    FindLastBreak(const __grid_constant__ HeldParams<Word> p) {
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const int64_t steps = p.rows.steps, blocks = p.blocks;
-  const bool* const mask = p.rows.mask + blockIdx.x * steps;
   int64_t* const last = p.last + blockIdx.x * blocks;
   for (int64_t block = warp; block < blocks; block += kHeldWarps) {
     constexpr int kAtOnce = 8;  // Loads in flight.
     int64_t found = -1;
     for (int64_t end = min((block + 1) * kHeldThreads, steps);
          found < 0 && end > block * kHeldThreads; end -= kAtOnce * kWarp) {
-      unsigned valid[kAtOnce];
+      unsigned breaks[kAtOnce];
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
         const int64_t step = end - (i + 1) * kWarp + lane;
-        valid[i] = __ballot_sync(~0u, step >= block * kHeldThreads && mask[step]);
+        breaks[i] = __ballot_sync(
+            ~0u, step >= block * kHeldThreads && p.rows.BreaksRun(int64_t{blockIdx.x}, step));
       }
 #pragma unroll
       for (int i = kAtOnce - 1; i >= 0; --i) {
-        if (valid[i] != 0) found = end - (i + 1) * kWarp + kWarp - 1 - __clz(valid[i]);
+        if (breaks[i] != 0) found = end - (i + 1) * kWarp + kWarp - 1 - __clz(breaks[i]);
       }
     }
     if (lane == 0) last[block] = found;
   }
-  __syncthreads();  // Publishes the last valid step in each block.
+  __syncthreads();  // Publishes the last break in each block.
   if (warp != 0) return;
-  int64_t before = -1;  // The last valid step before this turn's blocks.
+  int64_t before = -1;  // The last break before this turn's blocks.
   for (int64_t first = 0; first < blocks; first += kWarp) {
     int64_t own = first + lane < blocks ? last[first + lane] : -1;
     for (int distance = 1; distance < kWarp; distance *= 2) {
@@ -115,33 +115,33 @@ template <typename Word>
 __global__ void __launch_bounds__(kHeldThreads)
     HoldRows(const __grid_constant__ HeldParams<Word> p) {
   extern __shared__ __align__(16) char shared[];
-  auto* const valid_of_warps = reinterpret_cast<unsigned*>(shared);
+  auto* const breaks_of_warps = reinterpret_cast<unsigned*>(shared);
   const WarpSteps<Word> steps(p);
   const int warp = threadIdx.x / kWarp;
   const int64_t first = steps.First();
-  const unsigned valid = steps.Valid(first);
-  unsigned masked = ~steps.NotMasked(first);
-  if (steps.Lane() == 0) valid_of_warps[warp] = valid;
-  __syncthreads();  // Publishes which steps of the block are valid.
-  if (masked == 0) return;
+  const unsigned breaks = steps.Breaks(first);
+  unsigned repeats = ~breaks;
+  if (steps.Lane() == 0) breaks_of_warps[warp] = breaks;
+  __syncthreads();  // Publishes which steps of the block break a run.
+  if (repeats == 0) return;
   int64_t before = p.last[steps.Chunk()];
   for (int i = 0; i < warp; ++i) {
-    if (valid_of_warps[i] != 0) {
-      before = first - (warp - i) * kWarp + WarpSteps<Word>::LastBit(valid_of_warps[i]);
+    if (breaks_of_warps[i] != 0) {
+      before = first - (warp - i) * kWarp + WarpSteps<Word>::LastBit(breaks_of_warps[i]);
     }
   }
-  for (; masked != 0; masked &= masked - 1) {
-    const int i = __ffs(masked) - 1;
-    const unsigned earlier = valid & ((1u << i) - 1);
+  for (; repeats != 0; repeats &= repeats - 1) {
+    const int i = __ffs(repeats) - 1;
+    const unsigned earlier = breaks & ((1u << i) - 1);
     const int64_t from_step = earlier != 0 ? first + WarpSteps<Word>::LastBit(earlier) : before;
-    if (from_step < 0) continue;
+    if (!steps.IsValid(from_step)) continue;
     const Word* const from = steps.Row(p.rows.to, from_step);
     Word* const to = steps.Row(p.rows.to, first + i);
     for (int64_t k = steps.Lane(); k < p.rows.width; k += kWarp) to[k] = from[k];
   }
 }
 
-// Each lane has one column. A run is a valid step and the masked steps right after it. A warp sums
+// Each lane has one column. A run is a valid step and the masked steps that repeat it. A warp sums
 // the short runs that begin in its own steps; all warps of the block share the rows of a long run.
 template <typename T>
 class HeldSums {
@@ -162,13 +162,13 @@ class HeldSums {
 
   __device__ void Run() {
     const int64_t first = steps_.First();
-    const unsigned valid = steps_.Valid(first), not_masked = steps_.NotMasked(first + 1);
-    // The steps to write: valid ones that a masked step follows; all valid ones if not in place.
-    unsigned heads = p_.rows.from == p_.rows.to ? valid & ~not_masked : valid;
+    const unsigned valid = steps_.Valid(first), next_breaks = steps_.Breaks(first + 1);
+    // The steps to write: valid ones that the next step repeats; all valid ones if not in place.
+    unsigned heads = p_.rows.from == p_.rows.to ? valid & ~next_breaks : valid;
     unsigned long_runs = 0;
     for (; heads != 0; heads &= heads - 1) {
       const int i = __ffs(heads) - 1;
-      const unsigned end = steps_.NotMasked(first + i + 1);
+      const unsigned end = steps_.Breaks(first + i + 1);
       if (end == 0) {
         long_runs |= 1u << i;
         continue;
@@ -193,7 +193,7 @@ class HeldSums {
     int count;
     int64_t next = head + 1;
     do {
-      const unsigned end = steps_.NotMasked(next + warp_ * kWarp);
+      const unsigned end = steps_.Breaks(next + warp_ * kWarp);
       if (lane_ == 0)
         shared_.ends[warp_] = end == 0 ? kHeldThreads : warp_ * kWarp + __ffs(end) - 1;
       __syncthreads();  // Publishes where each warp's part of the run ends.
@@ -240,7 +240,7 @@ template <typename To, typename From>
 HeldParams<To> HeldParamsOf(const HeldRows<From>& rows, int64_t groups) {
   using Stored = typename StorageOf<From>::type;
   const int64_t width = rows.width * static_cast<int64_t>(sizeof(Stored)) / sizeof(To);
-  return {{reinterpret_cast<const To*>(rows.from), reinterpret_cast<To*>(rows.to), rows.mask,
+  return {{reinterpret_cast<const To*>(rows.from), reinterpret_cast<To*>(rows.to), rows.flags,
            rows.outer, rows.steps, width},
           CeilDiv(rows.steps, kHeldThreads),
           groups};
@@ -251,7 +251,7 @@ cudaError_t LaunchHold(const HeldRows<T>& rows, int64_t* last, cudaStream_t stre
   HeldParams<Word> params = HeldParamsOf<Word>(rows, 1);
   params.last = last;
   const cudaError_t error =
-      LaunchKernel<FindLastValid<Word>>({rows.outer, kHeldThreads, 0, stream}, params);
+      LaunchKernel<FindLastBreak<Word>>({rows.outer, kHeldThreads, 0, stream}, params);
   if (error != cudaSuccess) return error;
   constexpr int kSharedBytes = kHeldWarps * sizeof(unsigned);
   return LaunchKernel<HoldRows<Word>>(

@@ -5,6 +5,7 @@
 #define TF_PLR_ENGINE_GPU_PLAN_CUH_
 
 #include <algorithm>
+#include <cstring>
 #include <iterator>
 #include <type_traits>
 
@@ -171,10 +172,10 @@ class RegisterTilePlan {
   }
 
  private:
-  // To keep the library small, there are no kernels for clusters if rows are not aligned, if decays
-  // are broadcast, if elements are wide, or if a gated cell's functions are chosen at run time.
+  // To keep the library small, there are kernels for clusters only for rows of floats, without
+  // flags or broadcast decays, and only if a gated cell's functions are fixed.
   static constexpr bool kHasClusters =
-      kAligned && Cell::kBroadcast < 0 && sizeof(T) <= 4 && Cell::Functions::kFixed;
+      std::is_same_v<T, float> && Cell::Functions::kFixed && !Cell::kFlags && Cell::kBroadcast < 0;
   static DeviceLimits WithClustersOnlyIf(bool has_clusters, DeviceLimits limits) {
     limits.clusters &= has_clusters;
     return limits;
@@ -281,6 +282,19 @@ struct GeneralCell<GatedGradientCell<kInputGate, kOutput, FixedFunctions<kActiva
   using Type = GatedGradientCell<kInputGate, kOutput, GatedFunctions>;
 };
 
+// The same arrays for another type of cell.
+template <typename Other, typename Cell, typename T>
+Arrays<Other, T> ForCell(const Arrays<Cell, T>& arrays) {
+  Arrays<Other, T> other{};
+  std::copy(std::begin(arrays.inputs), std::end(arrays.inputs), other.inputs);
+  std::copy(std::begin(arrays.outputs), std::end(arrays.outputs), other.outputs);
+  other.initial_carry = arrays.initial_carry;
+  other.final_carry = arrays.final_carry;
+  other.boundary = arrays.boundary;
+  other.flags = arrays.flags;
+  return other;
+}
+
 template <typename Cell, typename T>
 auto WithGeneralCell(const Arrays<Cell, T>& arrays) {
   using General = typename GeneralCell<Cell>::Type;
@@ -288,18 +302,12 @@ auto WithGeneralCell(const Arrays<Cell, T>& arrays) {
     return arrays;
   } else {
     using Functions = typename Cell::Functions;
-    Arrays<General, T> general{};
-    std::copy(std::begin(arrays.inputs), std::end(arrays.inputs), general.inputs);
-    std::copy(std::begin(arrays.outputs), std::end(arrays.outputs), general.outputs);
-    general.initial_carry = arrays.initial_carry;
-    general.final_carry = arrays.final_carry;
-    general.boundary = arrays.boundary;
+    auto general = ForCell<General>(arrays);
     const auto& from = arrays.gated;
     auto& to = general.gated;
     std::copy(std::begin(from.input_strides), std::end(from.input_strides), to.input_strides);
     std::copy(std::begin(from.output_strides), std::end(from.output_strides), to.output_strides);
     std::copy(std::begin(from.biases), std::end(from.biases), to.biases);
-    to.mask = from.mask;
     to.d_bias = from.d_bias;
     to.d_bias_width = from.d_bias_width;
     std::copy(std::begin(from.d_bias_offsets), std::end(from.d_bias_offsets), to.d_bias_offsets);
@@ -308,6 +316,25 @@ auto WithGeneralCell(const Arrays<Cell, T>& arrays) {
   }
 }
 
+template <typename Cell, typename T>
+auto ForCellWithFlags(const Arrays<Cell, T>& arrays) {
+  auto flagged = ForCell<WithFlags<Cell>>(arrays);
+  if constexpr (Cell::kGated) {
+    memcpy(static_cast<void*>(&flagged.gated), &arrays.gated, sizeof(arrays.gated));
+  }
+  if constexpr (Cell::kBroadcast >= 0) flagged.broadcast = arrays.broadcast;
+  return flagged;
+}
+
+// To keep the library small, gated cells have no streams for float16; with flags, only floats of
+// equal shapes have them.
+template <typename Cell, typename T>
+constexpr bool kHasStreams =
+    Cell::kFlags ? !Cell::kGated && Cell::kBroadcast < 0 && std::is_same_v<T, float>
+                 : !(Cell::kGated && std::is_same_v<T, __half>);
+template <typename Cell>
+constexpr bool kHasSharedTiles = !Cell::kGated && !Cell::kFlags;
+
 // Calls `function` with the plan of this problem and returns its result. The plan, and so every bit
 // of the results, depends on the arguments, on how arrays are aligned, and on the limits only.
 template <int kVector, bool kAligned, typename Cell, typename T, typename Function>
@@ -315,21 +342,27 @@ auto WithPlanOf(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
                 const DeviceLimits& limits, const Function& function) {
   constexpr CellTraits kCell = TraitsOf<Cell, T>();
   const RegisterTilePlan<Cell, T, kVector, kAligned> register_tiles(problem, arrays, limits);
-  const auto choose = [&](bool one_shared_tile) {
-    return Choose(problem, kCell, register_tiles.cut(), one_shared_tile, algorithm, limits);
-  };
-  if constexpr (!Cell::kGated) {
-    if (problem.inner <= kWarp) {
-      const SharedTilePlan<SharedTile<Cell, T, true>> spread(problem, arrays, limits);
-      const Path path = choose(spread.chain_tiles() == 1);
-      if (path == Path::kSpreadSharedTiles) return function(spread);
-      if (path == Path::kSharedTiles) {
-        return function(SharedTilePlan<SharedTile<Cell, T, false>>(problem, arrays, limits));
+  if constexpr (!kHasStreams<Cell, T>) {
+    return function(register_tiles);
+  } else {
+    const auto choose = [&](bool one_shared_tile) {
+      return Choose(problem, kCell, register_tiles.cut(), one_shared_tile, algorithm, limits);
+    };
+    if constexpr (kHasSharedTiles<Cell>) {
+      if (problem.inner <= kWarp) {
+        const SharedTilePlan<SharedTile<Cell, T, true>> spread(problem, arrays, limits);
+        const Path path = choose(spread.chain_tiles() == 1);
+        if (path == Path::kSpreadSharedTiles) return function(spread);
+        if (path == Path::kSharedTiles) {
+          return function(SharedTilePlan<SharedTile<Cell, T, false>>(problem, arrays, limits));
+        }
       }
     }
+    const Path path = choose(false);
+    const bool spreads = path == Path::kRegisterTiles || path == Path::kSpreadSharedTiles;
+    if (spreads) return function(register_tiles);
+    return function(StreamPlan<Stream<Cell, T, kVector, kAligned>>(problem, arrays, limits));
   }
-  if (choose(false) == Path::kRegisterTiles) return function(register_tiles);
-  return function(StreamPlan<Stream<Cell, T, kVector, kAligned>>(problem, arrays, limits));
 }
 
 // A lane has two neighbouring columns of 16 bits, unless rows are so short that some lanes would
@@ -339,16 +372,52 @@ bool HasPairs(const Problem& problem) {
   return sizeof(T) == 2 && (Cell::kGated || problem.inner > kWarp);
 }
 
+// To keep the library small, there are kernels with flags in 16 bits only for pairs of bfloat16 of
+// gated cells with the layers' default functions.
+template <typename Cell, typename T>
+constexpr bool kHasFlaggedKernels =
+    sizeof(T) > 2 ||
+    (Cell::kGated && Cell::Functions::kAreDefaults && std::is_same_v<T, __nv_bfloat16>);
+
+// Arrays of a cell for which there are kernels with flags.
+template <typename Cell, typename T>
+auto WithFlaggedCell(const Arrays<Cell, T>& arrays) {
+  if constexpr (Cell::kGated) {
+    if constexpr (!Cell::Functions::kAreDefaults) return ForCellWithFlags(WithGeneralCell(arrays));
+  }
+  return ForCellWithFlags(arrays);
+}
+
 // To keep the library small, cells of fixed functions have no kernels for float16.
 template <typename Cell, typename T>
 constexpr bool kHasKernels =
     !std::is_same_v<T, __half> || std::is_same_v<Cell, typename GeneralCell<Cell>::Type>;
+
+// Whether the steps have flags that only kernels with flags heed.
+template <typename Cell, typename T>
+bool NeedsFlags(const Arrays<Cell, T>& arrays) {
+  return arrays.flags.resets != nullptr || (!Cell::kGated && arrays.flags.mask != nullptr);
+}
+
+// Whether there are kernels with flags for arrays of such rows.
+template <typename Cell, typename T>
+bool HasKernelsWithFlags(const Problem& problem, const Arrays<Cell, T>& arrays) {
+  return kHasFlaggedKernels<Cell, T> &&
+         (sizeof(T) > 2 || RowsAreAligned(problem, arrays, 2 * sizeof(T)));
+}
 
 // Pairs that are not aligned take kernels of their own. To keep the library small, gated cells have
 // them only with functions that are chosen at run time, and broadcast decays have no others.
 template <typename Cell, typename T, typename Function>
 auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm algorithm,
               const DeviceLimits& limits, const Function& function) {
+  if constexpr (kHasFlaggedKernels<Cell, T>) {
+    if (NeedsFlags(arrays)) {
+      constexpr int kVector = sizeof(T) == 2 ? 2 : 1;
+      return WithPlanOf<kVector, true>(problem, WithFlaggedCell(arrays), algorithm, limits,
+                                       function);
+    }
+  }
   if constexpr (!kHasKernels<Cell, T>) {
     return WithPlan(problem, WithGeneralCell(arrays), algorithm, limits, function);
   } else if constexpr (sizeof(T) > 2) {
@@ -366,7 +435,8 @@ auto WithPlan(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm a
 
 // The most workspace that any plan of this problem needs, on any GPU and for any alignment. A GPU
 // with very many multiprocessors has the smallest tiles, and so the most of them. Register tiles
-// need more than streams, so they count even where a serial plan takes streams.
+// need more than streams, so they count even where a serial plan takes streams. They count for
+// short rows, too, whose steps may have flags.
 template <typename Cell, typename T>
 size_t MaxWorkspaceBytesOf(const Problem& problem, Algorithm algorithm, int64_t d_bias_width) {
   if constexpr (!kHasKernels<Cell, T>) {
@@ -375,7 +445,10 @@ size_t MaxWorkspaceBytesOf(const Problem& problem, Algorithm algorithm, int64_t 
   }
   constexpr DeviceLimits kManyMultiprocessors{1 << 20, 227 << 10, false};
   if (problem.size() == 0) return 0;
-  if (algorithm == Algorithm::kSerial && d_bias_width == 0) return 0;
+  // With flags, a serial plan may take register tiles.
+  constexpr bool kFlagsTakeStreams =
+      !kHasFlaggedKernels<Cell, T> || kHasStreams<WithFlags<Cell>, T>;
+  if (algorithm == Algorithm::kSerial && !Cell::kGated && kFlagsTakeStreams) return 0;
   size_t bytes = 0;
   const auto consider = [&](const auto& plan) { bytes = std::max(bytes, WorkspaceBytesOf(plan)); };
   Arrays<Cell, T> arrays{};
@@ -388,7 +461,6 @@ size_t MaxWorkspaceBytesOf(const Problem& problem, Algorithm algorithm, int64_t 
     if (problem.inner <= kWarp) {
       consider(SharedTilePlan<SharedTile<Cell, T, true>>(problem, arrays, kManyMultiprocessors));
     }
-    if (problem.inner < RegisterTilePolicy::MinColumns(TraitsOf<Cell, T>())) return bytes;
   }
   constexpr int kVector = sizeof(T) == 2 ? 2 : 1;
   consider(RegisterTilePlan<Cell, T, kVector, true>(problem, arrays, kManyMultiprocessors));
@@ -396,6 +468,11 @@ size_t MaxWorkspaceBytesOf(const Problem& problem, Algorithm algorithm, int64_t 
     const auto general = WithGeneralCell(arrays);
     consider(RegisterTilePlan<typename GeneralCell<Cell>::Type, T, 2, false>(problem, general,
                                                                              kManyMultiprocessors));
+  }
+  if constexpr (kHasFlaggedKernels<Cell, T>) {
+    const auto flagged = WithFlaggedCell(arrays);
+    using Plan = RegisterTilePlan<typename decltype(flagged)::Cell, T, kVector, true>;
+    consider(Plan(problem, flagged, kManyMultiprocessors));
   }
   return bytes;
 }

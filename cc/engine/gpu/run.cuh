@@ -74,6 +74,10 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
     DeviceLimits limits;
     error = Read(&limits);
     if (error != cudaSuccess) return Explain(error);
+    if (NeedsFlags(arrays) && !HasKernelsWithFlags(problem, Stored(arrays))) {
+      return "tf_plr has no GPU kernels in 16 bits for a mask or resets with these functions and "
+             "units";
+    }
     size_t needed = 0;
     const char* message = nullptr;
     error = WithPlan(problem, Stored(arrays), algorithm, limits, [&](auto plan) {
@@ -111,39 +115,59 @@ const char* Run(const Problem& problem, const Arrays<Cell, T>& arrays, Algorithm
   return error == cudaSuccess ? nullptr : Explain(error);
 }
 
+// To keep the library small, gated cells have no reduction for float16.
+template <typename Cell, typename T>
+constexpr bool kHasReduction = !Cell::kGated || !std::is_same_v<T, Half>;
+
 template <typename Cell, typename T, typename Function>
 auto WithReductionPlan(const Problem& problem, const Arrays<Cell, T>& arrays,
                        const Function& function) {
   using Element = typename StorageOf<T>::type;
-  using General = typename GeneralCell<Cell>::Type;  // Few need it, so it is compiled only once.
   const auto stored = WithGeneralCell(Stored(arrays));
-  if constexpr (sizeof(Element) == 2) {
-    if (Cell::kGated || HasPairs<Cell, Element>(problem)) {
-      return function(ReductionPlan<Reduction<General, Element, 2>>(problem, stored));
+  constexpr bool kPairs = sizeof(Element) == 2;
+  // Few need a reduction, so those of gated cells are compiled only once.
+  if constexpr (Cell::kGated || !kPairs) {
+    if (Cell::kGated || NeedsFlags(stored)) {
+      const auto flagged = ForCellWithFlags(stored);
+      using OfCell = Reduction<typename decltype(flagged)::Cell, Element, kPairs ? 2 : 1>;
+      return function(ReductionPlan<OfCell>(problem, flagged));
     }
   }
-  if constexpr (sizeof(Element) != 2 || !Cell::kGated) {
-    return function(ReductionPlan<Reduction<General, Element, 1>>(problem, stored));
+  if constexpr (!Cell::kGated) {
+    if constexpr (kPairs) {
+      if (HasPairs<Cell, Element>(problem)) {
+        return function(ReductionPlan<Reduction<Cell, Element, 2>>(problem, stored));
+      }
+    }
+    return function(ReductionPlan<Reduction<Cell, Element, 1>>(problem, stored));
   }
 }
 
 template <typename Cell, typename T>
 size_t ReduceWorkspaceBytes(const Problem& problem, const Arrays<Cell, T>& arrays) {
-  if (problem.columns() == 0) return 0;
-  return WithReductionPlan(problem, arrays,
-                           [](const auto& plan) { return plan.workspace_bytes(); });
+  if constexpr (kHasReduction<Cell, T>) {
+    if (problem.columns() == 0) return 0;
+    return WithReductionPlan(problem, arrays,
+                             [](const auto& plan) { return plan.workspace_bytes(); });
+  } else {
+    return 0;
+  }
 }
 
 template <typename Cell, typename T, typename A>
 const char* Reduce(const Problem& problem, const Arrays<Cell, T>& arrays,
                    const ColumnTransitions<A>& transitions, Workspace workspace, void* stream) {
-  if (problem.columns() == 0) return nullptr;
-  const cudaError_t error = WithReductionPlan(problem, arrays, [&](auto plan) {
-    return plan.workspace_bytes() > workspace.bytes
-               ? cudaErrorInvalidValue
-               : plan.Launch(transitions, workspace.data, static_cast<cudaStream_t>(stream));
-  });
-  return error == cudaSuccess ? nullptr : Explain(error);
+  if constexpr (kHasReduction<Cell, T>) {
+    if (problem.columns() == 0) return nullptr;
+    const cudaError_t error = WithReductionPlan(problem, arrays, [&](auto plan) {
+      return plan.workspace_bytes() > workspace.bytes
+                 ? cudaErrorInvalidValue
+                 : plan.Launch(transitions, workspace.data, static_cast<cudaStream_t>(stream));
+    });
+    return error == cudaSuccess ? nullptr : Explain(error);
+  } else {
+    return "tf_plr has no GPU kernels for transitions of gated cells in float16";
+  }
 }
 
 #define TF_PLR_FIXED_CELLS TF_PLR_FOR_EACH_FIXED_CELL

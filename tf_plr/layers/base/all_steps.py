@@ -9,7 +9,8 @@ from keras import ops, random
 
 from tf_plr._ops.causal_windows import causal_windows
 from tf_plr._ops.gated_recurrence import gated_recurrence
-from tf_plr._ops.linear_recurrence import linear_recurrence
+from tf_plr._ops.linear_recurrence import linear_recurrence_of_steps
+from tf_plr._ops.step_flags import StepFlags
 from tf_plr._types import Algorithm, Tensor, uses_stock_ops
 from tf_plr.config import is_fusion_enabled
 from tf_plr.layers.base import fusion
@@ -21,8 +22,9 @@ class AllSteps(Steps):
 
     Args:
         algorithm: As for `tf_plr.linear_recurrence`.
-        mask: Boolean [batch, time], False where a step is masked; or None.
-        holds: Whether masked steps repeat the last valid output. If not, they output zeros.
+        flags: Which steps are masked, and which are the first of a new sequence, [batch, time].
+        holds: Whether masked steps repeat the last valid output of their sequence. If not, they
+            output zeros.
         zero_states: The states before the first step, if they are known to be zeros; or empty.
     """
 
@@ -32,15 +34,14 @@ class AllSteps(Steps):
     def __init__(
         self,
         algorithm: Algorithm,
-        mask: Tensor = None,
+        flags: StepFlags = StepFlags(),  # noqa: B008
         *,
         holds: bool = False,
         zero_states: Sequence[Tensor] = (),
     ):
         self.fuses = not uses_stock_ops(algorithm)
         self._algorithm = algorithm
-        self._step_mask = mask
-        self._mask = None if mask is None else ops.expand_dims(mask, -1)
+        self._flags = flags
         self._last_valid: Tensor = None
         self._holds = holds
         self._zero_states = zero_states
@@ -54,16 +55,15 @@ class AllSteps(Steps):
         decays, impulses = operands_of_recur(decays, impulses, state.dtype)
         while decays.ndim < 3:
             decays = ops.expand_dims(decays, 0)
-        if self._mask is not None:
-            decays = ops.where(self._mask, decays, 1)
-            impulses = ops.where(self._mask, impulses, 0)
         states = self._linear_recurrence(decays, impulses, state)
         if is_output:
             self._output_states(states, state)
         return states, states[:, -1]
 
     def _linear_recurrence(self, decays: Tensor, impulses: Tensor, state: Tensor) -> Tensor:
-        return linear_recurrence(decays, impulses, state, axis=1, algorithm=self._algorithm)
+        return linear_recurrence_of_steps(
+            decays, impulses, state, self._flags, axis=1, algorithm=self._algorithm
+        )
 
     def gated(
         self, product: Tensor, state: Tensor, *, is_output: bool = False, **options: Any
@@ -71,7 +71,8 @@ class AllSteps(Steps):
         outputs, last = self._gated_recurrence(
             product,
             initial_state=state,
-            mask=self._step_mask,
+            mask=self._flags.mask,
+            resets=self._flags.resets,
             hold=self._holds and is_output,
             algorithm=self._algorithm,
             **options,
@@ -99,14 +100,17 @@ class AllSteps(Steps):
 
         False if a subclass of a cell changed the output after its base class had set `is_output`.
         """
-        return self._mask is None or output is self._final_output
+        return self._flags.mask is None or output is self._final_output
 
     def hold(self, inputs: Tensor, state: Tensor) -> Tensor:
-        """The last valid input at each step, [batch, time, n]; `state` before the first."""
+        """The last valid input at each step, [batch, time, n].
+
+        Before the first valid step, `state`; if a new sequence has begun since, zeros.
+        """
         return self._hold(inputs, state, self._index_of_last_valid())
 
     def hold_last(self, inputs: Tensor, state: Tensor) -> Tensor:
-        """The last valid input, [batch, n]; `state` if there is none."""
+        """The last of `hold`, [batch, n]."""
         return self._hold(inputs, state, self._index_of_last_valid()[:, -1:])[:, 0]
 
     def last_of_sequence(self, last: Tensor) -> Tensor:
@@ -115,7 +119,7 @@ class AllSteps(Steps):
 
     def previous(self, states: Tensor, state: Tensor) -> Tensor:
         joined = ops.concatenate([ops.expand_dims(state, 1), states], axis=1)
-        return self._cut(joined, 0, 1)
+        return self._flags.within_sequence(self._cut(joined, 0, 1))
 
     def convolve(self, inputs: Tensor, kernel: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
         size, input_dim, filters = kernel.shape
@@ -128,25 +132,28 @@ class AllSteps(Steps):
 
     def _windows(self, inputs: Tensor, history: Tensor, size: int) -> tuple[Tensor, Tensor]:
         if self.fuses and is_fusion_enabled() and fusion.takes_dtype(inputs.dtype):
-            return causal_windows(inputs, history, self._step_mask, size)
+            return causal_windows(inputs, history, self._flags.mask, size, self._flags.resets)
         return self._stock_windows(inputs, history, size)
 
     def _stock_windows(self, inputs: Tensor, history: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Computes `causal_windows` in TensorFlow's own ops."""
         rows = ops.reshape(history, (-1, size - 1, inputs.shape[-1]))
-        if self._mask is None:
+        if not self._flags:
             padded = ops.concatenate([rows, inputs], axis=1)
             last = ops.reshape(padded[:, 1 - size :], ops.shape(history))
             before = [self._cut(padded, k, size - 1 - k) for k in range(size - 1)]
             return ops.concatenate([*before, inputs], axis=-1), last
-        # A shift register that advances at valid steps only. The newest stage is computed first.
+        # A shift register that advances at valid steps only, and is emptied by resets. The newest
+        # stage is computed first.
         window = [inputs]
         lasts: list[Tensor] = []
         for k in reversed(range(size - 1)):
-            stage = self.hold(window[0], rows[:, k])
+            stage = window[0]
+            if self._flags.mask is not None:
+                stage = self.hold(stage, rows[:, k])
             window.insert(0, self.previous(stage, rows[:, k]))
             lasts.insert(0, stage[:, -1])
-        windows = ops.where(self._mask, ops.concatenate(window, axis=-1), 0)
+        windows = self._flags.valid(ops.concatenate(window, axis=-1))
         return windows, ops.concatenate(lasts, axis=-1)
 
     def _cut(self, tensor: Tensor, first: int, last: int) -> Tensor:
@@ -158,13 +165,14 @@ class AllSteps(Steps):
         return tf.split(tensor, sizes, axis=1)[1 if first else 0]
 
     def _index_of_last_valid(self) -> Tensor:
-        """The index of the last valid step at each step, or -1; [batch, time].
+        """The index of the last valid step of the sequence at each step, [batch, time].
 
-        A linear recurrence computes it.
+        If there is none, -1; if a new sequence has begun since the first step, -2. A linear
+        recurrence computes it.
         """
         if self._last_valid is None:
-            steps = ops.shape(self._mask)[1]
-            most = 2**24  # Integers up to here are exact in float32.
+            steps = ops.shape(self._flags.mask)[1]
+            most = 2**24 - 2  # Integers up to two more are exact in float32.
             exact = "float32" if isinstance(steps, int) and steps <= most else "float64"
             if not self.fuses and not isinstance(steps, int):
                 # float64 would keep the graph out of TFLite.
@@ -172,19 +180,24 @@ class AllSteps(Steps):
                 few = tf.debugging.assert_less_equal(
                     steps,
                     most,
-                    'a masked sequence must have at most 2**24 steps with algorithm="composed"',
+                    "a masked sequence must have fewer than 2**24 - 1 steps with "
+                    'algorithm="composed"',
                 )
                 with tf.control_dependencies([few]):
                     steps = tf.identity(steps)
-            keep = ops.cast(ops.logical_not(self._mask), exact)
             index = ops.reshape(ops.cast(tf.range(steps), exact), (1, -1, 1))
-            index, _ = AllSteps(self._algorithm).recur(
-                keep, (1 - keep) * index, -ops.ones_like(keep[:, 0])
+            every = ops.zeros_like(self._flags.mask, exact)[..., None] + index
+            # The recurrence forgets the index at valid steps, repeats it at masked ones, and starts
+            # from 0 at resets.
+            index_plus_2, _ = AllSteps(self._algorithm, self._flags).recur(
+                ops.zeros((1, 1, 1), exact), every + 2, ops.ones_like(every[:, 0])
             )
-            self._last_valid = ops.cast(index[..., 0], "int32")
+            self._last_valid = ops.cast(index_plus_2[..., 0], "int32") - 2
         return self._last_valid
 
     @staticmethod
     def _hold(inputs: Tensor, state: Tensor, index: Tensor) -> Tensor:
         held = tf.gather(inputs, ops.maximum(index, 0), batch_dims=1)
-        return ops.where(ops.expand_dims(index, -1) < 0, ops.expand_dims(state, 1), held)
+        index = ops.expand_dims(index, -1)
+        before = ops.where(index == -1, ops.expand_dims(state, 1), 0)
+        return ops.where(index < 0, before, held)

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tf_plr._ops.step_flags import StepFlags
 from tf_plr._types import Tensor
 
 
@@ -117,17 +118,24 @@ def after_checks_of(tensor: Tensor, checked: list[Any]) -> Tensor:
         return tf.identity(tensor)
 
 
-def mask_of(sequences: Tensor, mask: Tensor) -> Tensor:
-    """The mask as a boolean tensor [batch, time], or None."""
-    if mask is None:
+def flags_of(sequences: Tensor, mask: Tensor, resets: Tensor) -> StepFlags:
+    """The flags of the steps as boolean tensors [batch, time], or None."""
+    return StepFlags(
+        _flags_of("mask", mask, sequences, "a step is valid"),
+        _flags_of("resets", resets, sequences, "a step is the first of a new sequence"),
+    )
+
+
+def _flags_of(name: str, flags: Tensor, sequences: Tensor, where: str) -> Tensor:
+    if flags is None:
         return None
-    mask = _as_tensor("mask", mask)
-    if keras.backend.standardize_dtype(mask.dtype) != "bool":
+    flags = _as_tensor(name, flags)
+    if keras.backend.standardize_dtype(flags.dtype) != "bool":
         raise TypeError(
-            f"mask must be boolean, but has dtype {mask.dtype.name}: pass tf.cast(mask, tf.bool), "
-            "True where a step is valid"
+            f"{name} must be boolean, but has dtype {flags.dtype.name}: pass "
+            f"tf.cast({name}, tf.bool), True where {where}"
         )
-    return _with_shape("mask", mask, ops.shape(sequences)[:2])
+    return _with_shape(name, flags, ops.shape(sequences)[:2])
 
 
 def states_of(
@@ -165,10 +173,11 @@ def _with_shape(name: str, tensor: Tensor, shape: tuple[Any, ...], hint: str = "
         )
     if static.is_fully_defined() and tensor.shape.is_fully_defined():
         return tensor
+    is_flags = name in StepFlags._fields
     check = tf.debugging.assert_equal(
         tf.shape(tensor),
         tf.stack([*shape]),
-        f"{name} must have the shape {'[batch, time]' if name == 'mask' else '[batch, size]'} of "
+        f"{name} must have the shape {'[batch, time]' if is_flags else '[batch, size]'} of "
         f"the inputs{hint}. Below, x is its shape, and y is the expected shape:",
     )
     with tf.control_dependencies([check]):

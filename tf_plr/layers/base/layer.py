@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tf_plr._ops.step_flags import StepFlags
 from tf_plr._types import ALGORITHMS, Algorithm, Tensor, uses_stock_ops
 from tf_plr.distributed._exchange import Exchange
 from tf_plr.layers.base import arguments, inputs
@@ -66,6 +67,8 @@ class LinearRecurrentLayer(keras.layers.Layer):
         mask: Boolean tensor [batch, time]. Steps where it is False do not change the states. None:
             the mask that Keras attached to `sequences`.
         training: Whether to apply dropout.
+        resets: Boolean tensor [batch, time]. True where a step is the first of a new sequence: then
+            all states before it are zeros. None: each row is one sequence.
         sequences_mask: Keras passes the mask here if it came with `sequences`.
 
     Output shape:
@@ -185,7 +188,9 @@ class LinearRecurrentLayer(keras.layers.Layer):
         of_output = mask if self.return_sequences else None
         return [of_output, *(None for _ in self.state_size)] if self.return_state else of_output
 
-    def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
+    def build(
+        self, sequences_shape: Any, initial_state_shape: Any = None, resets_shape: Any = None
+    ) -> None:
         features = inputs.features_of(sequences_shape)
         if self.built and self.input_spec.axes != {-1: features}:
             raise ValueError(
@@ -209,7 +214,9 @@ class LinearRecurrentLayer(keras.layers.Layer):
                 for state in self.get_initial_state(sequences_shape[0])
             ]
 
-    def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
+    def compute_output_shape(
+        self, sequences_shape: Any, initial_state_shape: Any = None, resets_shape: Any = None
+    ) -> Any:
         batch, time, _ = sequences_shape
         units = self.cell.output_size
         output = (batch, time, units) if self.return_sequences else (batch, units)
@@ -225,6 +232,7 @@ class LinearRecurrentLayer(keras.layers.Layer):
         initial_state: Any = None,
         mask: Tensor = None,
         training: bool = False,
+        resets: Tensor = None,
         sequences_mask: Tensor = None,
     ) -> Any:
         shapes = self.compute_output_shape(sequences.shape)
@@ -248,6 +256,7 @@ class LinearRecurrentLayer(keras.layers.Layer):
         initial_state: Any = None,
         mask: Tensor = None,
         training: bool = False,
+        resets: Tensor = None,
         sequences_mask: Tensor = None,
     ) -> Any:
         sequences = inputs.sequences_of(
@@ -257,26 +266,32 @@ class LinearRecurrentLayer(keras.layers.Layer):
             self.cell.state_dtype,
         )
         mask = sequences_mask if mask is None else mask
-        sequences = self._with_known_batch(sequences, initial_state, mask)
-        mask = inputs.mask_of(sequences, mask)
+        sequences = self._with_known_batch(sequences, initial_state, mask, resets)
+        flags = inputs.flags_of(sequences, mask, resets)
         states = self._states_before(sequences, initial_state)
-        sequences = inputs.after_checks_of(sequences, [mask, *states])
+        sequences = inputs.after_checks_of(sequences, [*flags, *states])
+        exchange = self._exchange()
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
-            mask = None if mask is None else ops.flip(mask, axis=1)
-        if mask is not None:  # A masked NaN would enter the kernel's gradient, as 0 * NaN.
-            sequences = ops.where(ops.expand_dims(mask, -1), sequences, 0)
+            flags = _in_order_of_processing(flags, exchange)
+        # A masked NaN would enter the kernel's gradient, as 0 * NaN.
+        sequences = flags.valid(sequences)
 
         zeros = initial_state is None and not self.stateful and self._starts_from_zeros()
-        steps = self._steps(
-            mask, holds=not self.zero_output_for_mask, zero_states=states if zeros else ()
-        )
+        options: dict[str, Any] = {
+            "holds": not self.zero_output_for_mask,
+            "zero_states": states if zeros else (),
+        }
+        if exchange is None:
+            steps = AllSteps(self.algorithm, flags, **options)
+        else:
+            steps = ShardSteps(exchange, self.algorithm, flags, **options)
         outputs, states = self.cell.recur(steps, sequences, states, training)
         inputs.check_real(f"the outputs of {type(self.cell).__name__}.recur", outputs)
         if steps.is_final(outputs):
             output = outputs if self.return_sequences else outputs[:, -1]
         elif self.zero_output_for_mask:
-            outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
+            outputs = flags.valid(outputs)
             output = outputs if self.return_sequences else outputs[:, -1]
         else:  # In `gate_dtype`: the gradient of a held output is a sum over the steps it fills.
             outputs = ops.cast(outputs, self.cell.gate_dtype)
@@ -290,23 +305,25 @@ class LinearRecurrentLayer(keras.layers.Layer):
                 kept.assign(state)
         return (output, *map(steps.last_of_sequence, states)) if self.return_state else output
 
-    def _steps(self, *args: Any, **kwargs: Any) -> AllSteps:
+    def _exchange(self) -> Exchange | None:
+        """The exchange between replicas, or None if sequences are whole."""
         # Outside of replicas, for example where a model is built, sequences are whole.
-        if self.sequence_parallel and not tf.distribute.in_cross_replica_context():
-            exchange = Exchange(reverse=self.go_backwards)
-            if exchange.replicas > 1:
-                return ShardSteps(exchange, self.algorithm, *args, **kwargs)
-        return AllSteps(self.algorithm, *args, **kwargs)
+        if not self.sequence_parallel or tf.distribute.in_cross_replica_context():
+            return None
+        exchange = Exchange(reverse=self.go_backwards)
+        return exchange if exchange.replicas > 1 else None
 
-    def _with_known_batch(self, sequences: Tensor, initial_state: Any, mask: Tensor) -> Tensor:
-        """Gives the sequences the batch size of the states or the mask, if that is known."""
+    def _with_known_batch(
+        self, sequences: Tensor, initial_state: Any, mask: Tensor, resets: Tensor
+    ) -> Tensor:
+        """Gives the sequences the batch size of the states or the flags, if that is known."""
         if self.stateful and initial_state is None and self.states is not None:
             count = self.states[0].shape[0]
             name = f"{self.name}_is_stateful_and_keeps_the_states_of_{count}_sequences"
             return inputs.with_checked_batch_of(sequences, self.states, name)
-        name = "sequences_must_have_the_batch_size_of_initial_state_and_mask"
+        name = "sequences_must_have_the_batch_size_of_initial_state_and_mask_and_resets"
         return inputs.with_checked_batch_of(
-            sequences, [*tf.nest.flatten(initial_state), mask], name
+            sequences, [*tf.nest.flatten(initial_state), mask, resets], name
         )
 
     def _states_before(self, sequences: Tensor, initial_state: Any) -> list[Tensor]:
@@ -356,6 +373,21 @@ class LinearRecurrentLayer(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "LinearRecurrentLayer":
         return cls(**config)
+
+
+def _in_order_of_processing(flags: StepFlags, exchange: Exchange | None) -> StepFlags:
+    """The flags for steps that are processed from last to first.
+
+    Backwards, the last step of a sequence is the first: the one before the next sequence's first.
+    """
+    mask, resets = (None if each is None else ops.flip(each, axis=1) for each in flags)
+    if resets is not None:
+        before = ops.zeros_like(resets[:, 0])
+        if exchange is not None:
+            last = ops.cast(resets[:, -1], "float32")
+            before = ops.cast(exchange.from_previous(last, ops.zeros_like(last)), "bool")
+        resets = ops.concatenate([before[:, None], resets[:, :-1]], axis=1)
+    return StepFlags(mask, resets)
 
 
 def _arguments_of(cell_class: type[LinearRecurrentCell]) -> set[str] | None:

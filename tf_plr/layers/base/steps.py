@@ -18,7 +18,9 @@ from tf_plr._types import Tensor
 class Steps(ABC):
     """One step, or all steps at once.
 
-    In the shapes below, `...` is `[batch]` for one step and `[batch, time]` for all.
+    In the shapes below, `...` is `[batch]` for one step and `[batch, time]` for all. All steps may
+    include masked ones, and the first steps of new sequences: see the call arguments `mask` and
+    `resets` of `LinearRecurrentLayer`. The methods take both into account.
     """
 
     # Whether `gated`, and the windows of `convolve`, may run as native ops.
@@ -56,7 +58,10 @@ class Steps(ABC):
 
     @abstractmethod
     def previous(self, states: Tensor, state: Tensor) -> Tensor:
-        """The states before each step, [..., n]: `state`, then all but the last of `states`."""
+        """The states before each step, [..., n]: `state`, then all but the last of `states`.
+
+        Zeros before the first step of a new sequence.
+        """
 
     @abstractmethod
     def convolve(self, inputs: Tensor, kernel: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:

@@ -123,8 +123,8 @@ class Reduction {
       const int64_t left = min(end - step, int64_t{kRows});
       const int64_t row =
           outer_ * p_.problem.steps + (p_.problem.reverse ? p_.problem.steps - 1 - step : step);
-      // All lanes of a warp get here together, as they must: a gated cell's row takes a whole warp.
-      const bool is_masked = windows_.IsMasked(row, left, thread_ % kWarp);
+      // All lanes of a warp get here together, as they must: a row with flags takes a whole warp.
+      const FlagsOfRow flags = windows_.Flags(row, left, thread_ % kWarp);
       rows.count = columns_ > 0 ? static_cast<int>(left) : 0;
       if (rows.count == kRows && p_.aligned) {
         Load<true>(rows, row);
@@ -136,11 +136,11 @@ class Reduction {
                                                     columns_);
         rows.decays.Set(decays.From(step));
       }
-      rows.Skip(left, is_masked);
+      rows.Skip(left, flags);
       Transition<A> of_rows[kVector];
       rows.Reduce(p_.arrays.gated.functions, of_rows);
 #pragma unroll
-      for (int v = 0; v < kVector; ++v) own[v] = Compose(own[v], of_rows[v]);
+      for (int v = 0; v < kVector; ++v) own[v] = Compose(own[v], of_rows[v], Cell::kFlags);
     }
   }
 
@@ -172,7 +172,7 @@ class Reduction {
       if ((thread_ & (2 * distance - 1)) < lanes_) {
 #pragma unroll
         for (int v = 0; v < kVector; ++v) {
-          own[v] = Compose(own[v], shared_[distance * kVector + v]);
+          own[v] = Compose(own[v], shared_[distance * kVector + v], Cell::kFlags);
         }
       }
       __syncthreads();  // Everyone has read them.
@@ -207,7 +207,8 @@ struct ChunkParams {
 };
 
 // A warp composes one column; each lane composes a range of its chunks.
-template <typename A, bool kMayForget>
+// kForgets: as for Compose.
+template <typename A, bool kMayForget, bool kForgets>
 __global__ void ComposeChunks(const __grid_constant__ ChunkParams<A> p) {
   const int64_t column = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
   const int lane = threadIdx.x % kWarp;
@@ -220,16 +221,17 @@ __global__ void ComposeChunks(const __grid_constant__ ChunkParams<A> p) {
   Transition<A> own = Transition<A>::Identity();
 #pragma unroll 4
   for (int64_t chunk = lane * chunks; chunk < end; ++chunk) {
-    own = Compose(own, p.of_chunks[chunk * p.columns + column]);
+    own = Compose(own, p.of_chunks[chunk * p.columns + column], kForgets);
   }
 #pragma unroll
   for (int distance = 1; distance < kWarp; distance *= 2) {
     const Transition<A> later = Shuffle(own, lane + distance);
-    if (lane % (2 * distance) == 0) own = Compose(own, later);
+    if (lane % (2 * distance) == 0) own = Compose(own, later, kForgets);
   }
   if (lane > 0) return;
   if constexpr (kMayForget) {
-    if (!p.is_last) own = Compose(own, {p.whole.decays[column], p.whole.impulses[column]});
+    const Transition<A> last{p.whole.decays[column], p.whole.impulses[column]};
+    if (!p.is_last) own = Compose(own, last, kForgets);
   }
   p.whole.decays[column] = own.decay;
   p.whole.impulses[column] = own.impulse;
@@ -245,7 +247,8 @@ class ReductionPlan {
   ReductionPlan(const Problem& problem, const Arrays& arrays) {
     params_.problem = problem;
     params_.arrays = arrays;
-    constexpr bool kShortRows = !Reduction::Cell::kGated && Reduction::kVector == 1;
+    using Cell = typename Reduction::Cell;
+    constexpr bool kShortRows = !Cell::kGated && !Cell::kFlags && Reduction::kVector == 1;
     params_.lane_bits = kWarpBits;
     while (kShortRows && params_.lane_bits > 0 && 1 << (params_.lane_bits - 1) >= problem.inner) {
       --params_.lane_bits;
@@ -310,7 +313,7 @@ class ReductionPlan {
     if (error != cudaSuccess) return error;
     constexpr int kThreads = 128;
     const int64_t columns = params.problem.columns();
-    return LaunchKernel<ComposeChunks<A, Reduction::kMayForget>>(
+    return LaunchKernel<ComposeChunks<A, Reduction::kMayForget, Reduction::Cell::kFlags>>(
         {CeilDiv(columns, kThreads / kWarp), kThreads, 0, stream},
         ChunkParams<A>{params.of_chunks, params.chunks, columns, params.span.is_last,
                        params.whole});

@@ -77,7 +77,8 @@ class RegisterTile {
       Cell::kInputs - Cell::kStepInputs + kVector * static_cast<int>(sizeof(KeptTransition<T>)) / 4;
   static constexpr int kGatedWords =
       Cell::kIsGradient || Cell::kInputs > kKeptWords ? Cell::kInputs : kKeptWords;
-  static constexpr int kRowsOfGated = kGatedWords <= 2 ? 32 : kGatedWords <= 4 ? 16 : 8;
+  static constexpr int kMostRows = Cell::kFlags ? 24 : 32;  // Flags take registers, too.
+  static constexpr int kRowsOfGated = kGatedWords <= 2 ? kMostRows : kGatedWords <= 4 ? 16 : 8;
   static constexpr int kRows =
       Cell::kGated ? kRowsOfGated : (kManyInputs && sizeof(T) > 2 ? 64 : 128) / kWordBytes;
   static constexpr int kTileRows = kWarps * kRows;
@@ -88,7 +89,7 @@ class RegisterTile {
     return (inner + kVector - 1) / kVector * kVector;
   }
   using Exchange = std::conditional_t<kCluster, ClusterExchange<A, kWarps, kVector>,
-                                      BlockLookBack<A, kWarps, kVector>>;
+                                      BlockLookBack<A, kWarps, kVector, Cell::kFlags>>;
   using Sums = OutputSums<Cell, kVector>;
   struct Shared {
     typename Exchange::Shared of_exchange;
@@ -114,7 +115,7 @@ class RegisterTile {
     Rows rows;
     rows.count = rows_;
     rows.columns = columns_;
-    const bool is_masked = windows_.IsMasked(first_row_, StepsLeft(), lane_);
+    const FlagsOfRow flags = windows_.Flags(first_row_, StepsLeft(), lane_);
     if constexpr (Cell::kGated) {
       rows.biases.Load(p_.arrays, column_, columns_);
     }
@@ -124,7 +125,7 @@ class RegisterTile {
       Load<false>(rows);
     }
     Exchange exchange = StartExchange();  // While loads arrive.
-    rows.Skip(StepsLeft(), is_masked);
+    rows.Skip(StepsLeft(), flags);
     Transition<A> own[kVector];
     const auto& functions = p_.arrays.gated.functions;
     rows.Reduce(functions, own);
@@ -134,7 +135,7 @@ class RegisterTile {
     if constexpr (Cell::kGated) {  // Scan's transitions may be rounded.
       A last[kVector];
 #pragma unroll
-      for (int v = 0; v < kVector; ++v) last[v] = own[v].Apply(state[v]);
+      for (int v = 0; v < kVector; ++v) last[v] = own[v].Apply(state[v], Cell::kFlags);
       StoreFinalCarry(last);
     }
     Sums sums;

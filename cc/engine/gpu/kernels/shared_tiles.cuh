@@ -48,6 +48,7 @@ class SharedTile {
   static constexpr int kThreads = 256;
   static constexpr int kWarps = kThreads / kWarp;
   static constexpr int kBlocksPerMultiprocessor = 3;
+  static constexpr int kUnrolled = Cell::kBroadcast >= 0 ? 2 : 4;  // Rows of a loop.
   static_assert(Cell::kOutputs <= Cell::kStepInputs, "outputs take the place of inputs");
 
   struct Params {
@@ -297,7 +298,7 @@ class SharedTile {
     for (int k = 0; k < Cell::kStepInputs; ++k) from[k] = Stage(k, piece) + part.first;
     [[maybe_unused]] const auto decays = DecaysOf(part);
     Transition<A> own = Transition<A>::Identity();
-#pragma unroll 4
+#pragma unroll(kUnrolled)
     for (int row = 0; row < part.rows; ++row) {
       A in[Cell::kInputs];
 #pragma unroll
@@ -317,7 +318,7 @@ class SharedTile {
     for (int k = 0; k < Cell::kInputs; ++k) at[k] = Stage(k, piece) + part.first;
     [[maybe_unused]] const auto decays = DecaysOf(part);
     const int rows_with_lookahead = part.rows - (part.is_last ? 1 : 0);
-#pragma unroll 4
+#pragma unroll(kUnrolled)
     for (int row = 0; row < part.rows; ++row) {
       A in[Cell::kInputs], out[Cell::kOutputs];
 #pragma unroll

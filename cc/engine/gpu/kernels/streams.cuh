@@ -106,7 +106,7 @@ class Stream {
     Work work{int64_t{blockIdx.x} * p_.slots, 0};
     Place place = PlaceOf(work);
     StartCopies(work, place);
-    bool is_masked = IsMasked(work, place);
+    FlagsOfRow flags = FlagsOf(work, place);
     Sums sums;
     for (int turn = 0; work.chain < p_.chains; turn ^= 1) {
       WaitForCopies();
@@ -127,13 +127,13 @@ class Stream {
       } else {
         Load<false>(part, rows);
       }
-      rows.Skip(part.left, is_masked);
+      rows.Skip(part.left, flags);
       __syncwarp();  // The warp has read its copies.
 
       const Work next = Next(work);
       const Place next_place = next.tile == 0 ? PlaceOf(next) : place;
       StartCopies(next, next_place);
-      is_masked = IsMasked(next, next_place);
+      flags = FlagsOf(next, next_place);
       Transition<A> own[kVector];
       const auto& functions = p_.arrays.gated.functions;
       rows.Reduce(functions, own);
@@ -219,10 +219,10 @@ class Stream {
     return p_.problem.reverse ? row - steps : row + steps;
   }
 
-  // That of the row with the lane's number.
-  __device__ bool IsMasked(Work work, const Place& place) const {
+  // Those of the row with the lane's number.
+  __device__ FlagsOfRow FlagsOf(Work work, const Place& place) const {
     const Part part = PartOf(work, place, 0);  // The first column exists if any does.
-    return windows_.IsMasked(part.row, part.rows, lane_);
+    return windows_.Flags(part.row, part.rows, lane_);
   }
 
   // This warp's rows of one input, in shared memory.
@@ -369,7 +369,8 @@ class Stream {
 #pragma unroll 8
       for (int group = 0; group < p_.groups; ++group) {
         if (group == group_) state[v] = carry_[v];
-        carry_[v] = OfWarp(turn, first_warp + group, part.column + v)->Apply(carry_[v]);
+        carry_[v] =
+            OfWarp(turn, first_warp + group, part.column + v)->Apply(carry_[v], Cell::kFlags);
       }
       if (work.tile + 1 == p_.chain_tiles && group_ == 0) {
         StoreFinalCarry(place, part.column + v, carry_[v]);

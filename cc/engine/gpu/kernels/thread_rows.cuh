@@ -94,7 +94,10 @@ struct ThreadRows {
 
   Pack values[Cell::kInputs][kRows];  // Of inputs from kDecaysInMemory on.
   Decays decays;
-  int count;    // Rows to write; 0 if the thread's columns do not exist.
+  // A bit for each row, set by Skip if the cell has flags.
+  unsigned skipped;  // Is masked or does not exist.
+  unsigned resets;   // Is a reset.
+  int count;         // Rows to write; 0 if the thread's columns do not exist.
   int columns;  // That exist, from the thread's first one on. Only Scan uses it, if not kAligned.
   std::conditional_t<Cell::kGated, ThreadBiases<Cell, A, kVector>, NoBiases> biases;
 
@@ -107,20 +110,30 @@ struct ThreadRows {
   std::conditional_t<kKeeps, Transitions, Nothing> kept;
 
   // Replaces the inputs of rows that are masked or do not exist, so that these rows do not change
-  // the state. Call once all rows are loaded; rows that do not exist are zeros. is_masked: whether
-  // the row with the lane's number is masked. All lanes of the warp call together.
-  __device__ void Skip(int64_t rows_left, bool is_masked) {
-    unsigned skipped = rows_left >= kRows ? 0 : rows_left <= 0 ? ~0u : ~0u << rows_left;
-    if constexpr (Cell::kGated) skipped |= __ballot_sync(~0u, is_masked);
-    if constexpr (kDecaysInMemory) decays.Skip(skipped);
-    if (skipped == 0) return;
+  // the state. Call once all rows are loaded; rows that do not exist are zeros. flags: those of the
+  // row with the lane's number. All lanes of the warp call together.
+  __device__ void Skip(int64_t rows_left, FlagsOfRow flags) {
+    unsigned skip = rows_left >= kRows ? 0 : rows_left <= 0 ? ~0u : ~0u << rows_left;
+    if constexpr (Cell::kGated || Cell::kFlags) skip |= __ballot_sync(~0u, flags.masked);
+    if constexpr (Cell::kFlags) {
+      skipped = skip;
+      resets = __ballot_sync(~0u, flags.reset);
+    }
+    if constexpr (kDecaysInMemory) decays.Skip(skip);
+    if constexpr (Cell::kFlags && Cell::kLookahead >= 0) {  // The state before a reset.
+#pragma unroll
+      for (int row = 0; row < kRows; ++row) {
+        if (IsReset(row)) values[Cell::kLookahead][row] = Pack{};
+      }
+    }
+    if (skip == 0) return;
 #pragma unroll
     for (int k = kDecaysInMemory; k < Cell::kInputs; ++k) {
       if (Cell::WhereMasked(k) == Masked::kKept) continue;
       const Pack masked = Pack::Filled(ValueOf(Cell::WhereMasked(k)));
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
-        if ((skipped >> row & 1) != 0) values[k][row] = masked;
+        if ((skip >> row & 1) != 0) values[k][row] = masked;
       }
     }
   }
@@ -139,7 +152,10 @@ struct ThreadRows {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
         const int row = first + i / kVector, v = i % kVector;
-        own[v] = row == 0 ? computed[i] : Compose(own[v], computed[i]);
+        if (!Cell::kIsGradient && IsReset(row)) own[v] = Transition<A>::Zero();
+        const bool is_first = row == 0 && !Cell::kFlags;
+        own[v] = is_first ? computed[i] : Compose(own[v], computed[i]);
+        if (Cell::kIsGradient && IsReset(row)) own[v] = Transition<A>::Zero();
         if constexpr (kKeeps) kept.values[row][v].Keep(own[v]);
       }
     }
@@ -158,7 +174,7 @@ struct ThreadRows {
       row_bytes[k] = windows.OutputRowBytes(k);
     }
     // The other cells do so little that a test for each row would count.
-    if (!Cell::kGated && count == kRows) {
+    if (!Cell::kGated && count == kRows && (!Cell::kFlags || skipped == 0)) {
       ScanRows<true>(functions, windows, to, row_bytes, state, sums);
     } else {
       ScanRows<false>(functions, windows, to, row_bytes, state, sums);
@@ -166,6 +182,9 @@ struct ThreadRows {
   }
 
  private:
+  __device__ bool IsReset(int row) const { return Cell::kFlags && (resets >> row & 1) != 0; }
+  __device__ bool IsSkipped(int row) const { return (skipped >> row & 1) != 0; }
+
   // Rows that are computed together: enough to hide latencies, few enough for the registers.
   static constexpr int kAtOnce = !Cell::kGated ? 1 : (Cell::kIsGradient ? 4 : 8) / kVector;
   static_assert(kRows % kAtOnce == 0);
@@ -220,7 +239,7 @@ struct ThreadRows {
     }
   }
 
-  // kFull: all rows are written.
+  // kFull: all rows are written, and none is masked.
   template <bool kFull>
   __device__ void ScanRows(const typename Cell::Functions& functions,
                            const Windows<Cell, T>& windows, T* (&to)[Cell::kOutputs],
@@ -229,6 +248,8 @@ struct ThreadRows {
     A latest[kVector];
 #pragma unroll
     for (int v = 0; v < kVector; ++v) latest[v] = state[v];
+    // Bits of the rows that have forgotten the state before them all: from the first reset on.
+    [[maybe_unused]] const unsigned forgotten = Cell::kFlags ? ~(resets - 1) | resets : 0;
 #pragma unroll
     for (int first = 0; first < kRows; first += kAtOnce) {
       constexpr int kCount = kAtOnce * kVector;
@@ -238,13 +259,16 @@ struct ThreadRows {
       if constexpr (!kKeeps) Step(functions, in, computed);
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
-        const int v = i % kVector;
-        before[i] = latest[v];
+        const int row = first + i / kVector, v = i % kVector;
+        before[i] = !Cell::kIsGradient && IsReset(row) ? A(0) : latest[v];
         if constexpr (kKeeps) {
-          after[i] = kept.values[first + i / kVector][v].Get().Apply(state[v]);
+          const Transition<A> all = kept.values[row][v].Get();
+          after[i] =
+              Cell::kFlags && (forgotten >> row & 1) != 0 ? all.impulse : all.Apply(state[v]);
         } else {
           after[i] = computed[i].Apply(before[i]);
         }
+        if (Cell::kIsGradient && IsReset(row)) after[i] = A(0);
         latest[v] = after[i];
       }
       Emit(functions, in, before, after, out);
@@ -256,6 +280,12 @@ struct ThreadRows {
 #pragma unroll
           for (int v = 0; v < kVector; ++v) results[v] = out[k][row * kVector + v];
           const bool exists = kFull || first + row < count;
+          if constexpr (Cell::kFlags && !Cell::kGated && Cell::kIsGradient && !kFull) {
+#pragma unroll
+            for (int v = 0; v < kVector; ++v) {
+              if (IsSkipped(first + row)) results[v] = A(0);
+            }
+          }
           if constexpr (kSumsOutputs<Cell>) {
 #pragma unroll
             for (int v = 0; v < kVector; ++v) sums.Add(k, v, exists ? results[v] : 0.0f);

@@ -12,6 +12,10 @@
 namespace tf_plr {
 namespace gpu {
 
+struct FlagsOfRow {
+  bool masked, reset;
+};
+
 // Rows are counted over outer x steps, columns over inner.
 template <typename Cell, typename T>
 struct Windows {
@@ -32,14 +36,19 @@ struct Windows {
   __device__ int64_t InputRowBytes(int k) const { return RowBytes(InputStride(k)); }
   __device__ int64_t OutputRowBytes(int k) const { return RowBytes(OutputStride(k)); }
 
-  // Whether the row `lane` rows after `row`, in processing order, is one of the next `count` and is
-  // masked.
-  __device__ bool IsMasked(int64_t row, int64_t count, int lane) const {
-    if constexpr (Cell::kGated) {
-      const bool* const mask = arrays.gated.mask;
-      if (mask != nullptr && lane < count) return !mask[problem.reverse ? row - lane : row + lane];
+  // Those of the row `lane` rows after `row`, in processing order, if it is one of the next
+  // `count`.
+  __device__ FlagsOfRow Flags(int64_t row, int64_t count, int lane) const {
+    FlagsOfRow found{false, false};
+    if constexpr (Cell::kGated || Cell::kFlags) {
+      const auto& [mask, resets] = arrays.flags;
+      const int64_t at = problem.reverse ? row - lane : row + lane;
+      if (mask != nullptr && lane < count) found.masked = !mask[at];
+      if constexpr (Cell::kFlags) {
+        if (resets != nullptr && lane < count) found.reset = resets[at];
+      }
     }
-    return false;
+    return found;
   }
 
  private:

@@ -20,7 +20,8 @@ namespace gpu {
 
 // The look-back of one tile, whose rows are divided among the warps. All threads of the block call
 // each function together.
-template <typename A, int kWarps, int kVector>
+// kForgets: as for Compose.
+template <typename A, int kWarps, int kVector, bool kForgets = false>
 class BlockLookBack {
  public:
   static constexpr int kColumns = kWarp * kVector;
@@ -93,7 +94,7 @@ class BlockLookBack {
     ComposeFirst(shared_.of_warp, warp_, before);
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
-      of_tile[v] = Compose(before[v], own[v]);
+      of_tile[v] = Compose(before[v], own[v], kForgets);
       if (publishes) PublishColumn(status_.OfTile(tile_), v, of_tile[v], kTransition);
     }
 
@@ -117,7 +118,7 @@ class BlockLookBack {
           ComposeFirst(shared_.found + kWarps, in_segment_, before_tile);
 #pragma unroll
           for (int v = 0; v < kVector; ++v) {
-            of_segment[v] = Compose(before_tile[v], of_tile[v]);
+            of_segment[v] = Compose(before_tile[v], of_tile[v], kForgets);
             if (!ends_segment) continue;
             PublishColumn(status_.OfSegment(segment_), v, of_segment[v], kTransition);
           }
@@ -131,11 +132,14 @@ class BlockLookBack {
 #pragma unroll
     for (int v = 0; v < kVector; ++v) {
       A carry = segment_ == 0 ? initial_carry[v] : shared_.found[nearest][Column(v)].impulse;
-      for (int i = nearest - 1; i >= 0; --i) carry = shared_.found[i][Column(v)].Apply(carry);
-      if (ends_segment) {
-        PublishColumn(status_.OfSegment(segment_), v, {A(0), of_segment[v].Apply(carry)}, kState);
+      for (int i = nearest - 1; i >= 0; --i) {
+        carry = shared_.found[i][Column(v)].Apply(carry, kForgets);
       }
-      state[v] = before[v].Apply(before_tile[v].Apply(carry));
+      if (ends_segment) {
+        const A after = of_segment[v].Apply(carry, kForgets);
+        PublishColumn(status_.OfSegment(segment_), v, {A(0), after}, kState);
+      }
+      state[v] = before[v].Apply(before_tile[v].Apply(carry, kForgets), kForgets);
     }
   }
 
@@ -175,7 +179,7 @@ class BlockLookBack {
       whole[v] = Transition<A>::Identity();
 #pragma unroll
       for (int i = 0; i < kWarps - 1; ++i) {
-        const Transition<A> longer = Compose(whole[v], parts[i][Column(v)]);
+        const Transition<A> longer = Compose(whole[v], parts[i][Column(v)], kForgets);
         if (i < count) whole[v] = longer;
       }
     }
