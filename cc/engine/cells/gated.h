@@ -62,7 +62,7 @@ struct GatedFunctions {
 template <Activation kActivation, Activation kStateActivation = Activation::kLinear>
 struct FixedFunctions {
   static constexpr bool kFixed = true, kStatesAreLinear = kStateActivation == Activation::kLinear;
-  static constexpr bool kAreDefaults = kStatesAreLinear;  // Of a layer.
+  static constexpr bool kAreDefaults = kStatesAreLinear;
 
   static constexpr Activation activation = kActivation, state_activation = kStateActivation;
   static constexpr GateFunction gate = GateFunction::kSigmoid;

@@ -33,7 +33,8 @@ TF_PLR_HOST_DEVICE constexpr float ValueOf(Masked masked) {
 }
 
 struct NoFunctions {
-  static constexpr bool kFixed = true;  // Whether they are known when a kernel is compiled.
+  static constexpr bool kFixed = true;         // Whether they are known when a kernel is compiled.
+  static constexpr bool kAreDefaults = false;  // Whether a layer's default cell has them.
 };
 
 // states_t = decays_t * states_{t-1} + impulses_t; the carry is the state.

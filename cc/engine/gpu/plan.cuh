@@ -382,10 +382,11 @@ constexpr bool kHasFlaggedKernels =
 // Arrays of a cell for which there are kernels with flags.
 template <typename Cell, typename T>
 auto WithFlaggedCell(const Arrays<Cell, T>& arrays) {
-  if constexpr (Cell::kGated) {
-    if constexpr (!Cell::Functions::kAreDefaults) return ForCellWithFlags(WithGeneralCell(arrays));
+  if constexpr (Cell::kGated && !Cell::Functions::kAreDefaults) {
+    return ForCellWithFlags(WithGeneralCell(arrays));
+  } else {
+    return ForCellWithFlags(arrays);
   }
-  return ForCellWithFlags(arrays);
 }
 
 // To keep the library small, cells of fixed functions have no kernels for float16.
