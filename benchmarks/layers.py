@@ -57,10 +57,16 @@ def packed(layer):
     """A layer of rows that hold sequences of 500 steps each."""
 
     class Packed(layer):
-        def call(self, sequences, *args, **kwargs):
+        def build(self, sequences_shape):
+            super().build(sequences_shape)
+
+        def compute_output_shape(self, sequences_shape):
+            return super().compute_output_shape(sequences_shape)
+
+        def call(self, sequences, training=False):
             starts = tf.range(tf.shape(sequences)[1]) % 500 == 0
             resets = tf.tile(starts[None], [tf.shape(sequences)[0], 1])
-            return super().call(sequences, *args, resets=resets, **kwargs)
+            return super().call(sequences, training=training, resets=resets)
 
     return Packed
 

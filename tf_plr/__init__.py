@@ -13,6 +13,7 @@ from tf_plr import _native, config, distributed, initializers, layers
 from tf_plr._native.portable import register_handlers as _register_handlers
 from tf_plr._ops import vectorization as _vectorization  # noqa: F401  # Registers on import.
 from tf_plr._ops.linear_recurrence import linear_recurrence
+from tf_plr._packing import Packed, pack, unpack
 from tf_plr.layers import (
     GILR,
     GILRLSTM,
@@ -25,7 +26,6 @@ from tf_plr.layers import (
     QRNNCell,
     SRUCell,
 )
-from tf_plr.packing import Packed, pack, unpack
 from tf_plr.version import __version__ as __version__
 
 _native.choice()  # Warns once if the portable library takes the place of the native ops.
