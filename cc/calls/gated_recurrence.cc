@@ -217,9 +217,10 @@ class GatedCall final : public CallOnBoth<GatedCall<kKind>> {
       GatedInputs in = Name(inputs);
       if constexpr (!Backend::kHasAllFlags && BytesOf(decltype(type)::value) == 2) {
         if (Widens(in)) {
-          return RunWidened<T>(backend, inputs, outputs, [&](const auto& in, const auto& out) {
-            return Run(backend, in, out);
-          });
+          return RunWidened<T>(backend, inputs, outputs,
+                               [&](const auto& wide, const auto& in, const auto& out) {
+                                 return Run(wide, in, out);
+                               });
         }
       }
       const GatedSizes sizes = SizesOf(in);

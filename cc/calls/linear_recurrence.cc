@@ -201,9 +201,10 @@ class RecurrenceCall final : public CallOnBoth<RecurrenceCall<Op>> {
       using T = typename Backend::template Element<kType>;
       if constexpr (!Backend::kHasAllFlags && BytesOf(kType) == 2) {
         if (given_.flags()) {
-          return RunWidened<T>(backend, inputs, outputs, [&](const auto& in, const auto& out) {
-            return Run(backend, in, out);
-          });
+          return RunWidened<T>(backend, inputs, outputs,
+                               [&](const auto& wide, const auto& in, const auto& out) {
+                                 return Run(wide, in, out);
+                               });
         }
       }
       if (IsBroadcast(inputs)) return RunBroadcast<kType>(backend, inputs, outputs);
@@ -310,8 +311,9 @@ class TransitionCall final : public CallOnBoth<TransitionCall> {
   Status Widen(const Backend& backend, const Buffers& inputs, const Buffers& outputs) const {
     if constexpr (!Backend::kHasAllFlags && BytesOf(kType) == 2) {
       using T = typename Backend::template Element<kType>;
-      return RunWidened<T>(backend, inputs, outputs,
-                           [&](const auto& in, const auto& out) { return Run(backend, in, out); });
+      return RunWidened<T>(
+          backend, inputs, outputs,
+          [&](const auto& wide, const auto& in, const auto& out) { return Run(wide, in, out); });
     }
     return {};
   }

@@ -28,7 +28,8 @@ inline size_t ScratchToWiden(const Buffers& inputs, const Buffers& outputs) {
   return bytes;
 }
 
-// Calls run(inputs, outputs) with float32 in the place of T, the type of the first input.
+// Calls run(backend, inputs, outputs) with float32 in the place of T, the type of the first input.
+// Its backend's scratch memory is never that of an input, which is too small for floats.
 template <typename T, typename Backend, typename Run>
 Status RunWidened(const Backend& backend, const Buffers& inputs, const Buffers& outputs,
                   const Run& run) {
@@ -46,7 +47,8 @@ Status RunWidened(const Backend& backend, const Buffers& inputs, const Buffers& 
   for (Buffer& output : wide_outputs) {
     if (output.type == type) TF_PLR_RETURN_IF_ERROR(widen(&output));
   }
-  TF_PLR_RETURN_IF_ERROR(run(wide_inputs, wide_outputs));
+  const Scratch fresh = [&](size_t bytes, int) { return backend.scratch(bytes, /*input=*/-1); };
+  TF_PLR_RETURN_IF_ERROR(run(Backend{backend.stream, fresh}, wide_inputs, wide_outputs));
   for (size_t i = 0; i < outputs.size(); ++i) {
     if (outputs[i].type != type) continue;
     TF_PLR_RETURN_IF_ERROR(backend.template Narrow<T>(wide_outputs[i], outputs[i]));
