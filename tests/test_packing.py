@@ -133,6 +133,7 @@ def test_a_layer_gives_each_sequence_its_own_output(layer, rng):
         ({"sequences": []}, ValueError, "must not be an empty list"),
         ({"sequences": ()}, ValueError, "are an empty structure"),
         ({"sequences": [1.0, 2.0]}, TypeError, "but number 0 is a scalar"),
+        ({"sequences": [np.ones((2, 3)), np.ones((2, 4))]}, ValueError, "and number 1 .*4"),
         (
             {"sequences": tf.ragged.constant([[[1], [2, 3]], [[4]]])},
             ValueError,
@@ -158,6 +159,12 @@ def test_bad_input(arguments, error, message):
 
 def test_outputs_that_are_not_of_these_rows(rng):
     packed = tf_plr.pack(ragged(rng, [5, 4], 1), 6)
-    for wrong in (packed.values[:1], packed.values[:, :4]):
+    for wrong in (
+        packed.values[:1],
+        packed.values[:, :4],
+        tf.pad(packed.values, [[0, 0], [0, 1], [0, 0]]),
+    ):
         with pytest.raises(ValueError, match="outputs must have the rows and the length"):
             tf_plr.unpack(wrong, packed)
+    with pytest.raises(ValueError, match="as with return_sequences=True"):
+        tf_plr.unpack(tf.zeros([2]), packed)

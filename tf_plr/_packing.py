@@ -66,7 +66,7 @@ def pack(sequences: Any, length: int, *, too_long: Literal["error", "cut"] = "er
 
     Source: First fit is the oldest rule for bin packing: Johnson, Demers, Ullman, Garey and Graham,
     *Worst-case performance bounds for simple one-dimensional packing algorithms*, SIAM Journal on
-    Computing 3 (4), 1974. It needs at most 1.7 times the fewest rows.
+    Computing 3 (4), 1974. It needs at most about 1.7 times the fewest rows.
     """
     length = as_index("length", length)
     if length < 1:
@@ -142,8 +142,16 @@ def unpack(outputs: Any, packed: Packed | Tensor, *, last: bool = False) -> Any:
 
     def take(tensor: Tensor) -> Any:
         tensor = tf.convert_to_tensor(tensor)
+        if tensor.shape.rank is not None and tensor.shape.rank < 2:
+            raise ValueError(
+                "outputs must have shape [rows, length, ...], as with return_sequences=True, but "
+                f"have shape {tensor.shape}"
+            )
         shape = tf.shape(tensor, tf.int64)
-        fits = tf.reduce_all((rows < shape[0]) & (starts + steps <= shape[1]) | (steps == 0))
+        if isinstance(packed, Packed):
+            fits = tf.reduce_all(shape[:2] == tf.shape(packed.mask, tf.int64))
+        else:
+            fits = tf.reduce_all((rows < shape[0]) & (starts + steps <= shape[1]) | (steps == 0))
         message = "outputs must have the rows and the length of the packed values, but have shape"
         with tf.control_dependencies(_check(fits, message, shape)):
             flat = tf.reshape(tensor, tf.concat([[shape[0] * shape[1]], shape[2:]], 0))
@@ -152,7 +160,7 @@ def unpack(outputs: Any, packed: Packed | Tensor, *, last: bool = False) -> Any:
             values = tf.gather(flat, _index_of_steps(places, shape[1]))
             return tf.RaggedTensor.from_row_lengths(values, steps)
         # A row of zeros in front, for sequences without steps.
-        flat = tf.concat([tf.zeros_like(flat[:1]), flat], 0)
+        flat = tf.concat([tf.zeros(tf.concat([[1], shape[2:]], 0), tensor.dtype), flat], 0)
         if_any = rows * shape[1] + starts + steps
         return tf.gather(flat, tf.where(steps > 0, if_any, 0))
 
@@ -195,6 +203,13 @@ def _as_ragged(sequences: Any) -> Any:
                 "sequences must not be an empty list, because nothing then tells the shape of a "
                 "step: pass a tf.RaggedTensor"
             )
+        for i, array in enumerate(arrays):
+            of_step, first = (array.shape[1:], array.dtype), (arrays[0].shape[1:], arrays[0].dtype)
+            if of_step[1] != first[1] or not of_step[0].is_compatible_with(first[0]):
+                raise ValueError(
+                    "all arrays in sequences must have steps of one shape and dtype, but number 0 "
+                    f"has {first[0]} {first[1].name}, and number {i} {of_step[0]} {of_step[1].name}"
+                )
         lengths = [tf.shape(array, tf.int64)[0] for array in arrays]
         return tf.RaggedTensor.from_row_lengths(tf.concat(arrays, 0), lengths)
     if not isinstance(sequences, tf.RaggedTensor):

@@ -373,3 +373,26 @@ def test_vectorized_map_and_jacobians(layer, rng):
     fast, slow = (tape.jacobian(y, x, experimental_use_pfor=pfor) for pfor in (True, False))
     np.testing.assert_allclose(fast, slow, atol=1e-6)
     assert np.all(fast[3:11, 1, :3] == 0) and np.any(fast[3:11, 1, 3:] != 0)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "sequence"),
+    # With "composed", NaN of a later sequence reaches second derivatives: see docs/sequences.md.
+    [("auto", 0), ("auto", 1), ("composed", 0)],
+)
+def test_second_derivatives_feel_no_nan_of_another_sequence(layer, rng, algorithm, sequence):
+    x = rng.normal(size=(1, 4, 3)).astype("float32")
+    x[0, 1 + 2 * sequence] = np.nan
+    x = tf.constant(x)
+    resets = tf.constant([[True, False, True, False]])
+    made = layer(2, return_sequences=True, algorithm=algorithm)
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            loss = tf.reduce_sum(made(x, resets=resets) ** 2)
+        total = tf.reduce_sum(inner.gradient(loss, x) ** 2, axis=2)[0]
+        other = tf.reduce_sum(total[2:] if sequence == 0 else total[:2])
+    second = outer.gradient(other, x)
+    others = second[0, 2:] if sequence == 0 else second[0, :2]
+    assert np.isfinite(others).all() and np.any(others != 0)

@@ -27,13 +27,13 @@ def composed_linear_recurrence(
     if flags:
         decays = flags.within_sequence(flags.valid(decays + tf.zeros_like(impulses), 1))
         impulses = flags.valid(impulses)
-    times = times_unless_zero if flags.resets is not None else tf.multiply
-    return _composed(decays, impulses, initial_state, axis, reverse, times)
+    return _composed(decays, impulses, initial_state, axis, reverse, flags)
 
 
 def times_unless_zero(decays: Tensor, states: Tensor) -> Tensor:
     """The product, where a decay of 0 forgets even Inf and NaN."""
-    return tf.where(decays == 0, tf.zeros_like(states), decays * states)
+    # The states are selected before the product, so that no derivative multiplies them by 0 either.
+    return decays * tf.where(decays == 0, tf.zeros_like(states), states)
 
 
 def _composed(
@@ -42,9 +42,10 @@ def _composed(
     initial_state: Tensor,
     axis: int,
     reverse: bool,
-    times: Callable[[Tensor, Tensor], Tensor],
+    flags: StepFlags,
 ) -> Tensor:
     time = TimeAxis(axis, reverse)
+    times = times_unless_zero if flags.resets is not None else tf.multiply
     dtype = decays.dtype
     if initial_state is None:
         initial_state = tf.zeros_like(tf.reduce_sum(impulses, axis))
@@ -58,10 +59,11 @@ def _composed(
         def gradient(d_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             # As in the native gradient op, carried_t = conj(decays_t) d_impulses_t.
             decay = tf.math.conj(decays)
-            carried = _composed(decay, times(decay, d_states), None, axis, not reverse, times)
+            carried = _composed(decay, times(decay, d_states), None, axis, not reverse, flags)
             next_carried, d_initial_state = time.unshift(carried)
             d_impulses = next_carried + d_states
-            d_decays = tf.math.conj(time.previous(states, initial_state)) * d_impulses
+            previous = flags.within_sequence(time.previous(states, initial_state))
+            d_decays = tf.math.conj(previous) * d_impulses
             return d_decays, d_impulses, d_initial_state
 
         return states, gradient
