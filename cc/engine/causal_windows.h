@@ -51,7 +51,7 @@ struct CausalWindows {
                                             NextValid&& next_valid, AnyReset&& any_reset,
                                             Use&& use) const {
     int64_t place = source < before ? source : before;
-    int64_t known = source < before ? 0 : source - before + 1;  // Resets before it are known.
+    int64_t known = source < before ? 0 : source - before + 1;  // The first step to look at next.
     int64_t step = source < before ? next_valid(0) : source - before;
     bool forgotten = false;
     while (true) {

@@ -134,8 +134,8 @@ struct ImpulseGradientCell {
   }
 };
 
-// A GPU has kernels of their own for steps with flags: those of other cells ignore the flags, but
-// for masks of gated cells. (On a CPU, all cells take flags.)
+// A cell whose kernels on a GPU heed flags. Kernels of other cells ignore all flags except masks of
+// gated cells. (On a CPU, all cells heed flags.)
 template <typename Cell>
 struct WithFlags : Cell {
   static constexpr bool kFlags = true;

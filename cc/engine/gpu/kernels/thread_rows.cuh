@@ -95,8 +95,8 @@ struct ThreadRows {
   Pack values[Cell::kInputs][kRows];  // Of inputs from kDecaysInMemory on.
   Decays decays;
   // A bit for each row, set by Skip if the cell has flags.
-  unsigned skipped;  // Is masked or does not exist.
-  unsigned resets;   // Is a reset.
+  unsigned skipped;  // Whether the row is masked or does not exist.
+  unsigned resets;   // Whether the row is a reset.
   int count;         // Rows to write; 0 if the thread's columns do not exist.
   int columns;  // That exist, from the thread's first one on. Only Scan uses it, if not kAligned.
   std::conditional_t<Cell::kGated, ThreadBiases<Cell, A, kVector>, NoBiases> biases;
